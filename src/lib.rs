@@ -1,0 +1,35 @@
+//! Where did the time of this request, of this step, go?
+//!
+//! `msprof_rs` wraps the functions that a YAML file names inside a running LLM server, at a cost of tens of
+//! nanoseconds a call, and turns what it recorded into timelines and tables. Data flows one way:
+//!
+//! ```text
+//! symbols ──► hook ──► ring ──► trace file ──► source ──► model ──► export
+//! └──────────── inside the server ─────────┘   └── msprof-rs parse ──────┘
+//! ```
+//!
+//! The recording wing ([`hook`], [`handlers`], [`recorder`]) runs in the server; the reading wing ([`cli`],
+//! [`source`], [`model`], [`export`]) runs after it. They share the vocabulary of [`event`] and the file format of
+//! [`trace`], and nothing else.
+
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod expr;
+pub mod ring;
+pub mod symbols;
+pub mod trace;
+
+pub mod recorder;
+
+#[cfg(feature = "python")]
+pub mod handlers;
+#[cfg(feature = "python")]
+pub mod hook;
+#[cfg(feature = "python")]
+mod python;
+
+pub mod cli;
+pub mod export;
+pub mod model;
+pub mod source;
