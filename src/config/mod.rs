@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(pub u32);
+impl Level { pub const INFO: Level = Level(20); }
 #[derive(Clone, Debug, Default)]
 pub struct DomainFilter;
 impl DomainFilter {

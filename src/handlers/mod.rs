@@ -8,16 +8,16 @@ mod vllm;
 use crate::hook::Handler;
 use crate::symbols::BuiltIn;
 
-/// The code of a built-in handler.
-pub(crate) fn code(handler: BuiltIn) -> Option<Handler> {
+/// The code of a built-in handler and the domain of its events.
+pub(crate) fn code(handler: BuiltIn) -> Option<(Handler, &'static str)> {
     Some(match handler {
-        BuiltIn::Schedule => vllm::scheduler::schedule,
-        BuiltIn::AddRequest => vllm::scheduler::add_request,
-        BuiltIn::Free => vllm::kv_cache::free,
-        BuiltIn::GetComputedBlocks => vllm::kv_cache::get_computed_blocks,
-        BuiltIn::ExecuteModel => vllm::executor::execute_model,
-        BuiltIn::AsyncLlmAddRequest => vllm::frontend::add_request,
-        BuiltIn::ProcessOutputs => vllm::frontend::process_outputs,
+        BuiltIn::Schedule => (vllm::scheduler::schedule, "Schedule"),
+        BuiltIn::AddRequest => (vllm::scheduler::add_request, "Schedule"),
+        BuiltIn::Free => (vllm::kv_cache::free, "Schedule.KVCache"),
+        BuiltIn::GetComputedBlocks => (vllm::kv_cache::get_computed_blocks, "Schedule.KVCache"),
+        BuiltIn::ExecuteModel => (vllm::executor::execute_model, "Execute"),
+        BuiltIn::AsyncLlmAddRequest => (vllm::frontend::add_request, "Engine"),
+        BuiltIn::ProcessOutputs => (vllm::frontend::process_outputs, "Engine"),
         _ => return None,
     })
 }

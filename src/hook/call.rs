@@ -49,7 +49,7 @@ pub(crate) struct Hooked {
     pub(super) target: *mut ffi::PyObject,
     pub(super) is_coroutine: bool,
     /// In file order: later ones are outside.
-    pub(super) hooks: Vec<Hook>,
+    pub(super) hooks: Vec<&'static Hook>,
 }
 
 // SAFETY: the target is a strong reference that is never given up, and everything else is immutable or atomic.
@@ -80,7 +80,7 @@ impl Hooked {
         // SAFETY: passed on; the target is alive.
         unsafe {
             let Some(inner) = depth.checked_sub(1) else { return (self.entry)(self.target, args, nargsf, names) };
-            let hook = &self.hooks[inner];
+            let hook = self.hooks[inner];
             if !hook.gate.is_open() {
                 return self.run(inner, args, nargsf, names);
             }
@@ -119,7 +119,7 @@ impl Hooked {
                 return custom::call(py, self, hook, inner, handler.bind(py), args);
             }
             Action::BuiltIn(handler) if !retired => {
-                let mut call = Call { py, hook, args, original: &mut original, outcome: None, follow: None };
+                let mut call = Call { py, args, original: &mut original, outcome: None, follow: None };
                 hook.guard(py, || handler(&mut call));
                 call.proceed();
                 let follow = call.follow.take();
@@ -224,7 +224,6 @@ impl Hook {
 pub(crate) struct Call<'a, 'py> {
     pub(crate) py: Python<'py>,
     pub(crate) args: Args<'a>,
-    hook: &'static Hook,
     original: &'a mut dyn FnMut() -> *mut ffi::PyObject,
     outcome: Option<PyResult<Bound<'py, PyAny>>>,
     follow: Option<Ending>,
@@ -259,11 +258,6 @@ impl<'a, 'py> Call<'a, 'py> {
     /// Has `ending` run when the coroutine that the original returns has ended.
     pub(crate) fn when_ended(&mut self, ending: Ending) {
         self.follow = Some(ending);
-    }
-
-    /// The label that the symbol table gives this hook.
-    pub(crate) fn label(&self) -> Label {
-        self.hook.label
     }
 
     fn into_outcome(self) -> PyResult<Bound<'py, PyAny>> {

@@ -49,7 +49,7 @@ impl Original {
         // SAFETY: a `Bound` is one pointer, so the vector is an array of them; all live until the call has returned.
         let outcome = unsafe {
             let result = self.hooked.run(self.inner, values.as_ptr().cast(), positional, names);
-            Py::from_owned_ptr_or_err(py, result)
+            Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
         };
         let kept = match &outcome {
             Ok(result) => Ok(result.clone_ref(py)),

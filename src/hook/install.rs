@@ -1,18 +1,21 @@
 //! Finds what a symbol names and puts hooks on it: in the function itself where CPython allows, else by an object in
 //! its place.
 
-use once_cell::sync::Lazy;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyClassMethod, PyFunction, PyModule, PyStaticMethod, PyType};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyModule, PyType};
 
 use super::call::{Hook, Hooked};
-use super::{in_place, wrapper};
+#[cfg(Py_3_12)]
+use super::in_place;
+use super::wrapper;
 
+#[cfg(Py_3_12)]
 /// `MSPROF_FORCE_WRAPPER=1` uses the wrapper object also where functions could be hooked in place: so that both
 /// are tested on every version.
-static FORCE_WRAPPER: Lazy<bool> = Lazy::new(|| std::env::var("MSPROF_FORCE_WRAPPER").is_ok_and(|v| v == "1"));
+static FORCE_WRAPPER: once_cell::sync::Lazy<bool> = once_cell::sync::Lazy::new(|| std::env::var("MSPROF_FORCE_WRAPPER").is_ok_and(|v| v == "1"));
 
 /// What a symbol names: where it is found, and what is there.
 pub(super) struct Place<'py> {
@@ -23,6 +26,13 @@ pub(super) struct Place<'py> {
     pub(super) callable: Bound<'py, PyAny>,
     /// Defined on the named class or module itself, not on a base of the class.
     own: bool,
+}
+
+impl Place<'_> {
+    /// Whether calls have an instance (or class) as their first argument.
+    pub(super) fn is_method(&self) -> bool {
+        self.kind != Kind::Static && self.owner.is_instance_of::<PyType>()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -46,9 +56,10 @@ pub(super) fn locate<'py>(module: &Bound<'py, PyModule>, path: &str) -> PyResult
         Ok(class) => raw_attribute(class, name)?,
         Err(_) => (owner.getattr(name)?, true),
     };
-    let (kind, callable) = if raw.is_instance_of::<PyStaticMethod>() {
+    let py = module.py();
+    let (kind, callable) = if raw.is_instance(staticmethod(py)?)? {
         (Kind::Static, raw.getattr("__func__")?)
-    } else if raw.is_instance_of::<PyClassMethod>() {
+    } else if raw.is_instance(classmethod(py)?)? {
         (Kind::Class, raw.getattr("__func__")?)
     } else {
         (Kind::Plain, raw)
@@ -63,6 +74,16 @@ pub(super) fn locate<'py>(module: &Bound<'py, PyModule>, path: &str) -> PyResult
     Ok(Place { owner, name: name.to_owned(), kind, callable, own })
 }
 
+fn staticmethod(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "builtins", "staticmethod")
+}
+
+fn classmethod(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "builtins", "classmethod")
+}
+
 /// A class attribute as it stands in the class (or base) that defines it, unbound.
 fn raw_attribute<'py>(class: &Bound<'py, PyType>, name: &str) -> PyResult<(Bound<'py, PyAny>, bool)> {
     for (depth, base) in class.mro().iter().enumerate() {
@@ -74,9 +95,13 @@ fn raw_attribute<'py>(class: &Bound<'py, PyType>, name: &str) -> PyResult<(Bound
 }
 
 /// Puts a hook on what was found, outside those that are there.
+///
+/// # Errors
+/// The attribute can't be set.
 pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, is_coroutine: bool) -> PyResult<()> {
-    let is_function = place.callable.is_instance_of::<PyFunction>();
-    if is_function && place.own && can_hook_in_place(py) {
+    let hook: &'static Hook = Box::leak(Box::new(hook));
+    #[cfg(Py_3_12)]
+    if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
         let function = place.callable.as_ptr();
         let hooked = with(in_place::find(function), hook, || plain(&place.callable, is_coroutine));
         // SAFETY: a Python function; `plain` took a reference that is never given up.
@@ -89,10 +114,10 @@ pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, is_coroutin
     let binds = place.callable.get_type().hasattr("__get__")? || former.is_some();
     let on_class = place.owner.is_instance_of::<PyType>();
     let object = match place.kind {
-        Kind::Class => py.get_type::<PyClassMethod>().call1((object,))?,
+        Kind::Class => classmethod(py)?.call1((object,))?,
         // What does not bind to an instance by itself must not begin to.
-        Kind::Static => py.get_type::<PyStaticMethod>().call1((object,))?,
-        Kind::Plain if on_class && !binds => py.get_type::<PyStaticMethod>().call1((object,))?,
+        Kind::Static => staticmethod(py)?.call1((object,))?,
+        Kind::Plain if on_class && !binds => staticmethod(py)?.call1((object,))?,
         Kind::Plain => object,
     };
     place.owner.setattr(place.name.as_str(), &object)?;
@@ -100,10 +125,6 @@ pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, is_coroutin
         rebind_aliases(py, &place.callable, &object)?;
     }
     Ok(())
-}
-
-fn can_hook_in_place(py: Python<'_>) -> bool {
-    py.version_info() >= (3, 12) && !*FORCE_WRAPPER
 }
 
 /// Other modules that took the function by `from module import function` get the wrapper too.
@@ -121,9 +142,11 @@ fn rebind_aliases(py: Python<'_>, original: &Bound<'_, PyAny>, replacement: &Bou
 }
 
 /// The hooks of a function with one more. The former ones are leaked: a call may be running through them.
-fn with(former: Option<&'static Hooked>, hook: Hook, plain: impl FnOnce() -> Hooked) -> &'static Hooked {
+fn with(former: Option<&'static Hooked>, hook: &'static Hook, plain: impl FnOnce() -> Hooked) -> &'static Hooked {
     let mut hooked = match former {
-        Some(former) => former.duplicate(),
+        Some(Hooked { entry, target, is_coroutine, hooks }) => {
+            Hooked { entry: *entry, target: *target, is_coroutine: *is_coroutine, hooks: hooks.clone() }
+        }
         None => plain(),
     };
     hooked.hooks.push(hook);

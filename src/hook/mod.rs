@@ -10,15 +10,12 @@ mod evaluate;
 mod imports;
 #[cfg(Py_3_12)]
 mod in_place;
-#[cfg(not(Py_3_12))]
-#[path = "in_place_absent.rs"]
-mod in_place;
 mod install;
 mod registry;
 mod value;
 mod wrapper;
 
 pub(crate) use call::{Call, Handler, append_error, with_buffer};
-pub(crate) use coroutine::Ending;
+pub(crate) use coroutine::{Ending, FollowedCoroutine};
 pub(crate) use imports::Finder;
 pub(crate) use registry::Registry;

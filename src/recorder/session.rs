@@ -14,7 +14,7 @@ use super::{facts, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
 use crate::event::{self, Attributes, Label, Name};
 use crate::ring::{Consumer, Kind, Owner, Place, Record, Ring};
-use crate::trace::{META_DOMAIN, Sequence, Thread, Writer};
+use crate::trace::{META_DOMAIN, Sequence, Thread, Writer, sequence_id};
 
 /// Size of a busy thread's ring: at 16 bytes an event, 260,000 events between two visits of the flusher.
 const RING_SIZE: usize = 4 << 20;
@@ -201,8 +201,7 @@ impl Session {
 pub(super) fn ring_for_this_thread(session: u64) -> Option<Arc<Ring>> {
     let door = DOOR.load_full().filter(|door| door.session == session)?;
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-    // Sequence ids are unlikely to meet those of other files when files are joined, and cost 4 bytes a packet.
-    let sequence = door.next_sequence.fetch_add(0x9e_3779, Ordering::Relaxed) & 0x0fff_ffff | 1;
+    let sequence = sequence_id(door.next_sequence.fetch_add(0x9e_377a, Ordering::Relaxed));
     let owner = Owner { pid: std::process::id(), tid, sequence };
     let number = door.next_ring.fetch_add(1, Ordering::Relaxed);
     let ring = Arc::new(make_ring(&door.stem, number, owner)?);

@@ -5,7 +5,7 @@ mod packet;
 mod writer;
 
 pub use packet::field;
-pub use writer::{Process, Sequence, Thread, Writer};
+pub use writer::{Process, Sequence, Thread, Writer, sequence_id};
 
 /// Semantic version of the capture's content (names of domains and attributes), in every file's `Meta` record.
 pub const FORMAT_VERSION: &str = "1.0.0";

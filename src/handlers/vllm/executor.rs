@@ -1,9 +1,10 @@
 //! `Executor.execute_model`: the span of a step's computation, up to the moment when its result is there.
 
+use once_cell::sync::Lazy;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::BATCH_SIZE;
+use super::{BATCH_SIZE, label};
 use super::batch::Batch;
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
@@ -20,7 +21,7 @@ pub(in crate::handlers) fn execute_model(call: &mut Call<'_, '_>) -> PyResult<()
         call.proceed();
         return Ok(());
     };
-    let label = call.label();
+    let label = label!("Execute", "modelExec");
     let Some(open) = recorder::async_begin(label) else {
         call.proceed();
         return Ok(());

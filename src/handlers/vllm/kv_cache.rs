@@ -55,7 +55,6 @@ pub(in crate::handlers) fn free(call: &mut Call<'_, '_>) -> PyResult<()> {
         return Ok(());
     }
     let ticks = Ticks::now();
-    let py = call.py;
     let rid = request_id(call)?;
     let blocks = Blocks::of(&call.this()?.to_owned())?;
     with_buffer(|attributes| {

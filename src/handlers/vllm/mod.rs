@@ -8,7 +8,7 @@ pub(super) mod scheduler;
 
 use once_cell::sync::Lazy;
 
-use crate::event::{Label, Name};
+use crate::event::Name;
 
 /// The attribute names of msServiceProfiler's records, which the tables are built from.
 macro_rules! names {

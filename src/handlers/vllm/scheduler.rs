@@ -20,7 +20,7 @@ pub(in crate::handlers) fn schedule(call: &mut Call<'_, '_>) -> PyResult<()> {
     let running = requests(&scheduler)?;
     let manager = scheduler.getattr(intern!(py, "kv_cache_manager")).ok();
     let blocks = manager.as_ref().and_then(|manager| Blocks::of(manager).ok());
-    let label = call.label();
+    let label = label!("Schedule", "batchFrameworkProcessing");
     let open = recorder::begin(label);
     let output = call.proceed().cloned();
     let ticks = Ticks::now();
