@@ -284,8 +284,8 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
         };
         self.event.extend_from_slice(b"{\"name\":");
         text(&mut self.event, &format!("flow_{id}"))?;
-        write!(self.event, ",\"ph\":\"{phase}\",\"ts\":{},\"id\":", Micros(anchor.time.0))?;
-        text(&mut self.event, id)?;
+        // A number, since Perfetto takes no other ids; name and category tell the request.
+        write!(self.event, ",\"ph\":\"{phase}\",\"ts\":{},\"id\":{}", Micros(anchor.time.0), request.0 + 1)?;
         self.event.extend_from_slice(b",\"cat\":");
         text(&mut self.event, id)?;
         self.at(anchor.row)?;
