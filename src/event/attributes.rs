@@ -33,6 +33,11 @@ impl Attributes {
         Self { bytes }
     }
 
+    /// A list that [`Attributes::into_bytes`] gave, to be continued.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
     /// The encoded list.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -104,6 +109,11 @@ impl Attributes {
     pub fn dict(&mut self, entries: usize) {
         self.bytes.push(DICT);
         self.varint(entries as u64);
+    }
+
+    /// A value that was encoded elsewhere.
+    pub fn encoded(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
     }
 
     /// Any value.

@@ -78,12 +78,18 @@ pub struct Writer {
     nested: Vec<Vec<u8>>,
 }
 
+/// A packet sequence's id, made of random bits: unlikely to meet another file's when files are joined, one that costs
+/// four bytes a packet, and below 2^31, above which trace processors take clocks of the sequence for invalid.
+pub fn sequence_id(random: u32) -> u32 {
+    random & 0x0fff_ffff | 1
+}
+
 impl Writer {
     /// Starts a capture: the process's track, its clocks, and its meta record (`facts` are added to it).
     pub fn new(process: Process, now: Snapshot, facts: &[(&str, &str)]) -> Self {
         let seed = RandomState::new();
         let process_track = seed.hash_one(("process", process.pid));
-        let own = Sequence::new(seed.hash_one("own") as u32 | 1, process_track);
+        let own = Sequence::new(sequence_id(seed.hash_one("own") as u32), process_track);
         let mut writer = Self {
             out: Vec::with_capacity(64 << 10),
             process,
@@ -146,7 +152,7 @@ impl Writer {
     pub fn snapshot(&mut self, now: Snapshot) {
         let id = self.own.id;
         self.packet(id, |out, scratch| {
-            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now, None));
+            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now, false));
         });
     }
 
@@ -258,17 +264,17 @@ impl Writer {
     }
 
     /// States everything that later packets of the sequence lean on.
-    fn clear(&mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos) {
+    fn clear(&mut self, sequence: &mut Sequence, now: Snapshot) {
         sequence.categories.clear();
         sequence.names.clear();
         sequence.keys.clear();
-        (sequence.last, sequence.written, sequence.cleared) = (time, 0, true);
+        (sequence.last, sequence.written, sequence.cleared) = (now.boot, 0, true);
         let track = sequence.track;
         self.packet(sequence.id, |out, scratch| {
             let flags = field::sequence_flag::INCREMENTAL_STATE_CLEARED
                 | field::sequence_flag::NEEDS_INCREMENTAL_STATE;
             out.number(field::packet::SEQUENCE_FLAGS, flags);
-            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now, Some(time)));
+            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now, true));
             out.message(field::packet::TRACE_PACKET_DEFAULTS, scratch, |out| {
                 let clock = field::clock_id::SEQUENCE_INCREMENTAL;
                 out.number(field::packet_defaults::TIMESTAMP_CLOCK_ID, clock);
@@ -285,7 +291,7 @@ impl Writer {
         track: Option<u64>, attributes: &[u8],
     ) -> Result<(), Damaged> {
         if !sequence.cleared || sequence.written > BYTES_UNTIL_CLEARED {
-            self.clear(sequence, now, time);
+            self.clear(sequence, Snapshot::now());
         }
         let (mut event, mut interned) = (std::mem::take(&mut self.event), std::mem::take(&mut self.interned));
         event.number(field::track_event::TYPE, event_type);
@@ -311,9 +317,8 @@ impl Writer {
         self.flows.clear();
 
         let before = self.out.len();
-        // An event converted by a newer line may seem a few ns older than the one before it.
-        let delta = time.0.saturating_sub(sequence.last.0);
-        sequence.last = Nanos(sequence.last.0 + delta);
+        let delta = time.0.wrapping_sub(sequence.last.0);
+        sequence.last = time;
         let head = 16 + event.len() + interned.len() + 12;
         let mut body = self.nested.pop().unwrap_or_default();
         body.reserve(head);
@@ -461,7 +466,7 @@ fn iid(name: Name) -> u64 {
     u64::from(name.index()) + 1
 }
 
-fn clocks(out: &mut Vec<u8>, now: Snapshot, incremental: Option<Nanos>) {
+fn clocks(out: &mut Vec<u8>, now: Snapshot, with_own: bool) {
     let mut scratch = Vec::new();
     let mut clock = |id: u64, time: Nanos, is_incremental: bool| {
         out.message(field::clock_snapshot::CLOCKS, &mut scratch, |out| {
@@ -472,14 +477,11 @@ fn clocks(out: &mut Vec<u8>, now: Snapshot, incremental: Option<Nanos>) {
             }
         });
     };
-    // All clocks of a snapshot state one instant: that of `now`, moved to the event that it is written for.
-    let shift = incremental.map_or(0, |time| time.0.wrapping_sub(now.boot.0));
-    let at = |clock: Nanos| Nanos(clock.0.wrapping_add(shift));
-    clock(field::clock_id::BOOTTIME, at(now.boot), false);
-    clock(field::clock_id::MONOTONIC, at(now.monotonic), false);
-    clock(field::clock_id::REALTIME, at(now.real), false);
-    if let Some(time) = incremental {
-        clock(field::clock_id::SEQUENCE_INCREMENTAL, time, true);
+    clock(field::clock_id::BOOTTIME, now.boot, false);
+    clock(field::clock_id::MONOTONIC, now.monotonic, false);
+    clock(field::clock_id::REALTIME, now.real, false);
+    if with_own {
+        clock(field::clock_id::SEQUENCE_INCREMENTAL, now.boot, true);
     }
 }
 
