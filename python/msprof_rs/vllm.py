@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
 import sys
-from importlib import metadata
-from pathlib import Path
 
 # vLLM asks a helper process about each model class; it serves nothing and ends at once.
 _MODEL_INSPECTION = "vllm.model_executor.models.registry"
@@ -41,6 +37,10 @@ def framework_version() -> str | None:
 
 def _version_file() -> str | None:
     """What the installed package says of itself, without importing it."""
+    import importlib.util
+    import re
+    from pathlib import Path
+
     try:
         spec = importlib.util.find_spec("vllm")
     except (ImportError, ValueError):
@@ -58,6 +58,8 @@ def _version_file() -> str | None:
 
 
 def _distribution_version() -> str | None:
+    from importlib import metadata  # slow to import, and the last resort
+
     for name in _DISTRIBUTIONS:
         try:
             return metadata.version(name)

@@ -82,7 +82,7 @@ impl<'a> Args<'a> {
 }
 
 /// Arguments that outlive their call, for a coroutine whose attributes are evaluated when it ends.
-pub(super) struct OwnedArgs {
+pub(crate) struct OwnedArgs {
     values: Vec<Py<PyAny>>,
     positional: usize,
     names: Option<Py<PyTuple>>,

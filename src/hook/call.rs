@@ -79,11 +79,9 @@ impl Hooked {
     ) -> *mut ffi::PyObject {
         // SAFETY: passed on; the target is alive.
         unsafe {
-            let Some(inner) = depth.checked_sub(1) else { return (self.entry)(self.target, args, nargsf, names) };
+            let open = self.hooks[..depth].iter().rposition(|hook| hook.gate.is_open());
+            let Some(inner) = open else { return (self.entry)(self.target, args, nargsf, names) };
             let hook = self.hooks[inner];
-            if !hook.gate.is_open() {
-                return self.run(inner, args, nargsf, names);
-            }
             match &hook.action {
                 Action::Timer(attributes) if !self.is_coroutine && attributes.is_empty() => {
                     let open = recorder::begin(hook.label);

@@ -150,7 +150,7 @@ impl Session {
         let mut records = 0;
         let outcome = consumer.drain(|record| {
             records += 1;
-            write(writer, sequence, now, calibration.to_boot(record.ticks), &record);
+            write(writer, sequence, calibration.to_boot(record.ticks), &record);
         });
         if let Err(error) = outcome {
             log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
@@ -162,7 +162,7 @@ impl Session {
             attributes.key(Name::new("count")).int(lost as i64);
             let label = Label::new(META_DOMAIN, "dropped");
             // Just encoded, so it is whole.
-            let _ = writer.instant(sequence, now, now.boot, label, attributes.as_bytes());
+            let _ = writer.instant(sequence, now.boot, label, attributes.as_bytes());
         }
         records
     }
@@ -247,22 +247,22 @@ fn system_thread_name(tid: u32) -> String {
     std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).map_or_else(|_| "thread".into(), |s| s.trim().into())
 }
 
-fn write(writer: &mut Writer, sequence: &mut Sequence, now: Snapshot, time: Nanos, record: &Record<'_>) {
+fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, record: &Record<'_>) {
     let Some(label) = Label::from_index(record.label) else { return };
     let outcome = match record.kind {
         Kind::Begin => {
-            writer.begin(sequence, now, time, label);
+            writer.begin(sequence, time, label);
             Ok(())
         }
-        Kind::End => writer.end(sequence, now, time, record.attributes),
-        Kind::Instant => writer.instant(sequence, now, time, label, record.attributes),
+        Kind::End => writer.end(sequence, time, record.attributes),
+        Kind::Instant => writer.instant(sequence, time, label, record.attributes),
         Kind::AsyncBegin => {
-            writer.async_begin(sequence, now, time, label, record.id);
+            writer.async_begin(sequence, time, label, record.id);
             Ok(())
         }
-        Kind::AsyncEnd => writer.async_end(sequence, now, time, record.id, record.attributes),
+        Kind::AsyncEnd => writer.async_end(sequence, time, record.id, record.attributes),
         Kind::Meta => {
-            writer.meta(now, label, record.attributes);
+            writer.meta(time, label, record.attributes);
             Ok(())
         }
     };

@@ -110,7 +110,7 @@ impl Writer {
         for (key, value) in facts {
             attributes.key(Name::new(key)).str(value);
         }
-        writer.meta(now, Label::new(META_DOMAIN, "process"), attributes.as_bytes());
+        writer.meta(now.boot, Label::new(META_DOMAIN, "process"), attributes.as_bytes());
         writer
     }
 
@@ -157,10 +157,10 @@ impl Writer {
     }
 
     /// A span of the thread begins.
-    pub fn begin(&mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos, label: Label) {
+    pub fn begin(&mut self, sequence: &mut Sequence, time: Nanos, label: Label) {
         let event_type = field::event_type::SLICE_BEGIN;
         // A begin carries no attributes, so there is nothing that could be damaged.
-        let _ = self.event(sequence, now, time, event_type, Some(label), None, &[]);
+        let _ = self.event(sequence, time, event_type, Some(label), None, &[]);
     }
 
     /// The thread's innermost span ends.
@@ -168,9 +168,9 @@ impl Writer {
     /// # Errors
     /// The attributes are damaged; those before the damage are written.
     pub fn end(
-        &mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos, attributes: &[u8],
+        &mut self, sequence: &mut Sequence, time: Nanos, attributes: &[u8],
     ) -> Result<(), Damaged> {
-        self.event(sequence, now, time, field::event_type::SLICE_END, None, None, attributes)
+        self.event(sequence, time, field::event_type::SLICE_END, None, None, attributes)
     }
 
     /// Something happened.
@@ -178,18 +178,18 @@ impl Writer {
     /// # Errors
     /// The attributes are damaged; those before the damage are written.
     pub fn instant(
-        &mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos, label: Label, attributes: &[u8],
+        &mut self, sequence: &mut Sequence, time: Nanos, label: Label, attributes: &[u8],
     ) -> Result<(), Damaged> {
-        self.event(sequence, now, time, field::event_type::INSTANT, Some(label), None, attributes)
+        self.event(sequence, time, field::event_type::INSTANT, Some(label), None, attributes)
     }
 
     /// A span that may overlap others of its thread begins, on a lane of its own.
-    pub fn async_begin(&mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos, label: Label, id: u64) {
+    pub fn async_begin(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, id: u64) {
         let lane = self.free_lane(sequence.track, label.domain());
         self.open_async.insert(id, lane);
         let (event_type, track) = (field::event_type::SLICE_BEGIN, self.lanes[lane].track);
         // As in `begin`, there are no attributes.
-        let _ = self.event(sequence, now, time, event_type, Some(label), Some(track), &[]);
+        let _ = self.event(sequence, time, event_type, Some(label), Some(track), &[]);
     }
 
     /// The span `id` ends, on whichever thread. An id that never began is passed over.
@@ -197,19 +197,19 @@ impl Writer {
     /// # Errors
     /// The attributes are damaged; those before the damage are written.
     pub fn async_end(
-        &mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos, id: u64, attributes: &[u8],
+        &mut self, sequence: &mut Sequence, time: Nanos, id: u64, attributes: &[u8],
     ) -> Result<(), Damaged> {
         let Some(lane) = self.open_async.remove(&id) else { return Ok(()) };
         self.lanes[lane].busy = false;
         let track = self.lanes[lane].track;
-        self.event(sequence, now, time, field::event_type::SLICE_END, None, Some(track), attributes)
+        self.event(sequence, time, field::event_type::SLICE_END, None, Some(track), attributes)
     }
 
     /// Facts about the process, as an instant on its own track.
-    pub fn meta(&mut self, now: Snapshot, label: Label, attributes: &[u8]) {
+    pub fn meta(&mut self, time: Nanos, label: Label, attributes: &[u8]) {
         let placeholder = Sequence::new(self.own.id, self.process_track);
         let mut own = std::mem::replace(&mut self.own, placeholder);
-        if self.event(&mut own, now, now.boot, field::event_type::INSTANT, Some(label), None, attributes).is_err() {
+        if self.event(&mut own, time, field::event_type::INSTANT, Some(label), None, attributes).is_err() {
             log::debug!("a meta record was damaged");
         }
         self.own = own;
@@ -287,8 +287,8 @@ impl Writer {
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one packet")]
     fn event(
-        &mut self, sequence: &mut Sequence, now: Snapshot, time: Nanos, event_type: u64, label: Option<Label>,
-        track: Option<u64>, attributes: &[u8],
+        &mut self, sequence: &mut Sequence, time: Nanos, event_type: u64, label: Option<Label>, track: Option<u64>,
+        attributes: &[u8],
     ) -> Result<(), Damaged> {
         if !sequence.cleared || sequence.written > BYTES_UNTIL_CLEARED {
             self.clear(sequence, Snapshot::now());
@@ -508,14 +508,13 @@ mod tests {
     #[test]
     fn a_lane_is_used_again_once_its_span_has_ended() {
         let process = Process { pid: 1, name: "p".into(), command: vec![] };
-        let now = Snapshot::default();
-        let mut writer = Writer::new(process, now, &[]);
+        let mut writer = Writer::new(process, Snapshot::default(), &[]);
         let mut thread = writer.thread(&Thread { tid: 2, name: "t".into(), sequence: 3 });
         let label = Label::new("Engine", "generate");
-        writer.async_begin(&mut thread, now, Nanos(1), label, 10);
-        writer.async_begin(&mut thread, now, Nanos(2), label, 11);
-        writer.async_end(&mut thread, now, Nanos(3), 10, &[]).unwrap();
-        writer.async_begin(&mut thread, now, Nanos(4), label, 12);
+        writer.async_begin(&mut thread, Nanos(1), label, 10);
+        writer.async_begin(&mut thread, Nanos(2), label, 11);
+        writer.async_end(&mut thread, Nanos(3), 10, &[]).unwrap();
+        writer.async_begin(&mut thread, Nanos(4), label, 12);
         assert_eq!(writer.lanes.len(), 2);
     }
 }
