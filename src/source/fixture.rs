@@ -51,28 +51,52 @@ pub(crate) fn step(rid: &str, iter: i64, scheduled: i64, prompt: i64, computed: 
     ])
 }
 
-fn clocks(boot: u64) -> Snapshot {
-    Snapshot { boot: Nanos(boot), monotonic: Nanos(boot), real: Nanos(BOOT + boot) }
+/// The writer reads the real clocks when it states a sequence's own. Sets the wall clock in these packets to
+/// `boot_at` plus the time since boot, so that tests have exact times.
+pub(crate) fn set_wall_clock(packets: &mut [u8], boot_at: u64) {
+    const BOOTTIME: [u8; 3] = [0x08, 6, 0x10];
+    // Unix time takes nine bytes as a varint, whatever it is.
+    const REALTIME: [u8; 5] = [0x0a, 12, 0x08, 1, 0x10];
+    let mut boot = 0;
+    for at in 0..packets.len() {
+        if packets[at..].starts_with(&BOOTTIME) {
+            let varint = packets[at + BOOTTIME.len()..].iter().take(10).enumerate();
+            boot = 0;
+            for (position, byte) in varint {
+                boot |= u64::from(byte & 0x7f) << (7 * position);
+                if *byte < 0x80 {
+                    break;
+                }
+            }
+        } else if packets[at..].starts_with(&REALTIME) {
+            let mut real = boot_at.wrapping_add(boot);
+            for byte in &mut packets[at + REALTIME.len()..][..9] {
+                *byte = real as u8 & 0x7f | 0x80;
+                real >>= 7;
+            }
+            packets[at + REALTIME.len() + 8] &= 0x7f;
+        }
+    }
 }
 
 impl Recording {
-    /// A process whose clocks were stated at `boot`.
+    /// A process of a host.
     pub(crate) fn new(host: &str, pid: u32, name: &str, facts: &[(&str, &str)]) -> Self {
         let process = Process { pid, name: name.into(), command: vec!["python".into(), name.into()] };
         let mut all = vec![("hostname", host)];
         all.extend_from_slice(facts);
-        let mut writer = Writer::new(process, clocks(1_000), &all);
+        let mut writer = Writer::new(process, Snapshot::default(), &all);
         let thread = writer.thread(&Thread { tid: pid + 1, name: "main".into(), sequence: pid * 7 + 3 });
         Self { host: host.into(), pid, writer, thread, bytes: Vec::new() }
     }
 
     pub(crate) fn begin(&mut self, time: u64, domain: &str, name: &str) {
-        self.writer.begin(&mut self.thread, clocks(time), Nanos(time), Label::new(domain, name));
+        self.writer.begin(&mut self.thread, Nanos(time), Label::new(domain, name));
     }
 
     pub(crate) fn end(&mut self, time: u64, entries: &[(&str, Value)]) {
         let attributes = attributes(entries);
-        self.writer.end(&mut self.thread, clocks(time), Nanos(time), attributes.as_bytes()).unwrap();
+        self.writer.end(&mut self.thread, Nanos(time), attributes.as_bytes()).unwrap();
     }
 
     pub(crate) fn span(&mut self, times: (u64, u64), domain: &str, name: &str, entries: &[(&str, Value)]) {
@@ -82,9 +106,7 @@ impl Recording {
 
     pub(crate) fn instant(&mut self, time: u64, domain: &str, name: &str, entries: &[(&str, Value)]) {
         let (label, attributes) = (Label::new(domain, name), attributes(entries));
-        self.writer
-            .instant(&mut self.thread, clocks(time), Nanos(time), label, attributes.as_bytes())
-            .unwrap();
+        self.writer.instant(&mut self.thread, Nanos(time), label, attributes.as_bytes()).unwrap();
     }
 
     /// The writer and the thread, for what has no shorthand.
@@ -94,7 +116,9 @@ impl Recording {
 
     /// The capture's bytes so far.
     pub(crate) fn bytes(&mut self) -> &[u8] {
+        let from = self.bytes.len();
         self.bytes.extend_from_slice(self.writer.pending());
+        set_wall_clock(&mut self.bytes[from..], BOOT);
         self.writer.written();
         &self.bytes
     }

@@ -193,7 +193,8 @@ fn apply(
                 return false;
             };
             tally.spans += 1;
-            fill(record, Kind::Span, stack.place, open.label, open.start, time);
+            // The writer's clock may go back by some nanoseconds when it is corrected.
+            fill(record, Kind::Span, stack.place, open.label, open.start, time.max(open.start));
             // What was said at the beginning comes first. Encoded attributes can be put one behind the other.
             if open.attributes.is_empty() {
                 std::mem::swap(&mut record.attributes, &mut event.attributes);
@@ -235,10 +236,10 @@ fn fill(record: &mut Record, kind: Kind, place: Place, label: Label, start: Nano
 mod tests {
     use std::path::Path;
 
-    use super::super::fixture::{BOOT, Recording, ids, session, text};
+    use super::super::fixture::{BOOT, Recording, ids, session, set_wall_clock, text};
     use super::*;
     use crate::event::{Value, View};
-    use crate::trace::{Process, Thread, Writer};
+    use crate::trace::Thread;
 
     /// Name, start and end (since boot), kind, pid, tid, lane.
     type Seen = (&'static str, u64, u64, Kind, u32, u32, u32);
@@ -325,11 +326,11 @@ mod tests {
         let mut process = Recording::new("h", 1, "p", &[]);
         let (writer, thread) = process.raw();
         let mut other = writer.thread(&Thread { tid: 99, name: "other".into(), sequence: 4_321 });
-        let (now, label) = (crate::clock::Snapshot::default(), Label::new("Engine", "generate"));
-        writer.async_begin(thread, now, Nanos(2_000), label, 1);
-        writer.async_begin(thread, now, Nanos(3_000), label, 2);
-        writer.async_end(&mut other, now, Nanos(4_000), 1, &[]).unwrap();
-        writer.async_end(thread, now, Nanos(5_000), 2, &[]).unwrap();
+        let label = Label::new("Engine", "generate");
+        writer.async_begin(thread, Nanos(2_000), label, 1);
+        writer.async_begin(thread, Nanos(3_000), label, 2);
+        writer.async_end(&mut other, Nanos(4_000), 1, &[]).unwrap();
+        writer.async_end(thread, Nanos(5_000), 2, &[]).unwrap();
         process.save(folder.path());
         let (seen, _) = read(folder.path());
         assert_eq!(
@@ -424,17 +425,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // The wall clock was set between the starts of the two processes.
         for (pid, real) in [(1, BOOT), (2, BOOT + 5_000_000)] {
-            let process = Process { pid, name: String::new(), command: vec![] };
-            let now = crate::clock::Snapshot {
-                boot: Nanos(1_000),
-                monotonic: Nanos(1_000),
-                real: Nanos(real + 1_000),
-            };
-            let mut writer = Writer::new(process, now, &[("hostname", "h")]);
-            let mut thread = writer.thread(&Thread { tid: 9, name: String::new(), sequence: pid + 70 });
-            let label = Label::new("Engine", "httpReq");
-            writer.instant(&mut thread, now, Nanos(2_000 + u64::from(pid)), label, &[]).unwrap();
-            std::fs::write(folder.path().join(format!("h-{pid}.pftrace")), writer.pending()).unwrap();
+            let mut process = Recording::new("h", pid, "p", &[]);
+            process.instant(2_000 + u64::from(pid), "Engine", "httpReq", &[]);
+            let mut bytes = process.bytes().to_vec();
+            set_wall_clock(&mut bytes, real);
+            std::fs::write(folder.path().join(format!("h-{pid}.pftrace")), bytes).unwrap();
         }
         let times: Vec<_> = read(folder.path()).0.iter().map(|seen| (seen.4, seen.1)).collect();
         assert_eq!(times, [(1, 2_001), (2, 2_002)]);
