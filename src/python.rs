@@ -18,9 +18,9 @@ fn activate(
     process_name: Option<String>,
 ) -> PyResult<()> {
     logging::init();
-    let options = recorder::Options { config, home: home.clone(), process_name, thread_name, stamp };
+    let options = recorder::Options { config, home, process_name, thread_name, stamp };
     recorder::activate(options)?;
-    let table = symbols::load(symbols_path.as_deref(), &home);
+    let table = symbols::load(symbols_path.as_deref());
     Finder::install(py, Registry::new(table, version))
 }
 

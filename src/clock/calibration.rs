@@ -76,6 +76,11 @@ impl Calibration {
         Nanos(self.base.boot.0.saturating_add_signed(offset.round() as i64))
     }
 
+    /// The line that a ring's header states (see [`Calibration::line`]).
+    pub fn from_line((nanos_per_tick, anchor): (f64, Anchor)) -> Self {
+        Self { base: anchor, newest: anchor, nanos_per_tick }
+    }
+
     /// Length of one tick in nanoseconds, and the anchor that conversions start from.
     pub fn line(&self) -> (f64, Anchor) {
         (self.nanos_per_tick, self.base)

@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pyo3::exceptions::{PyNameError, PyRuntimeError, PyTypeError};
+use pyo3::basic::CompareOp as Rich;
+use pyo3::exceptions::{PyNameError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyList, PySlice, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFloat, PyList, PySlice, PyString, PyTuple};
 
 use super::args::Args;
 use super::value;
@@ -235,8 +235,8 @@ fn call<'py>(py: Python<'py>, builtin: Builtin, arguments: Vec<Bound<'py, PyAny>
     Ok(match builtin {
         Builtin::Len => first()?.len()?.into_pyobject(py)?.into_any(),
         Builtin::Str => first()?.str()?.into_any(),
-        Builtin::Bool => first()?.is_truthy()?.into_pyobject(py)?.to_owned().into_any(),
-        Builtin::Type => type_name(first()?)?,
+        Builtin::Bool => truth(py, first()?.is_truthy()?)?,
+        Builtin::Type => first()?.get_type().qualname()?.into_any(),
         Builtin::Get => {
             let mut rest = arguments.iter().skip(1);
             let (key, default) = (rest.next().ok_or_else(malformed)?, rest.next());
@@ -256,15 +256,41 @@ fn call<'py>(py: Python<'py>, builtin: Builtin, arguments: Vec<Bound<'py, PyAny>
     })
 }
 
-fn type_name<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(value.get_type().name()?.into_any())
-}
-
 fn unary<'py>(op: UnaryOp, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
     match op {
-        UnaryOp::Not => Ok((!value.is_truthy()?).into_pyobject(py)?.to_owned().into_any()),
-        UnaryOp::Minus => value.neg(),
+        UnaryOp::Not => truth(value.py(), !value.is_truthy()?),
+        UnaryOp::Negate => value.neg(),
         UnaryOp::Plus => value.pos(),
     }
+}
+
+fn binary<'py>(op: BinaryOp, a: &Bound<'py, PyAny>, b: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    match op {
+        BinaryOp::Add => a.add(b),
+        BinaryOp::Subtract => a.sub(b),
+        BinaryOp::Multiply => a.mul(b),
+        BinaryOp::Divide => a.div(b),
+        BinaryOp::FloorDivide => a.floor_div(b),
+        BinaryOp::Remainder => a.rem(b),
+    }
+}
+
+fn compare<'py>(op: CompareOp, a: &Bound<'py, PyAny>, b: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = a.py();
+    match op {
+        CompareOp::Less => a.rich_compare(b, Rich::Lt),
+        CompareOp::LessOrEqual => a.rich_compare(b, Rich::Le),
+        CompareOp::Equal => a.rich_compare(b, Rich::Eq),
+        CompareOp::NotEqual => a.rich_compare(b, Rich::Ne),
+        CompareOp::Greater => a.rich_compare(b, Rich::Gt),
+        CompareOp::GreaterOrEqual => a.rich_compare(b, Rich::Ge),
+        CompareOp::In => truth(py, b.contains(a)?),
+        CompareOp::NotIn => truth(py, !b.contains(a)?),
+        CompareOp::Is => truth(py, a.is(b)),
+        CompareOp::IsNot => truth(py, !a.is(b)),
+    }
+}
+
+fn truth(py: Python<'_>, value: bool) -> PyResult<Bound<'_, PyAny>> {
+    Ok(value.into_pyobject(py)?.to_owned().into_any())
 }

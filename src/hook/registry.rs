@@ -137,7 +137,7 @@ impl Registry {
         let mut attributes = Vec::new();
         for attribute in &symbol.attributes {
             match expr::compile(&attribute.expr, &signature) {
-                Ok(program) => attributes.push(Evaluated::new(place.callable.py(), &attribute.name, program)?),
+                Ok(program) => attributes.push(Evaluated::new(&place.callable, &attribute.name, &program)?),
                 Err(error) => log::warn!("{}:{}: attribute {}: {error}", self.file, attribute.line, attribute.name),
             }
         }

@@ -14,7 +14,7 @@ use super::{Options, facts, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
 use crate::event::{self, Attributes, Label, Name};
 use crate::ring::{Consumer, Kind, Owner, Place, Record, Ring};
-use crate::trace::{META_DOMAIN, Sequence, Thread, Writer, sequence_id};
+use crate::trace::{Clocks, META_DOMAIN, Sequence, Thread, Writer, sequence_id};
 
 /// Size of a busy thread's ring: at 16 bytes an event, 260,000 events between two visits of the flusher.
 const RING_SIZE: usize = 4 << 20;
@@ -86,7 +86,7 @@ impl Session {
             ("clock", clock::source().as_str()),
             ("version", env!("CARGO_PKG_VERSION")),
         ];
-        let writer = Writer::new(facts::process(options.process_name.as_deref()), now, &facts);
+        let writer = Writer::new(facts::process(options.process_name.as_deref()), Clocks::Real, &facts);
         let (sender, newcomers) = crossbeam_channel::unbounded();
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &path) as u32;
@@ -121,7 +121,7 @@ impl Session {
         if now.boot >= self.next_snapshot {
             self.next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);
             self.writer.rename_process(facts::process(self.process_name.as_deref()));
-            self.writer.snapshot(now);
+            self.writer.snapshot();
         }
         for newcomer in self.newcomers.try_iter() {
             let sequence = self.writer.thread(&newcomer.thread);

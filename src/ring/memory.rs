@@ -76,19 +76,21 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Opens the ring of a process that has ended.
+    /// Opens the ring of a process that has ended. Draining it changes this copy, not the file: the next reader finds
+    /// the same.
     ///
     /// # Errors
     /// The file can't be mapped, or is no ring.
     pub fn open(path: &Path) -> Result<Self, RingError> {
         let map = |source| RingError::Map { path: path.into(), source };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(map)?;
+        let file = OpenOptions::new().read(true).open(path).map_err(map)?;
         let length = file.metadata().map_err(map)?.len();
         let not_a_ring = || RingError::NotARing { path: path.into() };
         if length < HEADER_SIZE as u64 {
             return Err(not_a_ring());
         }
-        let memory = MmapOptions::new().map_raw(&file).map_err(map)?;
+        // SAFETY: a private copy; the process that wrote the file has ended.
+        let memory = unsafe { MmapOptions::new().map_copy(&file) }.map_err(map)?.into();
         let mut ring = Self { memory, capacity: 0, place: Place::File(path.into()) };
         let header = ring.header();
         let capacity = header.capacity;

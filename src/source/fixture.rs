@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::{Nanos, Snapshot};
 use crate::event::{Attributes, Label, Name, Value};
-use crate::trace::{Process, Sequence, Thread, Writer};
+use crate::trace::{Clocks, Process, Sequence, Thread, Writer};
 
 /// Unix time of boot in these captures: 2023-11-14 22:13:20 UTC.
 pub(crate) const BOOT: u64 = 1_700_000_000_000_000_000;
@@ -51,41 +51,23 @@ pub(crate) fn step(rid: &str, iter: i64, scheduled: i64, prompt: i64, computed: 
     ])
 }
 
-/// The writer reads the real clocks when it states a sequence's own. Sets the wall clock in these packets to
-/// `boot_at` plus the time since boot, so that tests have exact times.
-pub(crate) fn set_wall_clock(packets: &mut [u8], boot_at: u64) {
-    const BOOTTIME: [u8; 3] = [0x08, 6, 0x10];
-    // Unix time takes nine bytes as a varint, whatever it is.
-    const REALTIME: [u8; 5] = [0x0a, 12, 0x08, 1, 0x10];
-    let mut boot = 0;
-    for at in 0..packets.len() {
-        if packets[at..].starts_with(&BOOTTIME) {
-            let varint = packets[at + BOOTTIME.len()..].iter().take(10).enumerate();
-            boot = 0;
-            for (position, byte) in varint {
-                boot |= u64::from(byte & 0x7f) << (7 * position);
-                if *byte < 0x80 {
-                    break;
-                }
-            }
-        } else if packets[at..].starts_with(&REALTIME) {
-            let mut real = boot_at.wrapping_add(boot);
-            for byte in &mut packets[at + REALTIME.len()..][..9] {
-                *byte = real as u8 & 0x7f | 0x80;
-                real >>= 7;
-            }
-            packets[at + REALTIME.len() + 8] &= 0x7f;
-        }
-    }
+/// Clocks of a machine that was booted at this unix time.
+pub(crate) fn booted_at(unix: u64) -> Clocks {
+    Clocks::Fixed(Snapshot { boot: Nanos(0), monotonic: Nanos(0), real: Nanos(unix) })
 }
 
 impl Recording {
     /// A process of a host.
     pub(crate) fn new(host: &str, pid: u32, name: &str, facts: &[(&str, &str)]) -> Self {
+        Self::on(booted_at(BOOT), host, pid, name, facts)
+    }
+
+    /// A process on a machine with these clocks.
+    pub(crate) fn on(clocks: Clocks, host: &str, pid: u32, name: &str, facts: &[(&str, &str)]) -> Self {
         let process = Process { pid, name: name.into(), command: vec!["python".into(), name.into()] };
         let mut all = vec![("hostname", host)];
         all.extend_from_slice(facts);
-        let mut writer = Writer::new(process, Snapshot::default(), &all);
+        let mut writer = Writer::new(process, clocks, &all);
         let thread = writer.thread(&Thread { tid: pid + 1, name: "main".into(), sequence: pid * 7 + 3 });
         Self { host: host.into(), pid, writer, thread, bytes: Vec::new() }
     }
@@ -116,9 +98,7 @@ impl Recording {
 
     /// The capture's bytes so far.
     pub(crate) fn bytes(&mut self) -> &[u8] {
-        let from = self.bytes.len();
         self.bytes.extend_from_slice(self.writer.pending());
-        set_wall_clock(&mut self.bytes[from..], BOOT);
         self.writer.written();
         &self.bytes
     }

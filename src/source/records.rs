@@ -236,7 +236,7 @@ fn fill(record: &mut Record, kind: Kind, place: Place, label: Label, start: Nano
 mod tests {
     use std::path::Path;
 
-    use super::super::fixture::{BOOT, Recording, ids, session, set_wall_clock, text};
+    use super::super::fixture::{BOOT, Recording, ids, booted_at, session, text};
     use super::*;
     use crate::event::{Value, View};
     use crate::trace::Thread;
@@ -425,11 +425,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // The wall clock was set between the starts of the two processes.
         for (pid, real) in [(1, BOOT), (2, BOOT + 5_000_000)] {
-            let mut process = Recording::new("h", pid, "p", &[]);
+            let mut process = Recording::on(booted_at(real), "h", pid, "p", &[]);
             process.instant(2_000 + u64::from(pid), "Engine", "httpReq", &[]);
-            let mut bytes = process.bytes().to_vec();
-            set_wall_clock(&mut bytes, real);
-            std::fs::write(folder.path().join(format!("h-{pid}.pftrace")), bytes).unwrap();
+            process.save(folder.path());
         }
         let times: Vec<_> = read(folder.path()).0.iter().map(|seen| (seen.4, seen.1)).collect();
         assert_eq!(times, [(1, 2_001), (2, 2_002)]);

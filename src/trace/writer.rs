@@ -60,10 +60,29 @@ struct Lane {
     busy: bool,
 }
 
+/// Where the clocks that a capture states come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Clocks {
+    /// This machine's, each time anew: what a recorder writes.
+    Real,
+    /// One instant, read elsewhere.
+    Fixed(Snapshot),
+}
+
+impl Clocks {
+    fn read(self) -> Snapshot {
+        match self {
+            Self::Real => Snapshot::now(),
+            Self::Fixed(snapshot) => snapshot,
+        }
+    }
+}
+
 /// Encodes one process's capture into a buffer; the caller takes the bytes to the file.
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
+    clocks: Clocks,
     process: Process,
     process_track: u64,
     own: Sequence,
@@ -86,12 +105,27 @@ pub fn sequence_id(random: u32) -> u32 {
 
 impl Writer {
     /// Starts a capture: the process's track, its clocks, and its meta record (`facts` are added to it).
-    pub fn new(process: Process, now: Snapshot, facts: &[(&str, &str)]) -> Self {
+    pub fn new(process: Process, clocks: Clocks, facts: &[(&str, &str)]) -> Self {
+        let track = RandomState::new().hash_one(("process", process.pid));
+        let mut writer = Self::continuing(process, track, clocks);
+        writer.describe_process(None);
+        let mut attributes = Attributes::default();
+        attributes.key(Name::new("format")).str(FORMAT_VERSION);
+        for (key, value) in facts {
+            attributes.key(Name::new(key)).str(value);
+        }
+        let now = clocks.read();
+        writer.meta(now.boot, Label::new(META_DOMAIN, "process"), attributes.as_bytes());
+        writer
+    }
+
+    /// Writes more of a capture that was started elsewhere, for the process of this track.
+    pub fn continuing(process: Process, process_track: u64, clocks: Clocks) -> Self {
         let seed = RandomState::new();
-        let process_track = seed.hash_one(("process", process.pid));
         let own = Sequence::new(sequence_id(seed.hash_one("own") as u32), process_track);
-        let mut writer = Self {
+        Self {
             out: Vec::with_capacity(64 << 10),
+            clocks,
             process,
             process_track,
             own,
@@ -103,15 +137,7 @@ impl Writer {
             interned: Vec::new(),
             flows: Vec::new(),
             nested: Vec::new(),
-        };
-        writer.describe_process(None);
-        let mut attributes = Attributes::default();
-        attributes.key(Name::new("format")).str(FORMAT_VERSION);
-        for (key, value) in facts {
-            attributes.key(Name::new(key)).str(value);
         }
-        writer.meta(now.boot, Label::new(META_DOMAIN, "process"), attributes.as_bytes());
-        writer
     }
 
     /// The bytes that wait to be written.
@@ -140,6 +166,11 @@ impl Writer {
         Sequence::new(thread.sequence, track)
     }
 
+    /// The packet sequence of a thread whose track is known.
+    pub fn resume(&mut self, sequence: u32, track: u64) -> Sequence {
+        Sequence::new(sequence, track)
+    }
+
     /// Says how the process is called now, if that has changed (servers rename themselves). Trace processors show the
     /// first name that they are told; our reader takes the last.
     pub fn rename_process(&mut self, process: Process) {
@@ -151,8 +182,8 @@ impl Writer {
 
     /// States the clocks again. Together with the sequence's own clock, since a trace processor accepts no other
     /// snapshot that is older than one before it, and in joined files there are such.
-    pub fn snapshot(&mut self, now: Snapshot) {
-        self.with_own(|writer, own| writer.clear(own, now));
+    pub fn snapshot(&mut self) {
+        self.with_own(Self::clear);
     }
 
     /// A span of the thread begins.
@@ -270,7 +301,8 @@ impl Writer {
     }
 
     /// States everything that later packets of the sequence lean on.
-    fn clear(&mut self, sequence: &mut Sequence, now: Snapshot) {
+    fn clear(&mut self, sequence: &mut Sequence) {
+        let now = self.clocks.read();
         sequence.categories.clear();
         sequence.names.clear();
         sequence.keys.clear();
@@ -297,7 +329,7 @@ impl Writer {
         attributes: &[u8],
     ) -> Result<(), Damaged> {
         if !sequence.cleared || sequence.written > BYTES_UNTIL_CLEARED {
-            self.clear(sequence, Snapshot::now());
+            self.clear(sequence);
         }
         let (mut event, mut interned) = (std::mem::take(&mut self.event), std::mem::take(&mut self.interned));
         event.number(field::track_event::TYPE, event_type);
@@ -512,7 +544,7 @@ mod tests {
     #[test]
     fn a_lane_is_used_again_once_its_span_has_ended() {
         let process = Process { pid: 1, name: "p".into(), command: vec![] };
-        let mut writer = Writer::new(process, Snapshot::default(), &[]);
+        let mut writer = Writer::new(process, Clocks::Fixed(Snapshot::default()), &[]);
         let mut thread = writer.thread(&Thread { tid: 2, name: "t".into(), sequence: 3 });
         let label = Label::new("Engine", "generate");
         writer.async_begin(&mut thread, Nanos(1), label, 10);
