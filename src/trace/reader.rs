@@ -328,8 +328,8 @@ mod tests {
             }),
         ]
         .concat();
-        let names: Vec<_> = read(&bytes).0.into_iter().map(|(_, label)| label).collect();
-        assert_eq!(names, ["/before", "/before", "/after"]);
+        let seen: Vec<_> = read(&bytes).0.into_iter().map(|(_, label)| label).collect();
+        assert_eq!(seen, ["/before", "/before", "/after"]);
     }
 
     #[test]
