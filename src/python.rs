@@ -10,14 +10,15 @@ use crate::hook::{Finder, Registry};
 use crate::{cli, recorder, symbols};
 
 /// Installs the hooks and starts the recorder. `config` is the collection config's path; `version` the framework's
-/// version, if it is known.
+/// version, `process_name` the process's name, if they are known.
 #[pyfunction]
-#[pyo3(signature = (config, home, symbols_path=None, version=None))]
+#[pyo3(signature = (config, home, symbols_path=None, version=None, process_name=None))]
 fn activate(
     py: Python<'_>, config: PathBuf, home: PathBuf, symbols_path: Option<PathBuf>, version: Option<&str>,
+    process_name: Option<String>,
 ) -> PyResult<()> {
     logging::init();
-    let options = recorder::Options { config, home: home.clone(), thread_name, stamp };
+    let options = recorder::Options { config, home: home.clone(), process_name, thread_name, stamp };
     recorder::activate(options)?;
     let table = symbols::load(symbols_path.as_deref(), &home);
     Finder::install(py, Registry::new(table, version))

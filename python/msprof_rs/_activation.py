@@ -21,14 +21,21 @@ def start(config_path: str) -> None:
     if symbols_path:
         symbols_path = os.path.abspath(os.path.expanduser(symbols_path))
         os.environ["PROFILING_SYMBOLS_PATH"] = symbols_path
-    _core.activate(config_path, os.path.expanduser("~"), symbols_path, framework_version())
+    child_name = _multiprocessing_name()
+    _core.activate(config_path, os.path.expanduser("~"), symbols_path, framework_version(), child_name)
     atexit.register(_core.shutdown)
     os.register_at_fork(after_in_child=_after_fork)
-    if "multiprocessing.process" in sys.modules:
-        from multiprocessing import parent_process
+    if child_name is not None:
+        _shut_down_with_multiprocessing()
 
-        if parent_process() is not None:
-            _shut_down_with_multiprocessing()
+
+def _multiprocessing_name() -> str | None:
+    """The name of a child of `multiprocessing` (`EngineCore`, `VllmWorker-0`), None elsewhere."""
+    if "multiprocessing.process" not in sys.modules:
+        return None
+    from multiprocessing import current_process, parent_process
+
+    return current_process().name if parent_process() is not None else None
 
 
 def _after_fork() -> None:

@@ -10,23 +10,25 @@ pub(super) fn hostname() -> String {
     name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }).collect()
 }
 
-/// This process, by the name that it has now (servers rename themselves).
-pub(super) fn process() -> Process {
+/// This process, by the name that it has now (servers rename themselves). `known_as` is a better name than a command
+/// line for a process that has no title.
+pub(super) fn process(known_as: Option<&str>) -> Process {
     let bytes = std::fs::read("/proc/self/cmdline").unwrap_or_default();
     let command: Vec<String> = bytes
         .split(|byte| *byte == 0)
         .map(|word| String::from_utf8_lossy(word).trim().to_owned())
         .filter(|word| !word.is_empty())
         .collect();
-    Process { pid: std::process::id(), name: readable_name(&command), command }
+    let has_title = command.first().is_some_and(|program| !is_python(program));
+    let name = known_as.filter(|_| !has_title).map_or_else(|| readable_name(&command), str::to_owned);
+    Process { pid: std::process::id(), name, command }
 }
 
 /// `python /usr/bin/vllm serve MODEL` is `vllm serve`, `python -m pkg.mod` is `pkg.mod`; a process that has given
 /// itself a title (`VLLM::EngineCore`) is called by it.
 fn readable_name(command: &[String]) -> String {
-    let base = |word: &str| Path::new(word).file_name().map_or(word.into(), |name| name.to_string_lossy().into_owned());
     let Some(program) = command.first() else { return "process".into() };
-    if !base(program).starts_with("python") {
+    if !is_python(program) {
         return if program.starts_with('/') { base(program) } else { program.clone() };
     }
     let mut words = command[1..].iter().skip_while(|word| word.starts_with('-') && *word != "-m" && *word != "-c");
@@ -42,6 +44,14 @@ fn readable_name(command: &[String]) -> String {
         },
         None => "python".into(),
     }
+}
+
+fn is_python(program: &str) -> bool {
+    base(program).starts_with("python")
+}
+
+fn base(word: &str) -> String {
+    Path::new(word).file_name().map_or(word.into(), |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub struct Options {
     pub config: PathBuf,
     /// The user's home folder, for the default `prof_dir`.
     pub home: PathBuf,
+    /// What this process is called, if that is better than its command line.
+    pub process_name: Option<String>,
     /// The calling thread's name, if the program has given it one.
     pub thread_name: fn() -> Option<String>,
     /// The local time as `MMDD-HHMM`, which names a session's folder.
@@ -188,7 +190,7 @@ impl Flusher {
                 return;
             }
         };
-        match Session::start(&membership.folder, self.options.thread_name) {
+        match Session::start(&membership.folder, &self.options) {
             Ok(session) => {
                 log::info!("collection started: {}", session.path().display());
                 gate::open(collection.level, collection.domains.clone());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{facts, thread};
+use super::{Options, facts, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
 use crate::event::{self, Attributes, Label, Name};
 use crate::ring::{Consumer, Kind, Owner, Place, Record, Ring};
@@ -50,6 +50,7 @@ struct Newcomer {
 /// A running capture; the flusher owns it.
 #[derive(Debug)]
 pub(super) struct Session {
+    process_name: Option<String>,
     stem: PathBuf,
     path: PathBuf,
     file: File,
@@ -70,7 +71,7 @@ struct Drained {
 
 impl Session {
     /// Makes the trace file `<folder>/<host>-<pid>.pftrace` and lets the threads in.
-    pub(super) fn start(folder: &Path, thread_name: fn() -> Option<String>) -> io::Result<Self> {
+    pub(super) fn start(folder: &Path, options: &Options) -> io::Result<Self> {
         let host = facts::hostname();
         let stem = folder.join(format!("{host}-{}", std::process::id()));
         let (path, file) = new_trace_file(&stem)?;
@@ -85,7 +86,7 @@ impl Session {
             ("clock", clock::source().as_str()),
             ("version", env!("CARGO_PKG_VERSION")),
         ];
-        let writer = Writer::new(facts::process(), now, &facts);
+        let writer = Writer::new(facts::process(options.process_name.as_deref()), now, &facts);
         let (sender, newcomers) = crossbeam_channel::unbounded();
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &path) as u32;
@@ -94,15 +95,16 @@ impl Session {
             stem: stem.clone(),
             next_ring: AtomicU32::new(0),
             next_sequence: AtomicU32::new(seed),
-            thread_name,
+            thread_name: options.thread_name,
             newcomers: sender,
         };
         DOOR.store(Some(Arc::new(door)));
         thread::open_session(session);
         let next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);
         let threads = Vec::new();
+        let process_name = options.process_name.clone();
         let mut session =
-            Self { stem, path, file, names, writer, calibration, next_snapshot, newcomers, threads, dropped: 0 };
+            Self { process_name, stem, path, file, names, writer, calibration, next_snapshot, newcomers, threads, dropped: 0 };
         session.write_pending(0)?;
         Ok(session)
     }
@@ -118,7 +120,7 @@ impl Session {
         let now = Snapshot::now();
         if now.boot >= self.next_snapshot {
             self.next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);
-            self.writer.rename_process(facts::process());
+            self.writer.rename_process(facts::process(self.process_name.as_deref()));
             self.writer.snapshot(now);
         }
         for newcomer in self.newcomers.try_iter() {
@@ -179,7 +181,7 @@ impl Session {
     pub(super) fn stop(mut self) -> io::Result<u64> {
         thread::close_session();
         DOOR.store(None);
-        self.writer.rename_process(facts::process());
+        self.writer.rename_process(facts::process(self.process_name.as_deref()));
         let outcome = self.drain();
         let late = self.newcomers.try_iter().map(|newcomer| newcomer.ring);
         for ring in self.threads.iter().map(|thread| thread.consumer.ring().clone()).chain(late) {

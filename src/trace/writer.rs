@@ -140,7 +140,8 @@ impl Writer {
         Sequence::new(thread.sequence, track)
     }
 
-    /// Says how the process is called now, if that has changed (servers rename themselves).
+    /// Says how the process is called now, if that has changed (servers rename themselves). Trace processors show the
+    /// first name that they are told; our reader takes the last.
     pub fn rename_process(&mut self, process: Process) {
         if process != self.process {
             let former = std::mem::replace(&mut self.process, process);
@@ -148,12 +149,10 @@ impl Writer {
         }
     }
 
-    /// States the clocks again.
+    /// States the clocks again. Together with the sequence's own clock, since a trace processor accepts no other
+    /// snapshot that is older than one before it, and in joined files there are such.
     pub fn snapshot(&mut self, now: Snapshot) {
-        let id = self.own.id;
-        self.packet(id, |out, scratch| {
-            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now, false));
-        });
+        self.with_own(|writer, own| writer.clear(own, now));
     }
 
     /// A span of the thread begins.
@@ -207,11 +206,18 @@ impl Writer {
 
     /// Facts about the process, as an instant on its own track.
     pub fn meta(&mut self, time: Nanos, label: Label, attributes: &[u8]) {
+        self.with_own(|writer, own| {
+            let event_type = field::event_type::INSTANT;
+            if writer.event(own, time, event_type, Some(label), None, attributes).is_err() {
+                log::debug!("a meta record was damaged");
+            }
+        });
+    }
+
+    fn with_own(&mut self, write: impl FnOnce(&mut Self, &mut Sequence)) {
         let placeholder = Sequence::new(self.own.id, self.process_track);
         let mut own = std::mem::replace(&mut self.own, placeholder);
-        if self.event(&mut own, time, field::event_type::INSTANT, Some(label), None, attributes).is_err() {
-            log::debug!("a meta record was damaged");
-        }
+        write(self, &mut own);
         self.own = own;
     }
 
@@ -274,7 +280,7 @@ impl Writer {
             let flags = field::sequence_flag::INCREMENTAL_STATE_CLEARED
                 | field::sequence_flag::NEEDS_INCREMENTAL_STATE;
             out.number(field::packet::SEQUENCE_FLAGS, flags);
-            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now, true));
+            out.message(field::packet::CLOCK_SNAPSHOT, scratch, |out| clocks(out, now));
             out.message(field::packet::TRACE_PACKET_DEFAULTS, scratch, |out| {
                 let clock = field::clock_id::SEQUENCE_INCREMENTAL;
                 out.number(field::packet_defaults::TIMESTAMP_CLOCK_ID, clock);
@@ -466,7 +472,7 @@ fn iid(name: Name) -> u64 {
     u64::from(name.index()) + 1
 }
 
-fn clocks(out: &mut Vec<u8>, now: Snapshot, with_own: bool) {
+fn clocks(out: &mut Vec<u8>, now: Snapshot) {
     let mut scratch = Vec::new();
     let mut clock = |id: u64, time: Nanos, is_incremental: bool| {
         out.message(field::clock_snapshot::CLOCKS, &mut scratch, |out| {
@@ -480,9 +486,7 @@ fn clocks(out: &mut Vec<u8>, now: Snapshot, with_own: bool) {
     clock(field::clock_id::BOOTTIME, now.boot, false);
     clock(field::clock_id::MONOTONIC, now.monotonic, false);
     clock(field::clock_id::REALTIME, now.real, false);
-    if with_own {
-        clock(field::clock_id::SEQUENCE_INCREMENTAL, now.boot, true);
-    }
+    clock(field::clock_id::SEQUENCE_INCREMENTAL, now.boot, true);
 }
 
 /// A request's flow id: FNV-1a of its id, without the suffix `-<8 hex digits>` that vLLM's engine adds to the API
