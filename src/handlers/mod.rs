@@ -3,6 +3,7 @@
 //!
 //! A handler reads only what the objects really have; what is missing leaves out its datum.
 
+mod http;
 mod vllm;
 
 use crate::hook::Handler;
@@ -16,6 +17,7 @@ pub(crate) fn code(handler: BuiltIn) -> Option<(Handler, &'static str)> {
         BuiltIn::Free => (vllm::kv_cache::free, "Schedule.KVCache"),
         BuiltIn::GetComputedBlocks => (vllm::kv_cache::get_computed_blocks, "Schedule.KVCache"),
         BuiltIn::ExecuteModel => (vllm::executor::execute_model, "Execute"),
+        BuiltIn::HttpRequest => (http::request, "Server"),
         BuiltIn::AsyncLlmAddRequest => (vllm::frontend::add_request, "Engine"),
         BuiltIn::ProcessOutputs => (vllm::frontend::process_outputs, "Engine"),
         _ => return None,

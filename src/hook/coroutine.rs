@@ -16,8 +16,17 @@ use crate::recorder::{self, AsyncOpen};
 pub(crate) enum Ending {
     /// A span from its first step to its end, with these attributes.
     Timer(&'static [Evaluated], Option<OwnedArgs>),
-    /// Whatever a built-in handler makes of it; called with its result unless it raised or was closed.
-    Handler(Box<dyn FnOnce(Python<'_>, Option<&Bound<'_, PyAny>>) + Send>),
+    /// Whatever a built-in handler makes of it.
+    Handler(Box<dyn Follower>),
+}
+
+/// A built-in handler's view of a coroutine.
+pub(crate) trait Follower: Send {
+    /// The coroutine takes its first step now, in the context of the task that runs it.
+    fn started(&mut self, py: Python<'_>) -> PyResult<()>;
+
+    /// It has ended: with this result, or with this exception.
+    fn ended(self: Box<Self>, py: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks);
 }
 
 /// A coroutine that passes everything on to the one that it follows. `collections.abc.Coroutine` knows it, so that
@@ -30,6 +39,7 @@ pub(crate) struct FollowedCoroutine {
 }
 
 struct State {
+    started: bool,
     ending: Option<Ending>,
     open: Option<AsyncOpen>,
 }
@@ -39,7 +49,7 @@ impl FollowedCoroutine {
     pub(super) fn wrap<'py>(
         py: Python<'py>, coroutine: Bound<'py, PyAny>, hook: &'static Hook, ending: Ending,
     ) -> Bound<'py, PyAny> {
-        let state = Mutex::new(State { ending: Some(ending), open: None });
+        let state = Mutex::new(State { started: false, ending: Some(ending), open: None });
         match Bound::new(py, Self { inner: coroutine.clone().unbind(), hook, state }) {
             Ok(followed) => followed.into_any(),
             Err(error) => {
@@ -49,10 +59,19 @@ impl FollowedCoroutine {
         }
     }
 
-    fn begin(&self) {
+    fn begin(&self, py: Python<'_>) {
         let mut state = self.state.lock();
-        if state.open.is_none() && matches!(state.ending, Some(Ending::Timer(..))) {
-            state.open = recorder::async_begin(self.hook.label);
+        if std::mem::replace(&mut state.started, true) {
+            return;
+        }
+        match &mut state.ending {
+            Some(Ending::Timer(..)) => state.open = recorder::async_begin(self.hook.label),
+            Some(Ending::Handler(follower)) => {
+                if let Err(error) = follower.started(py) {
+                    self.hook.fail(py, &error);
+                }
+            }
+            None => {}
         }
     }
 
@@ -63,7 +82,7 @@ impl FollowedCoroutine {
             (state.ending.take(), state.open.take())
         };
         match ending {
-            Some(Ending::Handler(finish)) => finish(py, outcome.ok()),
+            Some(Ending::Handler(follower)) => follower.ended(py, outcome, ticks),
             Some(Ending::Timer(attributes, args)) => {
                 let Some(open) = open else { return };
                 with_buffer(|buffer| {
@@ -108,7 +127,7 @@ impl FollowedCoroutine {
     }
 
     fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.begin();
+        self.begin(py);
         let mut result = std::ptr::null_mut();
         // SAFETY: both objects are alive; the result is a new reference or null with an exception set.
         let step = unsafe { ffi::PyIter_Send(self.inner.as_ptr(), value.as_ptr(), &raw mut result) };

@@ -16,6 +16,6 @@ mod value;
 mod wrapper;
 
 pub(crate) use call::{Call, Handler, append_error, with_buffer};
-pub(crate) use coroutine::{Ending, FollowedCoroutine};
+pub(crate) use coroutine::{Ending, FollowedCoroutine, Follower};
 pub(crate) use imports::Finder;
 pub(crate) use registry::Registry;

@@ -8,37 +8,49 @@ use pyo3::types::PyString;
 
 use super::batch::append_ids;
 use super::{RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, label};
+use crate::handlers::http;
 use crate::clock::Ticks;
 use crate::event::Label;
-use crate::hook::{Call, Ending, with_buffer};
+use crate::hook::{Call, Ending, Follower, with_buffer};
 use crate::recorder;
 
-/// `async add_request(self, request_id, …)`: `httpReq` when it begins, `tokenize` when the request is on its way to
-/// the engine.
+/// `async add_request(self, request_id, …)`: `httpReq` at the moment when the request reached this server, `tokenize`
+/// when it is on its way to the engine.
 pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let rid = call.args.get(1, intern!(py, "request_id")).map(|rid| rid.to_owned());
     let rid: Option<String> = rid.and_then(|rid| rid.cast_into::<PyString>().ok()?.extract().ok());
-    if let Some(rid) = &rid {
-        record(label!("Engine", "httpReq"), rid);
-    }
-    call.proceed();
     if let Some(rid) = rid {
-        call.when_ended(Ending::Handler(Box::new(move |_, result| {
-            if result.is_some() {
-                record(label!("Engine", "tokenize"), &rid);
-            }
-        })));
+        call.when_ended(Ending::Handler(Box::new(Adding { rid })));
     }
     Ok(())
 }
 
-fn record(label: Label, rid: &str) {
-    let ticks = Ticks::now();
-    with_buffer(|attributes| {
-        attributes.key(*RID).str(rid);
-        recorder::instant(label, ticks, attributes.as_bytes());
-    });
+struct Adding {
+    rid: String,
+}
+
+impl Adding {
+    fn record(&self, label: Label, ticks: Ticks) {
+        with_buffer(|attributes| {
+            attributes.key(*RID).str(&self.rid);
+            recorder::instant(label, ticks, attributes.as_bytes());
+        });
+    }
+}
+
+impl Follower for Adding {
+    fn started(&mut self, py: Python<'_>) -> PyResult<()> {
+        let arrival = http::arrival(py)?.unwrap_or_else(Ticks::now);
+        self.record(label!("Engine", "httpReq"), arrival);
+        Ok(())
+    }
+
+    fn ended(self: Box<Self>, _: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks) {
+        if outcome.is_ok() {
+            self.record(label!("Engine", "tokenize"), ticks);
+        }
+    }
 }
 
 /// `process_outputs(self, engine_core_outputs, …)`: one `httpRes` for each request that ended with it, and one
