@@ -90,3 +90,33 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::fixture::session;
+
+    fn run(arguments: &[&std::path::Path]) -> u8 {
+        main(std::iter::once("msprof-rs".into()).chain(arguments.iter().map(Into::into)))
+    }
+
+    #[test]
+    fn the_exit_code_says_how_it_went() {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let parse = |input: &std::path::Path| {
+            let (verb, from, to) = ("parse".as_ref(), "--input-path".as_ref(), "--output-path".as_ref());
+            run(&[verb, from, input, to, output.path(), "--format".as_ref(), "csv".as_ref(), "json".as_ref()])
+        };
+        assert_eq!(parse(&input.path().join("missing")), EXIT_FAILED);
+        assert_eq!(parse(input.path()), EXIT_FAILED, "no captures");
+        session(input.path());
+        assert_eq!(parse(input.path()), EXIT_FINE);
+        // A process that died before it wrote anything has lost nothing.
+        std::fs::write(input.path().join("node-300.pftrace"), b"").unwrap();
+        assert_eq!(parse(input.path()), EXIT_FINE);
+        std::fs::write(input.path().join("node-300.pftrace"), b"no trace").unwrap();
+        assert_eq!(parse(input.path()), EXIT_DAMAGED);
+        assert_eq!(run(&["parse".as_ref(), "--no-such-option".as_ref()]), 2);
+        assert_eq!(run(&["--help".as_ref()]), EXIT_FINE);
+    }
+}

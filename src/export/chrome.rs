@@ -3,9 +3,11 @@
 
 use std::io::{self, Write};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::flows::{Anchor, Arrow, Flows};
+use super::json::{self, text, view};
+use super::process_rows::{distinct_pids, process_order};
 use super::times::{Calendar, Micros};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, Record, View};
@@ -33,6 +35,8 @@ pub struct ChromeTrace<'a, W> {
     roles: Vec<Option<&'static str>>,
     rows: Vec<Row>,
     by_key: FxHashMap<RowKey, u32>,
+    /// How many rows of a process would have the same text.
+    alike: FxHashMap<(ProcessId, String), u32>,
     flows: Flows,
     event: Vec<u8>,
     count: u64,
@@ -68,6 +72,7 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
             roles: vec![None; places.processes.len()],
             rows: Vec::new(),
             by_key: FxHashMap::default(),
+            alike: FxHashMap::default(),
             flows: Flows::default(),
             event: Vec::new(),
             count: 0,
@@ -116,7 +121,7 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
         for row in 0..self.rows.len() {
             let Row { process, domain, ref text } = self.rows[row];
             let index = ROW_ORDER.iter().position(|known| *known == domain).unwrap_or(ROW_ORDER.len());
-            let (pid, text) = (self.pid(process), json(text)?);
+            let (pid, text) = (self.pid(process), json::string(text)?);
             let head = r#""name":"thread_sort_index","ph":"M""#;
             self.meta(format_args!(
                 "{head},\"pid\":{pid},\"tid\":{text},\"args\":{{\"sort_index\":{index}}}"
@@ -134,8 +139,8 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
                 None => known.host.clone(),
             };
             for (what, key, value) in [
-                ("process_name", "name", json(&name)?),
-                ("process_labels", "labels", json(&labels)?),
+                ("process_name", "name", json::string(&name)?),
+                ("process_labels", "labels", json::string(&labels)?),
                 ("process_sort_index", "sort_index", index.to_string()),
             ] {
                 self.meta(format_args!(
@@ -271,7 +276,7 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
         let row = self.row(record, domain);
         self.begin(name, "C", record.start)?;
         self.at(row)?;
-        write!(self.event, ",\"args\":{{\"{key}\":{}}}", json(&value)?)?;
+        write!(self.event, ",\"args\":{{\"{key}\":{}}}", json::string(&value)?)?;
         self.end()
     }
 
@@ -329,15 +334,15 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
     fn row(&mut self, record: &Record, domain: &'static str) -> u32 {
         let is_one = ONE_ROW.contains(&domain);
         let thread = if is_one { u32::MAX } else { record.thread.0 };
-        let key = RowKey { process: record.process, domain, thread, lane: record.lane };
+        let lane = if is_one { 0 } else { record.lane };
+        let key = RowKey { process: record.process, domain, thread, lane };
         *self.by_key.entry(key).or_insert_with(|| {
             let tid = self.places.thread(record.thread).tid;
-            let text = match (is_one, record.lane) {
-                (true, _) => domain.to_owned(),
-                (false, 0) => format!("{domain}({tid})"),
-                // Spans of coroutines overlap; in one row a viewer would take them for nested.
-                (false, lane) => format!("{domain}({tid}) {lane}"),
-            };
+            let text = if is_one { domain.to_owned() } else { format!("{domain}({tid})") };
+            // Spans of coroutines overlap; in one row a viewer would take them for nested. Most threads need one row.
+            let alike = self.alike.entry((record.process, text.clone())).or_insert(0);
+            *alike += 1;
+            let text = if *alike == 1 { text } else { format!("{text} {alike}") };
             self.rows.push(Row { process: record.process, domain, text });
             self.rows.len() as u32 - 1
         })
@@ -354,95 +359,100 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
     }
 }
 
-/// Each process's own pid, unless processes of several hosts (or containers) share it.
-fn distinct_pids(places: &Places) -> Vec<u32> {
-    let mut taken = FxHashSet::default();
-    let distinct = |(position, process): (usize, &crate::event::Process)| {
-        let mut pid = process.pid;
-        // Above the largest pid that Linux gives out.
-        while !taken.insert(pid) {
-            pid = (1 << 22) + position as u32 + pid % (1 << 22);
-        }
-        pid
-    };
-    places.processes.iter().enumerate().map(distinct).collect()
-}
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
 
-/// Children after their parents; otherwise by role, rank and pid.
-fn process_order(places: &Places, roles: &[Option<&str>]) -> Vec<ProcessId> {
-    let parent = |process: &crate::event::Process| {
-        let same =
-            |other: &crate::event::Process| Some(other.pid) == process.parent && other.host == process.host;
-        places.processes.iter().position(same)
-    };
-    let rank = |position: usize| {
-        let process = &places.processes[position];
-        let role = match roles.get(position) {
-            Some(Some("schedule")) => 0,
-            Some(Some(_)) => 1,
-            _ => 2,
-        };
-        (role, process.dp_rank, process.pid)
-    };
-    let mut order = Vec::new();
-    let mut waiting: Vec<usize> = (0..places.processes.len()).collect();
-    waiting.sort_by_key(|position| std::cmp::Reverse(rank(*position)));
-    let parents: Vec<Option<usize>> = places.processes.iter().map(parent).collect();
-    // Depth first: the next is the best whose parent is the newest placed, then that of the one before, and so on.
-    let mut line: Vec<Option<usize>> = vec![None];
-    while let Some(ancestor) = line.last().copied() {
-        let next = waiting.iter().rposition(|position| parents[*position] == ancestor);
-        if let Some(next) = next {
-            let position = waiting.remove(next);
-            order.push(ProcessId(position as u32));
-            line.push(Some(position));
-        } else {
-            line.pop();
-        }
+    use super::*;
+    use crate::event::{Process, Thread, ThreadId, Value};
+    use crate::source::fixture::{record, text};
+
+    fn places(processes: &[(u32, &str, Option<u32>)]) -> Places {
+        let processes: Vec<_> = processes
+            .iter()
+            .map(|(pid, host, parent)| Process {
+                pid: *pid,
+                host: (*host).into(),
+                parent: *parent,
+                ..Process::default()
+            })
+            .collect();
+        let threads = (0..processes.len() as u32).map(|n| Thread {
+            process: ProcessId(n),
+            tid: 70 + n,
+            name: String::new(),
+        });
+        Places { threads: threads.collect(), processes }
     }
-    // Two that name each other as parent.
-    order.extend(waiting.into_iter().rev().map(|position| ProcessId(position as u32)));
-    order
-}
 
-fn json(value: &(impl serde::Serialize + ?Sized)) -> io::Result<String> {
-    serde_json::to_string(value).map_err(Into::into)
-}
-
-fn text(out: &mut Vec<u8>, value: &str) -> io::Result<()> {
-    serde_json::to_writer(out, value).map_err(Into::into)
-}
-
-fn view(out: &mut Vec<u8>, value: &View<'_>) -> io::Result<()> {
-    match value {
-        View::Bool(b) => write!(out, "{b}"),
-        View::Int(n) => write!(out, "{n}"),
-        // Not a number and infinity become null.
-        View::Double(x) => serde_json::to_writer(out, x).map_err(Into::into),
-        View::Str(value) => text(out, value),
-        View::Array(items) => {
-            out.push(b'[');
-            for (position, item) in items.clone().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                view(out, &item)?;
-            }
-            out.push(b']');
-            Ok(())
+    fn events(places: &Places, records: &[Record]) -> Vec<serde_json::Value> {
+        let mut trace = ChromeTrace::new(Vec::new(), places, Calendar::new(TimeZone::UTC)).unwrap();
+        let (mut ids, mut resources) = (Ids::default(), Resources::default());
+        for record in records {
+            resources.read(record, &mut ids);
+            trace.push(record, &resources, &ids).unwrap();
         }
-        View::Dict(entries) => {
-            out.push(b'{');
-            for (position, (key, item)) in entries.clone().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                text(out, key)?;
-                out.push(b':');
-                view(out, &item)?;
-            }
-            out.push(b'}');
-            Ok(())
-        }
+        let (count, json) = trace.finish(&ids).unwrap();
+        let events: Vec<serde_json::Value> = serde_json::from_slice(&json).unwrap();
+        assert_eq!(count, events.len() as u64);
+        events
+    }
+
+    fn at(place: u32, lane: u32, record: Record) -> Record {
+        Record { process: ProcessId(place), thread: ThreadId(place), lane, ..record }
+    }
+
+    #[test]
+    fn overlapping_spans_of_a_thread_have_rows_of_their_own() {
+        let span = || record((5_000, 9_500), "Engine", "generate", &[]);
+        let events =
+            events(&places(&[(1, "h", None)]), &[at(0, 1, span()), at(0, 2, span()), at(0, 1, span())]);
+        let rows: Vec<_> = events.iter().filter(|e| e["ph"] == "X").map(|e| &e["tid"]).collect();
+        assert_eq!(rows, ["Engine(70)", "Engine(70) 2", "Engine(70)"]);
+        assert_eq!((&events[0]["ts"], &events[0]["dur"]), (&5.0.into(), &4.5.into()));
+    }
+
+    #[test]
+    fn an_empty_session_is_an_empty_array() {
+        assert!(events(&Places::default(), &[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_number_becomes_null_and_text_is_escaped() {
+        let attributes = [("x", Value::Double(f64::NAN)), ("y", text("a\"\n\u{1}é"))];
+        let events =
+            events(&places(&[(1, "h", None)]), &[record((1, 2), "Engine", "\"quoted\"", &attributes)]);
+        assert_eq!(events[0]["name"], "\"quoted\"");
+        assert_eq!(
+            (&events[0]["args"]["x"], &events[0]["args"]["y"]),
+            (&serde_json::Value::Null, &"a\"\n\u{1}é".into())
+        );
+    }
+
+    #[test]
+    fn processes_of_two_hosts_with_one_pid_stay_apart_and_children_follow_their_parents() {
+        let places = places(&[(9, "a", Some(7)), (7, "b", None), (7, "a", None), (8, "a", Some(9))]);
+        let events = events(&places, &[at(3, 0, record((1, 2), "Engine", "s", &[]))]);
+        let order: Vec<_> = events
+            .iter()
+            .filter(|event| event["name"] == "process_labels")
+            .map(|event| (event["pid"].as_u64().unwrap(), event["args"]["labels"].as_str().unwrap()))
+            .collect();
+        assert_eq!(order, [(7, "b"), ((1 << 22) + 2 + 7, "a"), (9, "a"), (8, "a")]);
+    }
+
+    #[test]
+    fn a_counter_without_its_number_is_left_out() {
+        let status = |entries: &[(&str, Value)]| record((1, 1), "Schedule.KVCache", "KVCacheStatus", entries);
+        let records = [
+            status(&[]),
+            status(&[("FreeBlocks=", Value::Int(4)), ("scope#dp", Value::Int(3))]),
+            status(&[]),
+        ];
+        let events = events(&places(&[(1, "h", None)]), &records);
+        let counters: Vec<_> = events.iter().filter(|event| event["ph"] == "C").collect();
+        assert_eq!(counters.len(), 1);
+        assert_eq!(counters[0]["name"], "Schedule.KVCache-dp3");
+        assert_eq!(counters[0]["args"]["Device Block"], 4.0);
     }
 }

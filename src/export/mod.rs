@@ -5,8 +5,10 @@ pub mod batch_csv;
 pub mod chrome;
 mod flows;
 pub mod forward_csv;
+mod json;
 pub mod kvcache_csv;
 pub mod output;
+mod process_rows;
 pub mod request_csv;
 pub mod times;
 

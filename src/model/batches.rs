@@ -131,3 +131,66 @@ impl Batches {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+    use crate::model::Ids;
+    use crate::source::fixture::{ids, record, step};
+
+    fn build(records: &[Record]) -> Vec<Batch> {
+        let (mut known, mut resources, mut batches) =
+            (Ids::default(), Resources::default(), Batches::default());
+        for record in records {
+            resources.read(record, &mut known);
+            batches.push(record, &resources);
+        }
+        batches.finish()
+    }
+
+    fn schedule(times: (u64, u64), name: &str) -> Record {
+        record(times, "Schedule", name, &[("rid", ids(&["a"]))])
+    }
+
+    fn cache(time: u64, free: i64) -> Record {
+        let blocks = [("TotalBlocks=", Value::Int(10)), ("FreeBlocks=", Value::Int(free))];
+        record((time, time), "Schedule.KVCache", "KVCacheStatus", &blocks)
+    }
+
+    #[test]
+    fn a_schedule_shows_the_first_state_of_the_cache_since_it_began() {
+        let name = "batchFrameworkProcessing";
+        for (records, expected) in [
+            (vec![cache(1, 9), cache(12, 8), cache(13, 7), schedule((10, 20), name)], [Some(8)]),
+            (vec![cache(1, 9), schedule((10, 20), name), cache(25, 6)], [Some(6)]),
+            (vec![cache(1, 9), schedule((10, 20), name)], [Some(9)]),
+            (vec![schedule((10, 20), name)], [None]),
+        ] {
+            let free: Vec<_> =
+                build(&records).iter().map(|row| row.kv.as_ref().and_then(|kv| kv.free)).collect();
+            assert_eq!(free, expected);
+        }
+    }
+
+    #[test]
+    fn of_several_names_of_schedules_only_the_first_is_shown() {
+        let rows = build(&[
+            schedule((1, 2), "Schedule"),
+            schedule((3, 4), "batchFrameworkProcessing"),
+            schedule((5, 6), "modelExec"),
+        ]);
+        let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["batchFrameworkProcessing", "modelExec"]);
+    }
+
+    #[test]
+    fn tokens_are_summed_by_what_is_done_for_each_request() {
+        let steps =
+            Value::Array(vec![step("a", 0, 60, 60, 0), step("b", 3, 1, 8, 10), step("c", 1, 4, 9, 5)]);
+        let row = &build(&[record((1, 2), "Execute", "modelExec", &[("rid", steps)])])[0];
+        assert_eq!((row.size(Phase::Prefill), row.size(Phase::Decode)), (2, 1));
+        assert_eq!((row.tokens(Phase::Prefill), row.tokens(Phase::Decode), row.total_tokens()), (64, 1, 65));
+        assert_eq!(row.batch_type.map(Name::as_str), Some("Prefill,Decode"));
+    }
+}

@@ -128,3 +128,51 @@ impl Forwards {
         rows
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+    use crate::model::Ids;
+    use crate::source::fixture::{ids, record, text};
+
+    fn build(records: &[Record]) -> Vec<Forward> {
+        let (mut known, mut resources, mut forwards) =
+            (Ids::default(), Resources::default(), Forwards::default());
+        for record in records {
+            resources.read(record, &mut known);
+            forwards.push(record, &resources);
+        }
+        forwards.finish(&Places::default())
+    }
+
+    fn schedule(times: (u64, u64), requests: Value, batch_type: &str) -> Record {
+        let entries = [("rid", requests), ("batch_type", text(batch_type))];
+        record(times, "Schedule", "batchFrameworkProcessing", &entries)
+    }
+
+    fn forward(times: (u64, u64), requests: Value) -> Record {
+        record(times, "Execute", "forward", &[("rid", requests)])
+    }
+
+    #[test]
+    fn a_pass_is_of_the_schedule_before_it_also_when_the_scheduler_runs_ahead() {
+        let rows = build(&[
+            schedule((1, 2), ids(&["a"]), "Prefill"),
+            schedule((11, 12), ids(&["a"]), "Decode"),
+            forward((10, 20), ids(&["a"])),
+            forward((25, 30), ids(&["a"])),
+            forward((31, 32), ids(&["warm-up"])),
+        ]);
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|row| (row.start.0, row.batch_type.map(Name::as_str), row.iter, row.bubble, row.since_first))
+            .collect();
+        assert_eq!(seen, [(10, Some("Prefill"), 1, Some(5), 0), (25, Some("Decode"), 2, None, 15)]);
+    }
+
+    #[test]
+    fn without_schedules_there_are_no_rows() {
+        assert!(build(&[forward((1, 2), ids(&["a"]))]).is_empty());
+    }
+}

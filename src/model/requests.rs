@@ -105,11 +105,17 @@ impl Requests {
                 _ => {}
             }
         }
-        if let Some(tokens) = record.get("recvTokenSize=").and_then(|value| value.as_int()) {
-            resources.list.iter().for_each(|r| self.state(r.request).prompt_tokens = Some(tokens));
-        }
-        if let Some(tokens) = record.get("replyTokenSize=").and_then(|value| value.as_int()) {
-            resources.list.iter().for_each(|r| self.state(r.request).output_tokens = Some(tokens));
+        for (key, value) in record.entries() {
+            let Some(tokens) = value.as_int() else { continue };
+            match key {
+                "recvTokenSize=" => {
+                    resources.list.iter().for_each(|r| self.state(r.request).prompt_tokens = Some(tokens));
+                }
+                "replyTokenSize=" => {
+                    resources.list.iter().for_each(|r| self.state(r.request).output_tokens = Some(tokens));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -149,4 +155,83 @@ fn earliest(slot: &mut Option<Nanos>, time: Nanos) {
 
 fn latest(slot: &mut Option<Nanos>, time: Nanos) {
     *slot = Some(slot.map_or(time, |known| known.max(time)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+    use crate::source::fixture::{ids, record, step, text};
+
+    fn build(records: &[Record]) -> Vec<Request> {
+        let (mut ids, mut resources, mut requests) =
+            (Ids::default(), Resources::default(), Requests::default());
+        for record in records {
+            resources.read(record, &mut ids);
+            requests.push(record, &resources);
+        }
+        requests.finish(&ids)
+    }
+
+    fn arrival(time: u64, rid: &str) -> Record {
+        record((time, time), "Engine", "httpReq", &[("rid", text(rid))])
+    }
+
+    #[test]
+    fn the_first_output_is_the_first_text_else_the_end_of_the_prefill() {
+        let execution = |times, iter, scheduled, computed| {
+            let steps = Value::Array(vec![step("a-00000001", iter, scheduled, 8, computed)]);
+            record(times, "Execute", "modelExec", &[("rid", steps)])
+        };
+        // A prompt of 8 tokens in chunks of 5 and 3, then a decode step.
+        let engine =
+            [execution((20, 30), 0, 5, 0), execution((31, 40), 1, 3, 5), execution((41, 50), 2, 1, 8)];
+        let texts = [60, 70]
+            .map(|time| record((time, time), "Engine", "detokenize", &[("rid", ids(&["b", "a-00000001"]))]));
+        let first_token = |others: &[Record]| {
+            let records: Vec<Record> =
+                std::iter::once(arrival(10, "a")).chain(others.iter().cloned()).collect();
+            build(&records).iter().find(|request| request.id == "a").and_then(Request::first_token)
+        };
+        assert_eq!(first_token(&engine), Some(30));
+        assert_eq!(first_token(&[&engine[..], &texts[..]].concat()), Some(50));
+        assert_eq!(first_token(&[]), None);
+    }
+
+    #[test]
+    fn waiting_is_from_the_first_entry_to_the_last_leaving_of_the_waiting_queue() {
+        let queue = |time, name: &str, queue: &str| {
+            let queue = ("scope#QueueName", text(queue));
+            record((time, time), "Schedule", name, &[("rid", ids(&["a"])), queue])
+        };
+        let records = [
+            queue(10, "Enqueue", "WAITING"),
+            queue(20, "Enqueue", "RUNNING"),
+            queue(20, "Dequeue", "WAITING"),
+            // Preempted, and back again.
+            queue(30, "Enqueue", "WAITING"),
+            queue(45, "Dequeue", "WAITING"),
+            queue(99, "Dequeue", "RUNNING"),
+        ];
+        assert_eq!(build(&records)[0].queue_wait, Some(35));
+    }
+
+    #[test]
+    fn what_only_the_cache_or_a_forward_pass_speaks_of_is_no_request() {
+        let rid = ("rid", text("warm-up"));
+        let records = [
+            record((1, 1), "KVCache", "Allocate", std::slice::from_ref(&rid)),
+            record((2, 3), "Execute", "forward", &[rid]),
+        ];
+        assert!(build(&records).is_empty());
+    }
+
+    #[test]
+    fn rows_are_by_arrival_and_those_that_came_before_the_capture_are_last() {
+        let earlier =
+            record((1, 1), "Engine", "httpRes", &[("rid", text("old")), ("replyTokenSize=", Value::Int(3))]);
+        let rows = build(&[earlier, arrival(5, "second"), arrival(4, "first")]);
+        assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["first", "second", "old"]);
+        assert_eq!((rows[2].output_tokens, rows[2].latency()), (Some(3), None));
+    }
 }

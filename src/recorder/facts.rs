@@ -31,7 +31,12 @@ fn readable_name(command: &[String]) -> String {
     if !is_python(program) {
         return if program.starts_with('/') { base(program) } else { program.clone() };
     }
-    let mut words = command[1..].iter().skip_while(|word| word.starts_with('-') && *word != "-m" && *word != "-c");
+    let mut words = command[1..].iter().peekable();
+    while let Some(option) = words.next_if(|word| word.starts_with('-') && *word != "-m" && *word != "-c") {
+        if option == "-X" || option == "-W" {
+            words.next(); // their value is a word of its own
+        }
+    }
     match words.next().map(String::as_str) {
         Some("-m") => words.next().cloned().unwrap_or_else(|| "python -m".into()),
         Some("-c") => match words.next() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::clock::{Nanos, Snapshot};
-use crate::event::{Attributes, Label, Name, Value};
+use crate::event::{Attributes, Kind, Label, Name, Record, Value};
 use crate::trace::{Clocks, Process, Sequence, Thread, Writer};
 
 /// Unix time of boot in these captures: 2023-11-14 22:13:20 UTC.
@@ -25,6 +25,16 @@ pub(crate) fn attributes(entries: &[(&str, Value)]) -> Attributes {
         attributes.key(Name::new(key)).value(value);
     }
     attributes
+}
+
+/// A record that no file holds: an instant, or a span if the times differ.
+pub(crate) fn record(times: (u64, u64), domain: &str, name: &str, entries: &[(&str, Value)]) -> Record {
+    let mut record = Record::instant(Label::new(domain, name), Nanos(times.0));
+    if times.0 != times.1 {
+        (record.kind, record.end) = (Kind::Span, Nanos(times.1));
+    }
+    record.attributes = attributes(entries).into_bytes();
+    record
 }
 
 /// A text.

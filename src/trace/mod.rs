@@ -3,6 +3,7 @@
 
 mod fields;
 mod index;
+mod interned;
 mod packet;
 mod reader;
 mod writer;

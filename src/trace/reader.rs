@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::fields::{Fields, Malformed, Wire};
 use super::index::{Index, Run, clocks, default_track};
+use super::interned::Interned;
 use super::packet::field;
 use crate::clock::Nanos;
-use crate::event::{Attributes, Label, Name};
+use crate::event::{Attributes, Label};
 
 /// Fields that our writer does not write, but Perfetto's own SDKs do.
 mod foreign {
@@ -17,12 +16,8 @@ mod foreign {
     pub(super) const EVENT_NAME: u32 = 23;
     pub(super) const COUNTER_VALUE: u32 = 30;
     pub(super) const DOUBLE_COUNTER_VALUE: u32 = 44;
-    pub(super) const LEGACY_JSON_VALUE: u32 = 9;
     pub(super) const COUNTER: u64 = 4;
 }
-
-/// Annotations nested deeper than this are left out: they are damage, or nothing that a person could look at.
-const DEEPEST: u32 = 16;
 
 /// What an event is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,17 +61,6 @@ pub struct SequenceReader<'a> {
     event: Event,
     packets: u64,
     malformed: u64,
-}
-
-/// What the sequence has stated by id since its state was last cleared.
-#[derive(Debug, Default)]
-struct Interned {
-    categories: FxHashMap<u64, Name>,
-    names: FxHashMap<u64, Name>,
-    keys: FxHashMap<u64, Name>,
-    texts: FxHashMap<u64, Box<str>>,
-    /// By ids of category and name: spares a look into the table of labels for each event.
-    labels: FxHashMap<(u64, u64), Label>,
 }
 
 impl Index {
@@ -231,119 +215,6 @@ impl SequenceReader<'_> {
     }
 }
 
-impl Interned {
-    fn state(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let mut fields = Fields(bytes);
-        while let Some((table, value)) = fields.next()? {
-            let (mut iid, mut text) = (0, Wire::Number(0));
-            let mut entry = Fields(value.bytes());
-            while let Some((field, value)) = entry.next()? {
-                match field {
-                    field::interned::IID => iid = value.number(),
-                    field::interned::NAME => text = value,
-                    _ => {}
-                }
-            }
-            match table {
-                field::interned_data::EVENT_CATEGORIES => {
-                    self.categories.insert(iid, Name::new(&text.text()));
-                }
-                field::interned_data::EVENT_NAMES => {
-                    self.names.insert(iid, Name::new(&text.text()));
-                }
-                field::interned_data::DEBUG_ANNOTATION_NAMES => {
-                    self.keys.insert(iid, Name::new(&text.text()));
-                }
-                field::interned_data::DEBUG_ANNOTATION_STRING_VALUES => {
-                    self.texts.insert(iid, text.text().into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn label(&mut self, category: u64, name: u64) -> Label {
-        *self.labels.entry((category, name)).or_insert_with(|| {
-            let text =
-                |table: &FxHashMap<u64, Name>, iid| table.get(&iid).map_or("", |name: &Name| name.as_str());
-            Label::new(text(&self.categories, category), text(&self.names, name))
-        })
-    }
-
-    /// Appends one annotation: its key, if it is an entry, and its value. One without a value is an empty list,
-    /// which has no other form in this format.
-    fn annotation(
-        &self,
-        bytes: &[u8],
-        out: &mut Attributes,
-        is_entry: bool,
-        depth: u32,
-    ) -> Result<(), Malformed> {
-        if depth > DEEPEST {
-            return Err(Malformed);
-        }
-        let (mut key_iid, mut key_text, mut scalar) = (0, None, None);
-        let (mut entries, mut items) = (0, 0);
-        let mut fields = Fields(bytes);
-        while let Some((field, value)) = fields.next()? {
-            match field {
-                field::annotation::NAME_IID => key_iid = value.number(),
-                field::annotation::NAME => key_text = Some(value.text()),
-                field::annotation::DICT_ENTRIES => entries += 1,
-                field::annotation::ARRAY_VALUES => items += 1,
-                _ => scalar = Some((field, value)),
-            }
-        }
-        if is_entry {
-            match (key_text, self.keys.get(&key_iid)) {
-                (Some(text), _) => out.key_text(&text),
-                (None, Some(name)) => out.key(*name),
-                (None, None) => out.key_text(""),
-            };
-        }
-        if entries + items == 0 {
-            self.scalar(scalar, out);
-            return Ok(());
-        }
-        let container =
-            if entries > 0 { field::annotation::DICT_ENTRIES } else { field::annotation::ARRAY_VALUES };
-        if entries > 0 {
-            out.dict(entries);
-        } else {
-            out.array(items);
-        }
-        let mut fields = Fields(bytes);
-        while let Some((field, value)) = fields.next()? {
-            if field == container {
-                self.annotation(value.bytes(), out, entries > 0, depth + 1)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn scalar(&self, scalar: Option<(u32, Wire<'_>)>, out: &mut Attributes) {
-        let Some((field, value)) = scalar else {
-            out.array(0);
-            return;
-        };
-        match field {
-            field::annotation::BOOL_VALUE => out.bool(value.number() != 0),
-            field::annotation::INT_VALUE => out.int(value.number() as i64),
-            field::annotation::UINT_VALUE => match i64::try_from(value.number()) {
-                Ok(number) => out.int(number),
-                Err(_) => out.str(&value.number().to_string()),
-            },
-            field::annotation::DOUBLE_VALUE => out.double(f64::from_bits(value.number())),
-            field::annotation::STRING_VALUE | foreign::LEGACY_JSON_VALUE => out.str(&value.text()),
-            field::annotation::STRING_VALUE_IID => {
-                out.str(self.texts.get(&value.number()).map_or("", |text| text));
-            }
-            _ => out.array(0),
-        }
-    }
-}
-
 fn default_clock(defaults: &[u8]) -> Result<u64, Malformed> {
     let mut clock = field::clock_id::BOOTTIME;
     let mut fields = Fields(defaults);
@@ -353,4 +224,224 @@ fn default_clock(defaults: &[u8]) -> Result<u64, Malformed> {
         }
     }
     Ok(clock)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::packet::Encode;
+    use super::*;
+    use crate::event::{Entries, View};
+
+    const SEQUENCE: u64 = 77;
+
+    fn message(build: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        build(&mut bytes);
+        bytes
+    }
+
+    fn packet(build: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut body = message(|out| out.number(field::packet::TRUSTED_PACKET_SEQUENCE_ID, SEQUENCE));
+        build(&mut body);
+        message(|out| out.bytes(field::trace::PACKET, &body))
+    }
+
+    fn instant(out: &mut Vec<u8>, rest: impl FnOnce(&mut Vec<u8>)) {
+        let mut event = message(|out| out.number(field::track_event::TYPE, field::event_type::INSTANT));
+        rest(&mut event);
+        out.bytes(field::packet::TRACK_EVENT, &event);
+    }
+
+    fn interned(table: u32, iid: u64, text: &str) -> Vec<u8> {
+        let entry = message(|out| {
+            out.number(field::interned::IID, iid);
+            out.bytes(field::interned::NAME, text.as_bytes());
+        });
+        message(|out| out.bytes(table, &entry))
+    }
+
+    /// Times and labels of all events, and how many packets made no sense.
+    fn read(bytes: &[u8]) -> (Vec<(u64, String)>, u64) {
+        let index = Index::of(&[bytes]);
+        let (mut seen, mut malformed) = (Vec::new(), index.malformed);
+        for sequence in 0..index.sequences.len() {
+            let mut reader = index.read(sequence, Arc::from([bytes]));
+            while reader.advance() {
+                let event = reader.event();
+                let label = event.label.map_or("-".to_owned(), |label| {
+                    format!("{}/{}", label.domain().as_str(), label.name().as_str())
+                });
+                seen.push((event.time.0, label));
+            }
+            malformed += reader.malformed();
+        }
+        (seen, malformed)
+    }
+
+    #[test]
+    fn traces_of_other_writers_with_absolute_times_and_inline_names_are_read() {
+        let bytes = [
+            packet(|out| {
+                out.number(field::packet::TIMESTAMP, 500);
+                instant(out, |out| {
+                    out.bytes(foreign::EVENT_CATEGORIES, b"Engine");
+                    out.bytes(foreign::EVENT_NAME, b"httpReq");
+                });
+            }),
+            packet(|out| {
+                out.number(field::packet::TIMESTAMP, 300);
+                out.number(field::packet::TIMESTAMP_CLOCK_ID, field::clock_id::BOOTTIME);
+                instant(out, |_| {});
+            }),
+        ]
+        .concat();
+        assert_eq!(read(&bytes), (vec![(500, "Engine/httpReq".into()), (300, "-".into())], 0));
+    }
+
+    #[test]
+    fn names_are_forgotten_when_the_sequences_state_is_cleared() {
+        let named = |out: &mut Vec<u8>| out.number(field::track_event::NAME_IID, 4);
+        let bytes = [
+            packet(|out| {
+                out.number(field::packet::TIMESTAMP, 1);
+                out.bytes(
+                    field::packet::INTERNED_DATA,
+                    &interned(field::interned_data::EVENT_NAMES, 4, "before"),
+                );
+                instant(out, named);
+            }),
+            packet(|out| {
+                out.number(field::packet::TIMESTAMP, 2);
+                instant(out, named);
+            }),
+            packet(|out| {
+                let cleared = field::sequence_flag::INCREMENTAL_STATE_CLEARED;
+                out.number(field::packet::SEQUENCE_FLAGS, cleared);
+                out.number(field::packet::TIMESTAMP, 3);
+                out.bytes(
+                    field::packet::INTERNED_DATA,
+                    &interned(field::interned_data::EVENT_NAMES, 4, "after"),
+                );
+                instant(out, named);
+            }),
+        ]
+        .concat();
+        let seen: Vec<_> = read(&bytes).0.into_iter().map(|(_, label)| label).collect();
+        assert_eq!(seen, ["/before", "/before", "/after"]);
+    }
+
+    #[test]
+    fn every_kind_of_annotation_is_read() {
+        let annotation = |field: u32, number: u64| {
+            message(|out| {
+                out.bytes(field::annotation::NAME, b"k");
+                out.number(field, number);
+            })
+        };
+        let double = message(|out| out.fixed64(field::annotation::DOUBLE_VALUE, 0.25_f64.to_bits()));
+        let text = message(|out| out.bytes(field::annotation::STRING_VALUE, b"\xffab"));
+        let bytes = packet(|out| {
+            out.number(field::packet::TIMESTAMP, 1);
+            let texts = field::interned_data::DEBUG_ANNOTATION_STRING_VALUES;
+            out.bytes(field::packet::INTERNED_DATA, &interned(texts, 9, "interned"));
+            instant(out, |out| {
+                for annotation in [
+                    annotation(field::annotation::BOOL_VALUE, 1),
+                    annotation(field::annotation::INT_VALUE, -7_i64 as u64),
+                    annotation(field::annotation::UINT_VALUE, u64::MAX),
+                    annotation(field::annotation::STRING_VALUE_IID, 9),
+                    double,
+                    text,
+                ] {
+                    out.bytes(field::track_event::DEBUG_ANNOTATIONS, &annotation);
+                }
+            });
+        });
+        let index = Index::of(&[&bytes]);
+        let mut reader = index.read(0, Arc::from([&bytes[..]]));
+        assert!(reader.advance());
+        let attributes = reader.event().attributes.clone();
+        let values: Vec<_> = Entries::of(&attributes)
+            .map(|(_, value)| match value {
+                View::Str(text) => text.to_owned(),
+                value => format!("{:?} {:?}", value.as_int(), value.as_double()),
+            })
+            .collect();
+        let biggest = u64::MAX.to_string();
+        assert_eq!(
+            values,
+            [
+                "Some(1) Some(1.0)",
+                "Some(-7) Some(-7.0)",
+                &biggest,
+                "interned",
+                "None Some(0.25)",
+                "\u{fffd}ab"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_packet_that_makes_no_sense_costs_only_itself() {
+        let event = |time| {
+            packet(|out| {
+                out.number(field::packet::TIMESTAMP, time);
+                instant(out, |_| {});
+            })
+        };
+        let broken = packet(|out| {
+            out.number(field::packet::TIMESTAMP, 2);
+            out.bytes(field::packet::TRACK_EVENT, &[0x22, 0x7f]);
+        });
+        let unknown_clock = packet(|out| {
+            out.number(field::packet::TIMESTAMP, 3);
+            out.number(field::packet::TIMESTAMP_CLOCK_ID, 99);
+            instant(out, |_| {});
+        });
+        let (seen, malformed) = read(&[event(1), broken, unknown_clock, event(4)].concat());
+        assert_eq!(seen.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(malformed, 2);
+    }
+
+    #[test]
+    fn annotations_that_never_stop_nesting_are_refused() {
+        let mut nested = message(|out| out.number(field::annotation::INT_VALUE, 1));
+        for _ in 0..100 {
+            nested = message(|out| out.bytes(field::annotation::ARRAY_VALUES, &nested));
+        }
+        let bytes = packet(|out| {
+            out.number(field::packet::TIMESTAMP, 1);
+            instant(out, |out| out.bytes(field::track_event::DEBUG_ANNOTATIONS, &nested));
+        });
+        assert_eq!(read(&bytes), (vec![], 1));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_damaged_anywhere_never_make_it_panic(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        ) {
+            let mut bytes = Vec::new();
+            for time in 0..6 {
+                bytes.extend(packet(|out| {
+                    out.number(field::packet::TIMESTAMP, time);
+                    let names = field::interned_data::EVENT_NAMES;
+                    out.bytes(field::packet::INTERNED_DATA, &interned(names, 4, "name"));
+                    instant(out, |out| {
+                        let item = message(|out| out.bytes(field::annotation::STRING_VALUE, b"a"));
+                        let list = message(|out| out.bytes(field::annotation::ARRAY_VALUES, &item));
+                        out.bytes(field::track_event::DEBUG_ANNOTATIONS, &list);
+                    });
+                }));
+            }
+            for (at, byte) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let (seen, _) = read(&bytes);
+            prop_assert!(seen.len() <= 6);
+        }
+    }
 }
