@@ -1,7 +1,18 @@
-//! Stub until the real one lands.
-#![allow(missing_docs)]
-use std::path::Path;
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum BuiltIn { Schedule, AddRequest, Free, GetComputedBlocks, ExecuteModel, AsyncLlmAddRequest, ProcessOutputs, Other }
-pub struct Table;
-pub fn load(_: Option<&Path>, _: &Path) -> Table { Table }
+//! The symbol table: which functions a user wants to see, read from a YAML file.
+//!
+//! [`load`] finds and reads the file for the hook room, which installs each [`Symbol`] of the [`Table`].
+
+mod handler;
+mod pattern;
+mod search;
+mod table;
+mod target;
+mod version;
+mod yaml;
+
+pub use handler::{BuiltIn, HandlerRef};
+pub use pattern::Pattern;
+pub use search::load;
+pub use table::{Attribute, Problem, Symbol, Table};
+pub use target::Target;
+pub use version::{Version, VersionError, VersionRange};

@@ -1,0 +1,269 @@
+//! The symbol table: a YAML list of entries, each checked by itself, so that a bad one costs only itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::yaml::{self, Content, Node};
+use super::{HandlerRef, Target, VersionRange};
+use crate::config::Level;
+use crate::expr;
+
+/// The entries of a file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// The file, for messages.
+    pub file: String,
+    /// Its usable entries, in file order. Several may name the same function: later ones are outside.
+    pub symbols: Vec<Symbol>,
+}
+
+/// An entry: a function to be seen, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Symbol {
+    /// The function.
+    pub target: Target,
+    /// What is done with its calls.
+    pub handler: HandlerRef,
+    /// The domain of its spans.
+    pub domain: String,
+    /// The name of its spans; `None`: the function's own.
+    pub name: Option<String>,
+    /// The versions of the framework for which the entry applies.
+    pub versions: VersionRange,
+    /// What the timer records with a span. The grammar of each is right; its names are not checked yet.
+    pub attributes: Vec<Attribute>,
+    /// Only calls below a function of this name count.
+    pub caller_filter: Option<String>,
+    /// The level of its events.
+    pub level: Level,
+    /// The line of the entry in the file, from 1.
+    pub line: u64,
+}
+
+/// A value that is recorded with a span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name in the record.
+    pub name: String,
+    /// The expression that gives its value.
+    pub expr: String,
+    /// The line of the expression in the file, from 1.
+    pub line: u64,
+}
+
+/// Something in a symbol file that the user should know. The rest of the file has its effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub file: String,
+    /// The line, from 1, if it is known.
+    pub line: Option<u64>,
+    /// What is wrong and what is done about it.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, message } = self;
+        match line {
+            Some(line) => write!(f, "{file}:{line}: {message}"),
+            None => write!(f, "{file}: {message}"),
+        }
+    }
+}
+
+const DEFAULT_DOMAIN: &str = "Default";
+
+/// The keys of an entry.
+const KEYS: [&str; 9] = [
+    "symbol",
+    "handler",
+    "name",
+    "domain",
+    "attributes",
+    "min_version",
+    "max_version",
+    "caller_filter",
+    "level",
+];
+
+impl Table {
+    /// Reads the text of `file`. What is wrong with it is in the list; an entry without a usable `symbol` is left
+    /// out, and another bad value is replaced by its default.
+    pub fn parse(text: &str, file: &str) -> (Self, Vec<Problem>) {
+        let mut reader = Reader { file, problems: Vec::new(), unknown: Vec::new() };
+        let symbols = reader.document(text);
+        (Self { file: file.into(), symbols }, reader.problems)
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    problems: Vec<Problem>,
+    /// Unknown keys that have been reported.
+    unknown: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn report(&mut self, line: impl Into<Option<u64>>, message: impl Into<String>) {
+        self.problems.push(Problem { file: self.file.into(), line: line.into(), message: message.into() });
+    }
+
+    fn document(&mut self, text: &str) -> Vec<Symbol> {
+        match yaml::parse(text) {
+            Ok(Node { content: Content::List(items), .. }) => {
+                items.iter().filter_map(|item| self.symbol(item)).collect()
+            }
+            Ok(other) => {
+                let kind = other.kind();
+                self.report(
+                    other.line,
+                    format!("the file must be a list of `- symbol: …` entries, not {kind}; it is ignored"),
+                );
+                Vec::new()
+            }
+            Err((line, message)) => {
+                self.report(line, format!("not valid YAML, the whole file is ignored: {message}"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn symbol(&mut self, item: &Node) -> Option<Symbol> {
+        let line = item.line;
+        let Content::Map(entries) = &item.content else {
+            let kind = item.kind();
+            self.report(
+                line,
+                format!("an entry must be a map that begins with `- symbol: …`, not {kind}; it is skipped"),
+            );
+            return None;
+        };
+        let get = |key: &str| entries.iter().find(|(k, _)| k == key).map(|(_, node)| node);
+        let Some(text) = self.text(get("symbol"), "symbol") else {
+            self.report(line, "the entry has no `symbol`, which names the function; it is skipped");
+            return None;
+        };
+        let target = match Target::parse(&text) {
+            Ok(target) => target,
+            Err(problem) => {
+                self.report(line, format!("{problem}; the entry is skipped"));
+                return None;
+            }
+        };
+        let handler = self.handler(get("handler"));
+        let attributes = self.attributes(get("attributes"));
+        if handler != HandlerRef::Timer && !attributes.is_empty() {
+            self.report(line, "`attributes` are recorded by the timer; with a handler they have no effect");
+        }
+        let min = self.parsed(get("min_version"), "min_version", "it limits nothing");
+        let max = self.parsed(get("max_version"), "max_version", "it limits nothing");
+        self.report_unknown(entries);
+        Some(Symbol {
+            target,
+            handler,
+            domain: self.text(get("domain"), "domain").unwrap_or_else(|| DEFAULT_DOMAIN.into()),
+            name: self.text(get("name"), "name"),
+            versions: VersionRange { min, max },
+            attributes,
+            caller_filter: self.text(get("caller_filter"), "caller_filter"),
+            level: self.level(get("level")),
+            line,
+        })
+    }
+
+    /// The text under a key; none if there is no such key, or nothing in it.
+    fn text(&mut self, node: Option<&Node>, key: &str) -> Option<String> {
+        let node = node?;
+        match &node.content {
+            Content::Text(text) => Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned),
+            Content::Null => None,
+            Content::List(_) | Content::Map(_) => {
+                self.report(node.line, format!("`{key}` must be a text, not {}; it is ignored", node.kind()));
+                None
+            }
+        }
+    }
+
+    fn parsed<T: FromStr<Err: fmt::Display>>(
+        &mut self,
+        node: Option<&Node>,
+        key: &str,
+        outcome: &str,
+    ) -> Option<T> {
+        let text = self.text(node, key)?;
+        text.parse()
+            .map_err(|error| self.report(node.map(|node| node.line), format!("`{key}`: {error}; {outcome}")))
+            .ok()
+    }
+
+    fn handler(&mut self, node: Option<&Node>) -> HandlerRef {
+        let text = self.text(node, "handler").unwrap_or_default();
+        HandlerRef::parse(&text).unwrap_or_else(|problem| {
+            self.report(node.map(|node| node.line), problem);
+            HandlerRef::Timer
+        })
+    }
+
+    fn level(&mut self, node: Option<&Node>) -> Level {
+        let Some(text) = self.text(node, "level") else { return Level::INFO };
+        let level = Level::from_name(&text).or_else(|| text.parse().ok().map(Level::new));
+        level.unwrap_or_else(|| {
+            let message =
+                format!("`level`: {text:?} is not ERROR, INFO, DETAILED, VERBOSE or a number; INFO is used");
+            self.report(node.map(|node| node.line), message);
+            Level::INFO
+        })
+    }
+
+    fn attributes(&mut self, node: Option<&Node>) -> Vec<Attribute> {
+        let Some(node) = node else { return Vec::new() };
+        match &node.content {
+            Content::List(items) => items.iter().filter_map(|item| self.attribute(item)).collect(),
+            Content::Null => Vec::new(),
+            Content::Text(_) | Content::Map(_) => {
+                let kind = node.kind();
+                self.report(
+                    node.line,
+                    format!(
+                        "`attributes` must be a list of `- name: …` with `expr: …`, not {kind}; it is ignored"
+                    ),
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    fn attribute(&mut self, item: &Node) -> Option<Attribute> {
+        let entries = match &item.content {
+            Content::Map(entries) => &entries[..],
+            _ => &[],
+        };
+        let get = |key: &str| entries.iter().find(|(k, _)| k == key).map(|(_, node)| node);
+        let (name, expr) = (self.text(get("name"), "name"), self.text(get("expr"), "expr"));
+        let (Some(name), Some(expr)) = (name, expr) else {
+            self.report(item.line, "an attribute needs `name: …` and `expr: …`; it is left out");
+            return None;
+        };
+        let line = get("expr").map_or(item.line, |node| node.line);
+        if let Err(error) = expr::check(&expr) {
+            self.report(line, format!("the attribute `{name}` is left out: {error}"));
+            return None;
+        }
+        Some(Attribute { name, expr, line })
+    }
+
+    /// Says once for each unknown key of the file that it has no effect: it may be a slip.
+    fn report_unknown(&mut self, entries: &[(String, Node)]) {
+        for (key, node) in entries {
+            if KEYS.contains(&key.as_str()) || self.unknown.contains(key) {
+                continue;
+            }
+            self.unknown.push(key.clone());
+            self.report(node.line, format!("the key `{key}` has no effect; there are: {}", KEYS.join(", ")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
