@@ -8,7 +8,7 @@ use pyo3::types::{PyString, PyTuple};
 
 /// Borrowed arguments: positional ones (a method's instance first), then the values of the keyword ones.
 #[derive(Clone, Copy)]
-pub struct Args<'a> {
+pub(crate) struct Args<'a> {
     values: *const *mut ffi::PyObject,
     positional: usize,
     names: *mut ffi::PyObject,
@@ -26,17 +26,17 @@ impl<'a> Args<'a> {
     }
 
     /// Number of positional arguments.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.positional
     }
 
     /// The positional argument of that index.
-    pub fn positional<'py>(&self, py: Python<'py>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+    pub(crate) fn positional<'py>(&self, py: Python<'py>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
         (index < self.positional).then(|| self.value(py, index))
     }
 
     /// The argument that was given by keyword.
-    pub fn keyword<'py>(&self, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
+    pub(crate) fn keyword<'py>(&self, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
         let py = name.py();
         let names = self.names(py)?;
         // Names in code are interned, so that the same name is nearly always the same object.
@@ -51,12 +51,12 @@ impl<'a> Args<'a> {
     }
 
     /// The argument of a parameter that may be given by position or by keyword.
-    pub fn get<'py>(&self, index: usize, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
+    pub(crate) fn get<'py>(&self, index: usize, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
         self.positional(name.py(), index).or_else(|| self.keyword(name))
     }
 
     /// The names of the keyword arguments.
-    pub fn names<'py>(&self, py: Python<'py>) -> Option<Borrowed<'a, 'py, PyTuple>> {
+    pub(crate) fn names<'py>(&self, py: Python<'py>) -> Option<Borrowed<'a, 'py, PyTuple>> {
         if self.names.is_null() {
             return None;
         }
@@ -65,7 +65,7 @@ impl<'a> Args<'a> {
     }
 
     /// All values: the positional ones, then those of the keyword arguments, in the order of [`Args::names`].
-    pub fn values<'py>(&self, py: Python<'py>) -> impl Iterator<Item = Borrowed<'a, 'py, PyAny>> {
+    pub(crate) fn values<'py>(&self, py: Python<'py>) -> impl Iterator<Item = Borrowed<'a, 'py, PyAny>> {
         let keywords = self.names(py).map_or(0, |names| names.len());
         (0..self.positional + keywords).map(move |index| self.value(py, index))
     }

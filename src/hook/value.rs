@@ -19,7 +19,7 @@ const DEEPEST: usize = 6;
 ///
 /// # Errors
 /// Its `str()` raised.
-pub fn append(attributes: &mut Attributes, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn append(attributes: &mut Attributes, value: &Bound<'_, PyAny>) -> PyResult<()> {
     append_at(attributes, value, 0)
 }
 
@@ -83,7 +83,7 @@ fn append_dict(attributes: &mut Attributes, dict: &Bound<'_, PyDict>, depth: usi
 }
 
 /// Appends a text, cut to the longest that is kept.
-pub fn append_text(attributes: &mut Attributes, text: &str) {
+pub(crate) fn append_text(attributes: &mut Attributes, text: &str) {
     attributes.str(&cut(text));
 }
 

@@ -19,7 +19,7 @@ pub enum HandlerRef {
 }
 
 macro_rules! built_in_handlers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $other:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $(, $other:literal)?;)*) => {
         /// The handlers that come with this profiler. Each has a name of ours, and the one by which the symbol files
         /// of msServiceProfiler know it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,8 +27,8 @@ macro_rules! built_in_handlers {
             $($(#[$doc])* $variant,)*
         }
 
-        /// Handler, our name, the name in msServiceProfiler's `handlers.v1` package.
-        const BUILT_IN: &[(BuiltIn, &str, &str)] = &[$((BuiltIn::$variant, $name, $other),)*];
+        /// Handler, our name, the name in msServiceProfiler's `handlers.v1` package where that has it.
+        const BUILT_IN: &[(BuiltIn, &str, &[&str])] = &[$((BuiltIn::$variant, $name, &[$($other)?]),)*];
     };
 }
 
@@ -45,6 +45,8 @@ built_in_handlers! {
     ExecuteModel = "execute_model", "model_handlers:execute_model";
     /// A request arrives at the API server.
     AsyncLlmAddRequest = "async_llm_add_request", "request_handlers:add_request_async";
+    /// An HTTP request is served.
+    HttpRequest = "http_request";
     /// Outputs go back to the clients.
     ProcessOutputs = "process_outputs", "request_handlers:process_outputs";
     /// The logits are computed.
@@ -110,7 +112,7 @@ impl HandlerRef {
             // The file's name is enough: `v1.batch_handlers`.
             let file = package.rsplit('.').next().unwrap_or(package);
             let is_it = |name: &str| name.split_once(':') == Some((file, function));
-            let found = BUILT_IN.iter().find(|row| is_it(row.2) && package.starts_with("v1."));
+            let found = BUILT_IN.iter().find(|row| row.2.iter().any(|name| is_it(name)) && package.starts_with("v1."));
             return found.map(|row| Self::BuiltIn(row.0)).ok_or_else(|| {
                 format!("msServiceProfiler's handler {text:?} has no counterpart here; the timer is used")
             });
@@ -137,8 +139,10 @@ mod tests {
             assert_eq!(built_in.name(), *ours);
             assert_eq!(HandlerRef::parse(&format!("{OURS}:{ours}")), expected);
             assert_eq!(HandlerRef::parse(&format!("{OURS}.{ours}")), expected);
-            assert_eq!(HandlerRef::parse(&format!("{THEIRS}v1.{theirs}")), expected);
-            assert_eq!(HandlerRef::parse(&format!("{THEIRS}v1.{}", theirs.replace(':', "."))), expected);
+            for theirs in *theirs {
+                assert_eq!(HandlerRef::parse(&format!("{THEIRS}v1.{theirs}")), expected);
+                assert_eq!(HandlerRef::parse(&format!("{THEIRS}v1.{}", theirs.replace(':', "."))), expected);
+            }
         }
     }
 
