@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 PYTHON_CODE := python examples tests
-TYPED_CODE := python/msprof_rs examples/any_program.py
+TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo test format lint e2e throughput clean

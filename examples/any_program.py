@@ -1,7 +1,7 @@
-"""Quick start for a program that is not a server of models: importing `msprof_rs` first is all that it does for it.
+"""Quick start for any program: importing `msprof_rs` first is all that it does to be recorded.
 
-    SERVICE_PROF_CONFIG_PATH=config.json PROFILING_SYMBOLS_PATH=examples/any_program.yaml \\
-        python examples/any_program.py
+    export SERVICE_PROF_CONFIG_PATH=config.json PROFILING_SYMBOLS_PATH=examples/any_program.yaml
+    python examples/any_program.py
 
 `any_program.yaml` names three functions of `shop.py`, one of them a coroutine.
 """

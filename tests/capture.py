@@ -1,4 +1,4 @@
-"""Reads captures through Perfetto's official schema, independently of our own reader, for tests to look into."""
+"""Reads captures through Perfetto's official schema, independently of our own reader, for tests."""
 
 from __future__ import annotations
 
@@ -162,7 +162,8 @@ class _File:
         now = self._time(packet, sequence)
         uuid = event.track_uuid or sequence.track
         attributes = {
-            _name(annotation, sequence): _value(annotation, sequence) for annotation in event.debug_annotations
+            _name(annotation, sequence): _value(annotation, sequence)
+            for annotation in event.debug_annotations
         }
         if event.type == TrackEvent.TYPE_SLICE_END:
             span = self._open[uuid].pop()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from program import Program
 
 IN_PLACE = sys.version_info >= (3, 12)

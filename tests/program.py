@@ -18,9 +18,14 @@ from capture import Capture
 PROGRAMS = Path(__file__).with_name("programs")
 SERVICE = Path(__file__).parent.parent / "examples" / "service"
 PATIENCE = 60.0
-"""Seconds after which something that must happen counts as not happening; no test waits that long on purpose."""
+"""Seconds after which something counts as not happening; no test waits that long on purpose."""
 
-OURS = ("SERVICE_PROF_CONFIG_PATH", "PROFILING_SYMBOLS_PATH", "MSPROF_FRAMEWORK_VERSION", "MSPROF_FORCE_WRAPPER")
+OURS = (
+    "SERVICE_PROF_CONFIG_PATH",
+    "PROFILING_SYMBOLS_PATH",
+    "MSPROF_FRAMEWORK_VERSION",
+    "MSPROF_FORCE_WRAPPER",
+)
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -91,7 +96,8 @@ class Program:
         if not self.prof_dir.exists():
             return []
         return sorted(
-            (path for path in self.prof_dir.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime_ns
+            (path for path in self.prof_dir.iterdir() if path.is_dir()),
+            key=lambda path: path.stat().st_mtime_ns,
         )
 
     def capture(self) -> Capture:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from capture import Capture
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+
+from capture import Capture
 from perfetto_sql import NODE, WHY_NOT, TraceProcessor
 
 BOOTTIME, REALTIME, INCREMENTAL = 6, 1, 64
@@ -76,18 +77,26 @@ def test_the_tests_reader_reports_a_span_without_an_end_as_unfinished(tmp_path: 
 def test_the_real_trace_processor_reads_the_same() -> None:
     with TraceProcessor(small_trace().SerializeToString()) as processor:
         assert processor.errors() == []
-        rows = processor.query("select category, name, dur, 0.5 as half, null as missing from slice order by ts")
+        rows = processor.query(
+            "select category, name, dur, 0.5 as half, null as missing from slice order by ts"
+        )
         assert rows == [
             {"category": "Execute", "name": "forward", "dur": 30, "half": 0.5, "missing": None},
             {"category": "Schedule", "name": "Enqueue", "dur": 0, "half": 0.5, "missing": None},
         ]
-        names = processor.query("select p.name as process, t.name as thread from thread t join process p using (upid) where t.tid = 11")
+        names = processor.query(
+            "select p.name as process, t.name as thread"
+            " from thread t join process p using (upid) where tid = 11"
+        )
         assert names == [{"process": "server", "thread": "main"}]
 
 
 @pytest.mark.skipif(not NODE, reason=WHY_NOT)
 def test_the_real_trace_processor_says_what_is_wrong_with_a_query_or_a_trace() -> None:
-    with TraceProcessor(small_trace().SerializeToString()) as processor, pytest.raises(ValueError, match="nowhere"):
+    with (
+        TraceProcessor(small_trace().SerializeToString()) as processor,
+        pytest.raises(ValueError, match="nowhere"),
+    ):
         processor.query("select * from nowhere")
     with pytest.raises(ValueError, match="refuses"):
         TraceProcessor(b"this is no trace")

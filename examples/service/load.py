@@ -37,7 +37,7 @@ class Served:
 
 
 def make_prompts(count: int, seed: int) -> list[Prompt]:
-    """Prompts of 16 to 240 tokens, half of them with one of a few common prefixes; 4 to 40 tokens to generate."""
+    """Prompts of 16 to 240 tokens, half with one of a few common prefixes; 4 to 40 tokens to generate."""
     rng = random.Random(seed)
 
     def tokens(number: int) -> list[int]:
@@ -67,10 +67,12 @@ async def run_load(engine: AsyncLLM, prompts: list[Prompt], concurrency: int) ->
 
 async def send(engine: AsyncLLM, prompt: Prompt) -> Served:
     """One request from its arrival to its last token."""
-    arrival, first_token, output = time.time_ns(), 0, None
-    async for output in engine.generate(prompt.token_ids, prompt.max_tokens, prompt.request_id):
-        first_token = first_token or time.time_ns()
-    assert output is not None
+    arrival = time.time_ns()
+    outputs = engine.generate(prompt.token_ids, prompt.max_tokens, prompt.request_id)
+    output = await anext(outputs)
+    first_token = time.time_ns()
+    async for later in outputs:
+        output = later
     return Served(
         request_id=prompt.request_id,
         arrival=arrival,

@@ -21,7 +21,9 @@ from vllm.v1.engine import EngineStats
 from vllm.v1.engine.async_llm import AsyncLLM
 
 
-async def serve(requests: int, concurrency: int, seed: int, executor: str) -> tuple[list[Served], EngineStats]:
+async def serve(
+    requests: int, concurrency: int, seed: int, executor: str
+) -> tuple[list[Served], EngineStats]:
     """Starts the engine, runs the load, stops the engine."""
     engine = AsyncLLM(executor)
     served = await run_load(engine, make_prompts(requests, seed), concurrency)
@@ -46,7 +48,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=150, help="how many requests to send (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=12, help="how many at once (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another load (%(default)s)")
-    parser.add_argument("--executor", choices=("mp", "uni"), default="mp", help="worker apart, or in the engine")
+    parser.add_argument(
+        "--executor", choices=("mp", "uni"), default="mp", help="worker apart, or in the engine"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the truth about the run as JSON")
     arguments = parser.parse_args()
 

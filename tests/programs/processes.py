@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing.context import ForkProcess, ForkServerProcess, SpawnProcess
 from pathlib import Path
 
 import msprof_rs
 from shapes import add
 
 PATIENCE = 60.0
+KINDS = {"spawn": SpawnProcess, "fork": ForkProcess, "forkserver": ForkServerProcess}
 
 
-def wait_until(condition: object, what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Polls, since a process can only ask whether it is being recorded."""
     deadline = time.monotonic() + PATIENCE
-    while not condition():  # type: ignore[operator]
+    while not condition():
         if time.monotonic() > deadline:
             sys.exit(f"{what} did not happen")
         time.sleep(0.002)
 
 
 def follow_the_switch(folder: str, cycles: int) -> None:
-    """Calls `add(cycle, 1)` in each period of collection and `add(cycle, 0)` between them, and says so by files."""
+    """Calls `add(cycle, 1)` while collection is on and `add(cycle, 0)` while it is off; says so by files."""
     for cycle in range(cycles):
         wait_until(msprof_rs.is_recording, "the start of collection")
         add(cycle, 1)
@@ -38,10 +40,7 @@ def follow_the_switch(folder: str, cycles: int) -> None:
 
 def follow_the_switch_in_three_processes(folder: str, cycles: int) -> None:
     """This process, a spawned and a forked child."""
-    children = [
-        multiprocessing.get_context(method).Process(target=follow_the_switch, args=(folder, cycles))
-        for method in ("spawn", "fork")
-    ]
+    children = [kind(target=follow_the_switch, args=(folder, cycles)) for kind in (SpawnProcess, ForkProcess)]
     for child in children:
         child.start()
     follow_the_switch(folder, cycles)
@@ -58,7 +57,7 @@ def call_add(a: int) -> None:
 def call_add_in_a_child(method: str) -> None:
     """One call here, one in a child."""
     add(1, 0)
-    child = multiprocessing.get_context(method).Process(target=call_add, args=(2,))
+    child = KINDS[method](target=call_add, args=(2,))
     child.start()
     child.join()
     assert child.exitcode == 0, child.exitcode

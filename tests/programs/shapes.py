@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 
-class Unhappy(Exception):
+class UnhappyError(Exception):
     """What the callables here raise."""
 
 
-UNHAPPY = Unhappy("as asked")
+UNHAPPY = UnhappyError("as asked")
 
 
 def add(a: int, b: int = 1) -> int:

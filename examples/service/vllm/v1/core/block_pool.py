@@ -1,4 +1,4 @@
-"""The KV cache's blocks: free ones in the order of their last use, cached ones by the hash of their content."""
+"""The KV cache's blocks: free ones by the time of their last use, cached ones by their content."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class KVCacheManager:
         return self.block_pool.get_usage()
 
     def get_computed_blocks(self, request: Request) -> tuple[KVCacheBlocks, int, int]:
-        """The longest cached prefix: its blocks, its length in tokens, and (as in vLLM) a boundary, here 0."""
+        """The longest cached prefix: its blocks, its length in tokens, and a boundary that is 0 here."""
         hits: list[KVCacheBlock] = []
         # The last token is always computed: its logits are needed.
         for block_hash in self._block_hashes(request, request.num_tokens - 1):

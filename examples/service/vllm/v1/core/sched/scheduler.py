@@ -1,4 +1,4 @@
-"""Continuous batching: each step takes one token of every running request, then prompts, in chunks, up to a budget."""
+"""Continuous batching: a step takes a token of each running request, then chunks of prompts, to a budget."""
 
 from __future__ import annotations
 
