@@ -13,8 +13,8 @@ def activate(
 ) -> None:
     """Installs the hooks and starts the recorder.
 
-    `config` is the collection config's path, `version` the framework's version. Raises OSError if the recorder
-    cannot start.
+    `config` is the collection config's path, `version` the framework's version. Raises OSError if the
+    recorder cannot start.
     """
 
 def shutdown() -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from multiprocessing.context import ForkProcess, ForkServerProcess, SpawnProcess
 from pathlib import Path
 
-import msprof_rs
 from shapes import add
+
+import msprof_rs
 
 PATIENCE = 60.0
 KINDS = {"spawn": SpawnProcess, "fork": ForkProcess, "forkserver": ForkServerProcess}
