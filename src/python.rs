@@ -1,1 +1,120 @@
-//! Placeholder.
+//! The extension module `msprof_rs._core`: what the Python package is made of.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::hook::{Finder, Registry};
+use crate::{cli, recorder, symbols};
+
+/// Installs the hooks and starts the recorder. `config` is the collection config's path; `version` the framework's
+/// version, `process_name` the process's name, if they are known.
+#[pyfunction]
+#[pyo3(signature = (config, home, symbols_path=None, version=None, process_name=None))]
+fn activate(
+    py: Python<'_>, config: PathBuf, home: PathBuf, symbols_path: Option<PathBuf>, version: Option<&str>,
+    process_name: Option<String>,
+) -> PyResult<()> {
+    logging::init();
+    let options = recorder::Options { config, home: home.clone(), process_name, thread_name, stamp };
+    recorder::activate(options)?;
+    let table = symbols::load(symbols_path.as_deref(), &home);
+    Finder::install(py, Registry::new(table, version))
+}
+
+/// Writes everything and stops recording; called when the process ends.
+#[pyfunction]
+fn shutdown(py: Python<'_>) {
+    py.detach(recorder::shutdown);
+}
+
+/// Gives a forked child a recorder of its own.
+#[pyfunction]
+fn forked_child() -> PyResult<()> {
+    Ok(recorder::forked_child()?)
+}
+
+/// Whether events are being collected now.
+#[pyfunction]
+fn is_recording() -> bool {
+    recorder::is_recording()
+}
+
+/// The command line of `msprof-rs`; gives its exit code.
+#[pyfunction]
+fn cli_main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    logging::init();
+    py.detach(|| cli::main(arguments))
+}
+
+/// The Python name of the calling thread, if it has been given one.
+fn thread_name() -> Option<String> {
+    Python::try_attach(|py| {
+        // `current_thread()` would make up an object for a thread that Python did not start.
+        let threading = py.import("sys").ok()?.getattr("modules").ok()?.cast_into::<PyDict>().ok()?;
+        let threading = threading.get_item("threading").ok()??;
+        let ident = threading.call_method0("get_ident").ok()?;
+        let thread = threading.getattr("_active").ok()?.get_item(ident).ok()?;
+        thread.getattr("name").ok()?.extract().ok()
+    })
+    .flatten()
+}
+
+fn stamp() -> String {
+    jiff::Zoned::now().strftime("%m%d-%H%M").to_string()
+}
+
+/// What it says about itself, on standard error; how much, `PROF_LOG_LEVEL` tells.
+mod logging {
+    use log::{LevelFilter, Log, Metadata, Record};
+
+    struct StandardError;
+
+    impl Log for StandardError {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target().starts_with("msprof_rs")
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            if self.enabled(record.metadata()) {
+                eprintln!("[msprof_rs] [PID:{}] [{}] {}", std::process::id(), record.level(), record.args());
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// Once per process; a second call does nothing.
+    pub(super) fn init() {
+        let level = match std::env::var("PROF_LOG_LEVEL").unwrap_or_default().to_ascii_uppercase().as_str() {
+            "DEBUG" => LevelFilter::Debug,
+            "WARNING" => LevelFilter::Warn,
+            "ERROR" => LevelFilter::Error,
+            "NONE" => LevelFilter::Off,
+            _ => LevelFilter::Info,
+        };
+        if log::set_logger(&StandardError).is_ok() {
+            log::set_max_level(level);
+        }
+    }
+}
+
+/// The Rust side of `msprof_rs`.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::{activate, cli_main, forked_child, is_recording, shutdown};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // `asyncio` takes for a coroutine what `collections.abc.Coroutine` knows.
+        let coroutine = module.py().get_type::<crate::hook::FollowedCoroutine>();
+        module.py().import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (coroutine,))?;
+        Ok(())
+    }
+}

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The collection config: the JSON file by which a user switches collection on and says what is collected.
+//!
+//! [`Watch`] follows the file for the recorder; [`Collection`] is what one reading of it says.
+
+mod atomic;
+mod collection;
+mod create;
+mod domain;
+mod error;
+mod hardware;
+mod level;
+mod watch;
+
+pub(crate) use atomic::create_file;
+pub use collection::Collection;
+pub use create::{create_default, rewrite_disabled};
+pub use domain::DomainFilter;
+pub use error::{ConfigError, Warning};
+pub use level::Level;
+pub use watch::Watch;

@@ -1,5 +1,13 @@
-//! The vocabulary that both wings speak: typed values, interned names, and the records made of them.
+//! The vocabulary that both wings speak: typed values, interned names, attributes, and the records made of them.
 
+mod attributes;
+mod name;
+mod record;
 mod value;
+mod view;
 
+pub use attributes::{AttributeReader, Attributes, Damaged, Key, Token};
+pub use name::{Label, Name, labels_from, names_from};
+pub use record::{Kind, Places, Process, ProcessId, Record, Thread, ThreadId};
 pub use value::Value;
+pub use view::{Entries, Items, View};

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The outputs, one file per deliverable. Each takes rows or records and a writer; [`output`] gives a file its name
+//! only when it is whole.
+
+pub mod batch_csv;
+pub mod chrome;
+mod flows;
+pub mod forward_csv;
+pub mod kvcache_csv;
+pub mod output;
+pub mod request_csv;
+pub mod times;
+
+/// What came of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was written, with so many rows.
+    Rows(u64),
+    /// It was not written, because there is nothing to write; the text says what is missing.
+    Nothing(&'static str),
+}

@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Puts spans around Python callables: finds them, hooks them, follows each call, evaluates attributes.
+//!
+//! The rest of the crate sees a [`Registry`] of symbols and the [`Finder`] that applies it as modules come.
+
+mod args;
+mod call;
+mod coroutine;
+mod custom;
+mod evaluate;
+mod imports;
+#[cfg(Py_3_12)]
+mod in_place;
+mod install;
+mod registry;
+mod value;
+mod wrapper;
+
+pub(crate) use call::{Call, Handler, append_error, with_buffer};
+pub(crate) use coroutine::{Ending, FollowedCoroutine, Follower};
+pub(crate) use imports::Finder;
+pub(crate) use registry::Registry;

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! One lock-free ring per thread: a single producer, a single consumer, in a mapping that outlives the process.
+//!
+//! Bytes before `head` and from `tail` on are committed records. They live in a shared file mapping, so a
+//! `kill -9` loses nothing: whoever reads the capture drains what the flusher had not taken. A full ring drops the
+//! newest record and counts it; the producer never waits.
+
+mod consumer;
+mod layout;
+mod memory;
+mod producer;
+
+pub use consumer::Consumer;
+pub use layout::{Kind, Owner, Record};
+pub use memory::{Place, Ring, RingError};
+pub use producer::Producer;

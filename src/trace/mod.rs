@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The capture file: a native Perfetto trace of TrackEvent packets. It opens in the Perfetto UI as it is, files of
+//! several processes join by `cat`, and a torn tail costs only the packet that was being written.
+
+mod fields;
+mod index;
+mod packet;
+mod reader;
+mod writer;
+
+pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
+pub use packet::field;
+pub use reader::{Event, EventKind, SequenceReader};
+pub use writer::{Process, Sequence, Thread, Writer, sequence_id};
+
+/// Semantic version of the capture's content (names of domains and attributes), in every file's `Meta` record.
+pub const FORMAT_VERSION: &str = "1.0.0";
+
+/// Domain of the records that say something about the process itself.
+pub const META_DOMAIN: &str = "Meta";

@@ -1,0 +1,58 @@
+"""Where did the time of this request, of this step, go?
+
+Importing this package switches the profiler on in this process, if the environment variable
+`SERVICE_PROF_CONFIG_PATH` names a collection config; otherwise it does nothing at all.
+"""
+
+from __future__ import annotations
+
+import os as _os
+
+__all__ = ["__version__", "activate", "is_recording", "shutdown"]
+
+_activated = False
+
+
+def activate() -> bool:
+    """Hooks the symbols and starts the recorder, once per process. Returns whether the profiler is on.
+
+    Called on import; call it yourself only where the environment was set later.
+    """
+    global _activated
+    path = _os.environ.get("SERVICE_PROF_CONFIG_PATH")
+    if not path:
+        return False
+    if not _activated:
+        _activated = True
+        from msprof_rs import _activation
+
+        _activation.start(path)
+    return True
+
+
+def shutdown() -> None:
+    """Writes all events to disk and stops recording in this process. Happens by itself when the process ends."""
+    if _activated:
+        from msprof_rs import _core
+
+        _core.shutdown()
+
+
+def is_recording() -> bool:
+    """Whether events are being collected at this moment."""
+    if not _activated:
+        return False
+    from msprof_rs import _core
+
+    return _core.is_recording()
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from msprof_rs import _core
+
+        return _core.__version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+activate()

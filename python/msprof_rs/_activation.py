@@ -1,0 +1,54 @@
+"""Switches the profiler on in one process, and sees to it that nothing is lost when the process forks or ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from msprof_rs import _core
+from msprof_rs.vllm import framework_version, is_model_inspection
+
+
+def start(config_path: str) -> None:
+    """Hooks the symbols and starts the recorder; `config_path` is the collection config's path."""
+    if is_model_inspection():
+        return
+    config_path = os.path.abspath(os.path.expanduser(config_path))
+    # Children find the same file whatever folder they are started in.
+    os.environ["SERVICE_PROF_CONFIG_PATH"] = config_path
+    symbols_path = os.environ.get("PROFILING_SYMBOLS_PATH") or None
+    if symbols_path:
+        symbols_path = os.path.abspath(os.path.expanduser(symbols_path))
+        os.environ["PROFILING_SYMBOLS_PATH"] = symbols_path
+    child_name = _multiprocessing_name()
+    _core.activate(config_path, os.path.expanduser("~"), symbols_path, framework_version(), child_name)
+    atexit.register(_core.shutdown)
+    os.register_at_fork(after_in_child=_after_fork)
+    if child_name is not None:
+        _shut_down_with_multiprocessing()
+
+
+def _multiprocessing_name() -> str | None:
+    """The name of a child of `multiprocessing` (`EngineCore`, `VllmWorker-0`), None elsewhere."""
+    if "multiprocessing.process" not in sys.modules:
+        return None
+    from multiprocessing import current_process, parent_process
+
+    return current_process().name if parent_process() is not None else None
+
+
+def _after_fork() -> None:
+    _core.forked_child()
+    if "multiprocessing.util" in sys.modules:
+        # The child is about to forget the finalizers that it inherited; this comes after.
+        from multiprocessing import util
+
+        util.register_after_fork(_core, lambda _: _shut_down_with_multiprocessing())
+
+
+def _shut_down_with_multiprocessing() -> None:
+    """Children of `multiprocessing` leave by `os._exit`, which skips `atexit` but not these."""
+    from multiprocessing import util
+
+    util.Finalize(None, _core.shutdown, exitpriority=-1000)

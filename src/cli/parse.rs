@@ -1,0 +1,412 @@
+//! `msprof-rs parse`: from the captures of a session to a timeline and tables, in one pass over the records.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::tz::TimeZone;
+use thiserror::Error;
+
+use super::{EXIT_DAMAGED, EXIT_FINE};
+use crate::export::chrome::ChromeTrace;
+use crate::export::output::{self, Output, OutputError};
+use crate::export::times::Calendar;
+use crate::export::{Outcome, batch_csv, forward_csv, kvcache_csv, request_csv};
+use crate::model::{Figures, Model, Tables};
+use crate::source::{Captures, Intake, Records, SourceError, Tally};
+
+/// Records between two looks at the progress bar.
+const RECORDS_PER_TICK: u64 = 1 << 14;
+
+/// Kinds of outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `profiler.db`
+    Db,
+    /// `request.csv`, `batch.csv`, `kvcache.csv`, `forward.csv`
+    Csv,
+    /// `chrome_tracing.json`
+    Json,
+}
+
+/// What `parse` is asked to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ParseOptions {
+    /// Folder with the captures (*.pftrace) of one session; the folders in it are searched too
+    #[arg(long, value_name = "DIR")]
+    pub input_path: PathBuf,
+
+    /// Folder for the outputs, created if missing
+    #[arg(long, value_name = "DIR", default_value = "output")]
+    pub output_path: PathBuf,
+
+    /// What to write
+    #[arg(long, value_name = "FORMAT", num_args = 1.., value_delimiter = ',', default_values = ["csv", "json"])]
+    pub format: Vec<Format>,
+
+    /// Time zone of dates in the outputs, such as Asia/Shanghai or UTC [default: this machine's]
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<String>,
+}
+
+/// Why nothing could be written.
+#[derive(Debug, Error)]
+pub enum ParseError {
+    /// The session can't be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// An output can't be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The folder for outputs can't be made.
+    #[error("cannot create the output folder {path}: {error}")]
+    Folder {
+        /// As given.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The time zone is not known.
+    #[error("unknown time zone {name:?} ({error}). Give a name such as Asia/Shanghai, or UTC")]
+    TimeZone {
+        /// As given.
+        name: String,
+        /// What is wrong with it.
+        error: jiff::Error,
+    },
+}
+
+/// What `parse` has done.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was opened.
+    pub intake: Intake,
+    /// Processes and threads.
+    pub places: (usize, usize),
+    /// What was read.
+    pub tally: Tally,
+    /// The folder that was written to.
+    pub folder: PathBuf,
+    /// By name of the output, what came of it.
+    pub outputs: Vec<(&'static str, Outcome)>,
+    /// Requests that do not stand in request.csv because of their id.
+    pub unlisted_requests: usize,
+    /// The first figures.
+    pub figures: Figures,
+}
+
+impl Report {
+    /// The exit code that says how it went.
+    pub fn exit_code(&self) -> u8 {
+        let Intake { torn, refused, malformed, .. } = &self.intake;
+        let is_whole = torn.is_empty() && refused.is_empty() && malformed + self.tally.malformed == 0;
+        if is_whole { EXIT_FINE } else { EXIT_DAMAGED }
+    }
+}
+
+/// Reads the session and writes the outputs.
+///
+/// # Errors
+/// There is nothing to read, or an output can't be written. Damage in part of the input is no error; the report
+/// tells of it.
+pub fn parse(options: &ParseOptions) -> Result<Report, ParseError> {
+    let zone = match &options.timezone {
+        Some(name) => {
+            TimeZone::get(name).map_err(|error| ParseError::TimeZone { name: name.clone(), error })?
+        }
+        None => TimeZone::system(),
+    };
+    let mut calendar = Calendar::new(zone);
+    let captures = Captures::open(&options.input_path)?;
+    let folder = &options.output_path;
+    create_folder(folder).map_err(|error| ParseError::Folder { path: folder.clone(), error })?;
+
+    let places = captures.places();
+    let mut outputs = Vec::new();
+    let mut timeline = if options.format.contains(&Format::Json) {
+        let path = folder.join("chrome_tracing.json");
+        let failed = |error| OutputError { path: path.clone(), error };
+        Some(ChromeTrace::new(Output::create(&path)?, places, calendar.clone()).map_err(failed)?)
+    } else {
+        None
+    };
+    let mut tables = Tables::default();
+    let mut records = captures.records();
+    let progress = progress(captures.intake().packets);
+    let mut count = 0_u64;
+    while let Some(record) = records.next() {
+        let (resources, ids) = tables.push(record);
+        if let Some(timeline) = &mut timeline {
+            let path = folder.join("chrome_tracing.json");
+            timeline.push(record, resources, ids).map_err(|error| OutputError { path, error })?;
+        }
+        count += 1;
+        if count.is_multiple_of(RECORDS_PER_TICK) {
+            progress.set_position(records.packets());
+        }
+    }
+    progress.finish_and_clear();
+    let tally = Records::tally(&records);
+    let model = tables.finish(places);
+
+    if let Some(timeline) = timeline {
+        let path = folder.join("chrome_tracing.json");
+        let (events, output) = timeline.finish(&model.ids).map_err(|error| OutputError { path, error })?;
+        output.finish()?;
+        outputs.push(("chrome_tracing.json", Outcome::Rows(events)));
+    }
+    if options.format.contains(&Format::Csv) {
+        write_tables(&model, &captures, &mut calendar, folder, &mut outputs)?;
+    }
+    if options.format.contains(&Format::Db) {
+        outputs.push(("profiler.db", Outcome::Nothing("this version does not write databases")));
+    }
+    let listed = model.requests.iter().filter(|request| request_csv::is_listed(&request.id)).count();
+    Ok(Report {
+        intake: captures.intake().clone(),
+        places: (places.processes.len(), places.threads.len() - places.processes.len()),
+        tally,
+        folder: folder.clone(),
+        outputs,
+        unlisted_requests: model.requests.len() - listed,
+        figures: model.figures,
+    })
+}
+
+fn write_tables(
+    model: &Model,
+    captures: &Captures,
+    calendar: &mut Calendar,
+    folder: &Path,
+    outputs: &mut Vec<(&'static str, Outcome)>,
+) -> Result<(), OutputError> {
+    let (ids, places) = (&model.ids, captures.places());
+    let name = "request.csv";
+    let outcome =
+        output::write(&folder.join(name), |out| request_csv::write(&model.requests, calendar, out))?;
+    outputs.push((name, outcome));
+    let name = "batch.csv";
+    let outcome = output::write(&folder.join(name), |out| {
+        batch_csv::write(&model.batches, ids, places, calendar, out)
+    })?;
+    outputs.push((name, outcome));
+    let name = "kvcache.csv";
+    let outcome =
+        output::write(&folder.join(name), |out| kvcache_csv::write(&model.kv_cache, ids, calendar, out))?;
+    outputs.push((name, outcome));
+    let name = "forward.csv";
+    let outcome =
+        output::write(&folder.join(name), |out| forward_csv::write(&model.forwards, places, calendar, out))?;
+    outputs.push((name, outcome));
+    Ok(())
+}
+
+fn create_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    // Prompts may be in request ids and attributes: outputs are not for everybody.
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)
+}
+
+fn progress(packets: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(packets);
+    match ProgressStyle::with_template("reading {bar:40} {percent:>3} % · {human_pos} packets · {eta} left")
+    {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Summary;
+    use crate::source::fixture::session;
+
+    fn options(input: &Path, output: &Path) -> ParseOptions {
+        ParseOptions {
+            input_path: input.to_owned(),
+            output_path: output.to_owned(),
+            format: vec![Format::Csv, Format::Json],
+            timezone: Some("UTC".into()),
+        }
+    }
+
+    fn rows(path: &Path) -> Vec<Vec<String>> {
+        let mut csv = csv::ReaderBuilder::new().has_headers(false).from_path(path).unwrap();
+        csv.records().map(|row| row.unwrap().iter().map(Into::into).collect()).collect()
+    }
+
+    #[test]
+    fn a_session_of_two_processes_becomes_the_tables() {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        session(input.path());
+        let report = parse(&options(input.path(), output.path())).unwrap();
+        assert_eq!(report.exit_code(), EXIT_FINE);
+
+        let at = |ms: u32| format!("2023-11-14 22:13:20:{ms:03}000");
+        let unix = |ms: u32| format!("1700000000{ms:03}.000000");
+        let requests = rows(&output.path().join("request.csv"));
+        assert_eq!(
+            requests[1..],
+            [
+                ["cmpl-a", &at(10), "3", "2", "32.000000", "9.000002", "22.000000", "N/A", &unix(10)],
+                ["cmpl-b", &at(22), "5", "1", "20.000000", "10.000002", "20.000000", "N/A", &unix(22)],
+            ]
+        );
+
+        let batches = rows(&output.path().join("batch.csv"));
+        let names: Vec<_> = batches[1..].iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(names, ["batchFrameworkProcessing", "modelExec", "batchFrameworkProcessing", "modelExec"]);
+        let column = |name: &str| {
+            let position = batches[0].iter().position(|column| column == name).unwrap();
+            batches[1..].iter().map(|row| row[position].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            column("res_list")[0],
+            "[{'rid': 'cmpl-a', 'iter': 0, 'type': 0, 'num_scheduled_tokens': 3, \
+                                           'num_prompt_tokens': 3, 'num_computed_tokens': 0}]"
+        );
+        assert_eq!(column("batch_type"), ["Prefill", "Prefill", "Prefill,Decode", "Prefill,Decode"]);
+        assert_eq!(column("batch_size"), ["1.0", "1.0", "2.0", "2.0"]);
+        assert_eq!(column("used_blocks"), ["2", "0", "5", "0"]);
+        assert_eq!(column("prefill_scheduled_tokens"), ["3", "3", "5", "5"]);
+        assert_eq!(column("total_scheduled_tokens"), ["3", "3", "6", "6"]);
+        assert_eq!(column("start_time(ms)")[0], unix(20));
+        assert!(!batches[0].contains(&"blocks_freed".to_owned()), "zero everywhere");
+
+        let forwards = rows(&output.path().join("forward.csv"));
+        assert_eq!(
+            forwards[1..],
+            [
+                [
+                    "forward",
+                    "0.00",
+                    &at(26),
+                    &at(29),
+                    "3.000000",
+                    "7.00",
+                    "1",
+                    "Prefill",
+                    "1",
+                    "",
+                    "node-200",
+                    "node",
+                    &unix(26),
+                    &unix(29)
+                ],
+                [
+                    "forward",
+                    "10.00",
+                    &at(36),
+                    &at(39),
+                    "3.000000",
+                    "",
+                    "2",
+                    "Prefill,Decode",
+                    "2",
+                    "",
+                    "node-200",
+                    "node",
+                    &unix(36),
+                    &unix(39)
+                ],
+            ]
+        );
+
+        let cache = rows(&output.path().join("kvcache.csv"));
+        assert_eq!(
+            cache[1..],
+            [
+                ["KVCacheStatus", &at(20), "10", "2", "8", "2", "0", "0.2"],
+                ["KVCacheStatus", &at(33), "10", "5", "5", "3", "0", "0.5"],
+                ["Free", &at(43), "", "", "", "0", "0", ""],
+            ]
+        );
+
+        let figures = report.figures;
+        assert_eq!(figures.requests, 2);
+        assert_eq!(figures.first_token, Some((21e6, 21.98e6)));
+        assert_eq!(figures.tokens_per_second, Some(3.0 / 0.032));
+        assert_eq!(figures.idle_share, Some(5.0 / 15.0));
+    }
+
+    #[test]
+    fn the_timeline_is_an_array_of_events_that_name_processes_and_follow_requests() {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        session(input.path());
+        parse(&options(input.path(), output.path())).unwrap();
+        let text = std::fs::read_to_string(output.path().join("chrome_tracing.json")).unwrap();
+        let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let of = |phase: &'static str| events.iter().filter(move |event| event["ph"] == phase);
+
+        let names: Vec<_> = of("X").map(|event| event["name"].as_str().unwrap()).collect();
+        assert_eq!(names.iter().filter(|name| **name == "forward").count(), 2);
+        let exec = of("X").find(|event| event["name"] == "modelExec").unwrap();
+        assert_eq!(
+            (&exec["pid"], &exec["tid"], &exec["dur"]),
+            (&200.into(), &"Execute(201)".into(), &5000.0.into())
+        );
+        assert!(
+            text.contains("\"name\":\"modelExec\",\"ph\":\"X\",\"ts\":1700000000025000.000,\"dur\":5000.000")
+        );
+        assert_eq!(exec["args"]["batch_size"], "1");
+        assert_eq!(exec["args"]["res_list"][0]["rid"], "cmpl-a");
+        assert_eq!(exec["args"]["tid"], 201);
+
+        let free: Vec<_> = of("C").map(|event| event["args"]["Device Block"].as_f64().unwrap()).collect();
+        assert_eq!(free, [8.0, 5.0, 9.0]);
+        for (rid, places) in [("cmpl-a", 14), ("cmpl-b", 9)] {
+            let phases: Vec<_> = events
+                .iter()
+                .filter(|e| e["name"] == format!("flow_{rid}"))
+                .map(|e| e["ph"].as_str().unwrap())
+                .collect();
+            assert_eq!((phases[0], phases[phases.len() - 1], phases.len()), ("s", "f", places));
+        }
+        let labels: Vec<_> =
+            of("M").filter(|e| e["name"] == "process_name").map(|e| &e["args"]["name"]).collect();
+        assert_eq!(labels, ["api_server", "VLLM::EngineCore"]);
+    }
+
+    #[test]
+    fn damage_is_reported_and_the_rest_is_written() {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        session(input.path());
+        let file = input.path().join("node-100.pftrace");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() - 3]).unwrap();
+        let report = parse(&options(input.path(), output.path())).unwrap();
+        assert_eq!(report.exit_code(), EXIT_DAMAGED);
+        assert_eq!(report.intake.torn.len(), 1);
+        assert!(output.path().join("request.csv").exists());
+        let summary = Summary(&report).to_string();
+        assert!(summary.contains("node-100.pftrace: its end is damaged"), "{summary}");
+        assert!(summary.contains("request.csv          2 rows"), "{summary}");
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_written() {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        session(input.path());
+        let format = vec![Format::Json, Format::Db];
+        let report = parse(&ParseOptions { format, ..options(input.path(), output.path()) }).unwrap();
+        let files: Vec<_> =
+            output.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(files, ["chrome_tracing.json"]);
+        assert!(Summary(&report).to_string().contains("profiler.db          not written"));
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_said() {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let empty = parse(&options(input.path(), output.path())).unwrap_err();
+        assert!(empty.to_string().starts_with("no captures in"), "{empty}");
+        let timezone = Some("Mars/Olympus".into());
+        let zone = parse(&ParseOptions { timezone, ..options(input.path(), output.path()) }).unwrap_err();
+        assert!(zone.to_string().contains("Mars/Olympus"), "{zone}");
+    }
+}

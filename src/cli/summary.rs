@@ -1,0 +1,157 @@
+//! The last words of `parse`: what was read, what is missing, what was written, and the first figures.
+
+use std::fmt::{self, Display, Formatter};
+use std::io::Write;
+
+use super::parse::Report;
+use crate::export::Outcome;
+
+/// A report as a person reads it.
+#[derive(Debug)]
+pub struct Summary<'a>(pub &'a Report);
+
+/// Prints to stdout.
+pub(super) fn print(summary: &Summary<'_>) {
+    // A reader that has gone away (`| head`) is no reason to fail.
+    let _ = write!(std::io::stdout(), "{summary}");
+}
+
+impl Display for Summary<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.read(f)?;
+        self.missing(f)?;
+        self.written(f)?;
+        self.figures(f)
+    }
+}
+
+impl Summary<'_> {
+    fn read(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Report { intake, tally, places: (processes, threads), .. } = self.0;
+        let events = tally.spans + tally.unfinished + tally.instants + tally.counters;
+        writeln!(
+            f,
+            "Read     {} ({:.1} MB), {}, {}",
+            count(intake.files as u64, "file"),
+            intake.bytes as f64 / 1e6,
+            count(*processes as u64, "process"),
+            count(*threads as u64, "thread"),
+        )?;
+        writeln!(
+            f,
+            "         {}: {}, {}, {}",
+            count(events, "event"),
+            count(tally.spans + tally.unfinished, "span"),
+            count(tally.instants, "instant"),
+            count(tally.counters, "counter sample"),
+        )
+    }
+
+    fn missing(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Report { intake, tally, unlisted_requests, .. } = self.0;
+        let mut lines = Vec::new();
+        for torn in &intake.torn {
+            lines.push(format!(
+                "{}: its end is damaged, {} of {} bytes lost",
+                torn.file.display(),
+                torn.lost,
+                torn.kept + torn.lost
+            ));
+        }
+        for refusal in &intake.refused {
+            lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
+        }
+        for (number, what) in [
+            (intake.malformed + tally.malformed, "packet"),
+            (tally.orphans, "end of a span"),
+            (tally.unfinished, "span"),
+            (*unlisted_requests as u64, "request"),
+        ] {
+            if number > 0 {
+                let why = match what {
+                    "packet" => "passed over: unreadable",
+                    "end of a span" => "passed over: the beginning is not in the capture",
+                    "span" => "without an end: still running when the capture ended",
+                    _ => "not in request.csv: the id is empty or has one of , { :",
+                };
+                lines.push(format!("{} {why}", count(number, what)));
+            }
+        }
+        let dropped = match tally.dropped {
+            0 => "nothing".to_owned(),
+            dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
+        };
+        writeln!(f, "Dropped  {dropped}")?;
+        let heads = std::iter::once("Notes").chain(std::iter::repeat(""));
+        heads.zip(&lines).try_for_each(|(head, line)| writeln!(f, "{head:8} {line}"))
+    }
+
+    fn written(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Written  to {}", self.0.folder.display())?;
+        for (name, outcome) in &self.0.outputs {
+            match outcome {
+                Outcome::Rows(rows) => {
+                    let what = if *name == "chrome_tracing.json" { "event" } else { "row" };
+                    writeln!(f, "         {name:20} {}", count(*rows, what))?;
+                }
+                Outcome::Nothing(why) => writeln!(f, "         {name:20} not written: {why}")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn figures(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let figures = &self.0.figures;
+        let unknown = || "-".to_owned();
+        let both = |pair: Option<(f64, f64)>| {
+            pair.map_or_else(unknown, |(p50, p99)| {
+                format!("p50 {:.1} ms, p99 {:.1} ms", p50 / 1e6, p99 / 1e6)
+            })
+        };
+        writeln!(f, "Figures  requests             {}", figures.requests)?;
+        writeln!(f, "         time to first token  {}", both(figures.first_token))?;
+        writeln!(f, "         latency              {}", both(figures.latency))?;
+        let throughput = figures.tokens_per_second.map_or_else(unknown, |rate| format!("{rate:.0} tokens/s"));
+        writeln!(f, "         output               {throughput}")?;
+        let idle =
+            figures.idle_share.map_or_else(unknown, |share| format!("{:.1} % of the time", share * 100.0));
+        writeln!(f, "         engine idle          {idle}")
+    }
+}
+
+/// `1 file`, `12,345 files`, `2 processes`.
+fn count(number: u64, what: &str) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    let plural = match (number, what) {
+        (1, _) => what.to_owned(),
+        (_, "end of a span") => "ends of spans".to_owned(),
+        _ if what.ends_with('s') => format!("{what}es"),
+        _ => format!("{what}s"),
+    };
+    format!("{text} {plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_noun() {
+        for (number, what, text) in [
+            (0, "file", "0 files"),
+            (1, "process", "1 process"),
+            (2, "process", "2 processes"),
+            (1_234_567, "event", "1,234,567 events"),
+            (3, "end of a span", "3 ends of spans"),
+        ] {
+            assert_eq!(count(number, what), text);
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! What one reading of the collection config says. The recorder acts on it at the start of a collection.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::hardware::{self, Verdict};
+use super::{ConfigError, DomainFilter, Level, Warning};
+
+/// The longest that a collection can be limited to, in seconds.
+const LONGEST: u64 = 7200;
+
+/// The keys that this profiler acts on.
+const OWN_KEYS: [&str; 7] =
+    ["enable", "metric_enable", "prof_dir", "profiler_level", "timelimit", "domain", "profiler_step_num"];
+
+/// A collection config with every value checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collection {
+    /// Whether events are collected.
+    pub enable: bool,
+    /// Whether metrics are collected; independent of `enable`.
+    pub metric_enable: bool,
+    /// The folder of the session folders.
+    pub prof_dir: PathBuf,
+    /// The highest level that is collected.
+    pub level: Level,
+    /// The domains that are collected.
+    pub domains: DomainFilter,
+    /// Collection stops after this time; `None`: it goes on.
+    pub timelimit: Option<Duration>,
+    /// Collection stops after this many model steps (0: at once); `None`: it goes on.
+    pub step_limit: Option<u64>,
+}
+
+impl Collection {
+    /// Collection off, and the default of everything else.
+    pub fn off(home: &Path) -> Self {
+        Self {
+            enable: false,
+            metric_enable: false,
+            prof_dir: default_prof_dir(home),
+            level: Level::INFO,
+            domains: DomainFilter::default(),
+            timelimit: None,
+            step_limit: None,
+        }
+    }
+
+    /// Reads the text of the file `path`, which messages name. A value that a key can't have is replaced by its
+    /// default and gives a warning. `home` is the user's home folder, for the default `prof_dir`.
+    ///
+    /// # Errors
+    /// The text is no JSON object.
+    pub fn parse(text: &str, path: &Path, home: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
+        // Some editors put a byte order mark in front.
+        let text = text.trim_start_matches('\u{feff}');
+        let value = serde_json::from_str(text)
+            .map_err(|problem| ConfigError::Syntax { path: path.into(), problem: problem.to_string() })?;
+        let Value::Object(object) = value else {
+            return Err(ConfigError::NotAnObject { path: path.into() });
+        };
+        let mut check = Check { path, object: &object, warnings: Vec::new() };
+        let collection = Self {
+            enable: check.enable(),
+            metric_enable: check.metric_enable(),
+            prof_dir: check.prof_dir(home),
+            level: check.level(),
+            domains: check.domains(),
+            timelimit: check.timelimit(),
+            step_limit: check.step_limit(),
+        };
+        check.hardware();
+        check.unknown();
+        Ok((collection, check.warnings))
+    }
+}
+
+/// `.ms_server_profiler` in the user's home folder, where existing tools look.
+pub(super) fn default_prof_dir(home: &Path) -> PathBuf {
+    home.join(".ms_server_profiler/")
+}
+
+/// One pass over the keys, collecting what is wrong.
+struct Check<'a> {
+    path: &'a Path,
+    object: &'a Map<String, Value>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Check<'a> {
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.object.get(key)
+    }
+
+    /// Notes that `key` has a value that it can't have, and that `used` takes its place.
+    fn invalid(&mut self, key: &'static str, expected: &'static str, used: impl ToString) {
+        let value = self.get(key).map(Value::to_string).unwrap_or_default();
+        self.warnings.push(Warning::Invalid {
+            path: self.path.into(),
+            key,
+            value,
+            expected,
+            used: used.to_string(),
+        });
+    }
+
+    fn enable(&mut self) -> bool {
+        match self.get("enable") {
+            None => false,
+            Some(value) if value.is_i64() || value.is_u64() => value.as_i64() == Some(1),
+            Some(_) => {
+                self.invalid("enable", "0 or 1", "0 (off)");
+                false
+            }
+        }
+    }
+
+    fn metric_enable(&mut self) -> bool {
+        match self.get("metric_enable") {
+            None => false,
+            Some(Value::Bool(on)) => *on,
+            Some(value) if value.is_i64() || value.is_u64() => value.as_i64() == Some(1),
+            Some(_) => {
+                self.invalid("metric_enable", "0, 1, true or false", "0 (off)");
+                false
+            }
+        }
+    }
+
+    fn prof_dir(&mut self, home: &Path) -> PathBuf {
+        let default = default_prof_dir(home);
+        match self.get("prof_dir") {
+            Some(Value::String(folder)) if !folder.is_empty() => folder.into(),
+            None | Some(Value::String(_)) => default,
+            Some(_) => {
+                self.invalid("prof_dir", "the path of a folder", default.display());
+                default
+            }
+        }
+    }
+
+    fn level(&mut self) -> Level {
+        let level = match self.get("profiler_level") {
+            None => return Level::INFO,
+            Some(Value::String(name)) => Level::from_name(name),
+            Some(value) => value.as_u64().and_then(|number| u32::try_from(number).ok()).map(Level::new),
+        };
+        level.unwrap_or_else(|| {
+            self.invalid(
+                "profiler_level",
+                "ERROR, INFO, DETAILED, VERBOSE or a number from 0 up",
+                Level::INFO,
+            );
+            Level::INFO
+        })
+    }
+
+    fn domains(&mut self) -> DomainFilter {
+        match self.get("domain") {
+            None => DomainFilter::default(),
+            Some(Value::String(list)) => DomainFilter::parse(list),
+            Some(_) => {
+                self.invalid("domain", "text such as \"Request;Schedule\"", "\"\" (all domains)");
+                DomainFilter::default()
+            }
+        }
+    }
+
+    fn timelimit(&mut self) -> Option<Duration> {
+        const EXPECTED: &str = "a number of seconds from 0 (no limit) to 7200";
+        let value = self.get("timelimit")?;
+        if value.as_i64().is_some_and(|seconds| seconds <= 0) {
+            return None;
+        }
+        match value.as_u64() {
+            Some(seconds) if seconds <= LONGEST => Some(Duration::from_secs(seconds)),
+            Some(_) => {
+                self.invalid("timelimit", EXPECTED, LONGEST);
+                Some(Duration::from_secs(LONGEST))
+            }
+            None => {
+                self.invalid("timelimit", EXPECTED, "0 (no limit)");
+                None
+            }
+        }
+    }
+
+    fn step_limit(&mut self) -> Option<u64> {
+        let value = self.get("profiler_step_num")?;
+        if value.as_i64() == Some(-1) {
+            return None;
+        }
+        let steps = value.as_u64().filter(|steps| *steps > 0);
+        if steps.is_none() {
+            self.invalid(
+                "profiler_step_num",
+                "a number from 1 up, or -1 (no limit)",
+                "0 (collection stops at once)",
+            );
+        }
+        Some(steps.unwrap_or(0))
+    }
+
+    fn hardware(&mut self) {
+        let mut asking = Vec::new();
+        for key in &hardware::KEYS {
+            match self.get(key.name).map(|value| key.judge(value)) {
+                None | Some(Verdict::Idle) => {}
+                Some(Verdict::Asks) => asking.push(key.name),
+                Some(Verdict::Invalid) => self.invalid(key.name, key.expected, key.default),
+            }
+        }
+        if !asking.is_empty() {
+            self.warnings.push(Warning::NoEffect { path: self.path.into(), keys: quoted(asking) });
+        }
+    }
+
+    fn unknown(&mut self) {
+        let is_known =
+            |key: &str| OWN_KEYS.contains(&key) || hardware::KEYS.iter().any(|known| known.name == key);
+        let unknown: Vec<_> = self.object.keys().map(String::as_str).filter(|key| !is_known(key)).collect();
+        if !unknown.is_empty() {
+            self.warnings.push(Warning::Unknown { path: self.path.into(), keys: quoted(unknown) });
+        }
+    }
+}
+
+fn quoted(keys: Vec<&str>) -> String {
+    keys.into_iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> (Collection, Vec<Warning>) {
+        Collection::parse(text, Path::new("c.json"), Path::new("/home/u")).unwrap()
+    }
+
+    fn quiet(text: &str) -> Collection {
+        let (collection, warnings) = parse(text);
+        assert_eq!(warnings, [], "{text}");
+        collection
+    }
+
+    #[test]
+    fn an_empty_object_means_off_and_all_defaults() {
+        let collection = quiet("{}");
+        assert_eq!(collection, Collection::off(Path::new("/home/u")));
+        assert_eq!(collection.prof_dir, Path::new("/home/u/.ms_server_profiler/"));
+    }
+
+    #[test]
+    fn valid_values_are_taken_without_a_word() {
+        let all = quiet(
+            r#"{"enable": 1, "metric_enable": true, "prof_dir": "/data/p", "profiler_level": "verbose",
+                "timelimit": 7200, "domain": "Request; Schedule", "profiler_step_num": 5}"#,
+        );
+        assert!(all.enable && all.metric_enable);
+        assert_eq!(all.prof_dir, Path::new("/data/p"));
+        assert_eq!(all.level, Level::VERBOSE);
+        assert_eq!(all.timelimit, Some(Duration::from_secs(7200)));
+        assert!(all.domains.allows("Schedule") && !all.domains.allows("Execute"));
+        assert_eq!(all.step_limit, Some(5));
+
+        assert!(!quiet(r#"{"enable": 2, "metric_enable": 0}"#).enable, "only 1 is on");
+        assert_eq!(quiet(r#"{"profiler_level": 25}"#).level, Level::new(25));
+        assert_eq!(quiet(r#"{"timelimit": -3}"#).timelimit, None);
+        assert_eq!(quiet(r#"{"profiler_step_num": -1}"#).step_limit, None);
+        assert_eq!(quiet(r#"{"prof_dir": ""}"#).prof_dir, Path::new("/home/u/.ms_server_profiler/"));
+    }
+
+    #[test]
+    fn an_invalid_value_is_named_with_file_key_value_and_what_is_used() {
+        let cases = [
+            ("enable", "true", "0 (off)"),
+            ("enable", "1.0", "0 (off)"),
+            ("enable", "\"1\"", "0 (off)"),
+            ("metric_enable", "\"on\"", "0 (off)"),
+            ("prof_dir", "7", "/home/u/.ms_server_profiler/"),
+            ("profiler_level", "\"LOUD\"", "INFO"),
+            ("profiler_level", "-1", "INFO"),
+            ("profiler_level", "[]", "INFO"),
+            ("timelimit", "7201", "7200"),
+            ("timelimit", "\"60\"", "0 (no limit)"),
+            ("timelimit", "1.5", "0 (no limit)"),
+            ("domain", "[\"Request\"]", "\"\" (all domains)"),
+            ("profiler_step_num", "0", "0 (collection stops at once)"),
+            ("profiler_step_num", "null", "0 (collection stops at once)"),
+            ("acl_task_time", "9", "0"),
+        ];
+        for (key, value, used) in cases {
+            let (collection, warnings) = parse(&format!("{{\"{key}\": {value}}}"));
+            let [warning] = &warnings[..] else { panic!("{key}: {warnings:?}") };
+            let text = warning.to_string();
+            assert!(text.starts_with(&format!("c.json: \"{key}\": {value} is not ")), "{text}");
+            assert!(text.ends_with(&format!("; {used} is used instead")), "{text}");
+            assert!(!collection.enable && !collection.metric_enable);
+        }
+        assert_eq!(parse(r#"{"timelimit": 99999}"#).0.timelimit, Some(Duration::from_secs(7200)));
+    }
+
+    #[test]
+    fn one_line_names_all_hardware_keys_that_ask_for_something() {
+        let (_, warnings) = parse(
+            r#"{"enable": 1, "acl_task_time": 1, "acl_prof_task_time_level": "L1", "npu_memory_usage_freq": 5,
+                "torch_prof_stack": false, "api_filter": ""}"#,
+        );
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        let text = warning.to_string();
+        assert!(text.contains("\"acl_task_time\", \"npu_memory_usage_freq\" ask"), "{text}");
+    }
+
+    #[test]
+    fn one_line_names_all_unknown_keys() {
+        let (_, warnings) = parse(r#"{"enable": 1, "time_limit": 3, "note": {}}"#);
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert_eq!(warning.to_string(), "c.json: unknown keys have no effect: \"time_limit\", \"note\"");
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_an_error_that_says_where() {
+        let error =
+            |text| Collection::parse(text, Path::new("c.json"), Path::new("/")).unwrap_err().to_string();
+        assert!(error("{\"enable\": 1,\n}").starts_with("c.json: not valid JSON: "));
+        assert!(error("{\"enable\": 1,\n}").contains("line 2 column 1"));
+        assert!(error("").contains("not valid JSON"));
+        assert!(error("[1]").contains("must be a JSON object"));
+        assert!(Collection::parse("\u{feff}{}", Path::new("c.json"), Path::new("/")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_of_any_key_makes_parsing_fail(
+            key in prop::sample::select(&OWN_KEYS[..]),
+            value in prop_oneof![
+                any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from), any::<f64>().prop_map(Value::from),
+                any::<String>().prop_map(Value::from), any::<bool>().prop_map(Value::from), Just(Value::Null),
+            ],
+        ) {
+            let text = serde_json::json!({ key: value }).to_string();
+            prop_assert!(Collection::parse(&text, Path::new("c.json"), Path::new("/")).is_ok());
+        }
+    }
+}

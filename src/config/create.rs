@@ -1,0 +1,173 @@
+//! Writing the collection config: with defaults where there is none, and `"enable": 0` when a limit is reached.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::atomic::{create_file, replace_file};
+use super::collection::default_prof_dir;
+use super::{Collection, ConfigError};
+
+/// Makes the file with the default of each common key, collection off, so that a user only has to change values.
+/// A file that is there stays as it is.
+///
+/// # Errors
+/// [`ConfigError::Refused`] says which check the place fails: the path must end in `.json` and have no unusual
+/// character; its folder must exist, be writable and belong to this user.
+pub fn create_default(path: &Path, home: &Path) -> Result<(), ConfigError> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(reason) = refusal(path) {
+        return Err(ConfigError::Refused { path: path.into(), reason });
+    }
+    let Value::Object(defaults) = json!({
+        "enable": 0,
+        "prof_dir": format!("{}/", default_prof_dir(home).to_string_lossy().trim_end_matches('/')),
+        "profiler_level": "INFO",
+        "acl_task_time": 0,
+        "acl_prof_task_time_level": "L0",
+        "timelimit": 0,
+        "domain": "",
+    }) else {
+        return Ok(());
+    };
+    create_file(path, &indented(&defaults)).map_err(io_error(path, "create"))
+}
+
+/// Why the file may not be made at this place.
+fn refusal(path: &Path) -> Option<&'static str> {
+    let text = path.to_str().unwrap_or("\0");
+    if !text.ends_with(".json") {
+        return Some("its name must end in .json");
+    }
+    if !text.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/\\~-".contains(c)) {
+        return Some("its path may have only letters, digits and _ . : / \\ ~ -");
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let Ok(metadata) = fs::metadata(folder) else { return Some("its folder does not exist; make it first") };
+    if !metadata.is_dir() {
+        return Some("its folder is not a folder");
+    }
+    if metadata.uid() != rustix::process::getuid().as_raw() {
+        return Some("its folder belongs to another user; take a folder of your own");
+    }
+    access(folder, Access::WRITE_OK).is_err().then_some("its folder is not writable")
+}
+
+/// Sets `enable` to 0 in the file and leaves everything else, in its order. Called when a limit is reached.
+///
+/// # Errors
+/// The file can't be read, is no JSON object, or can't be replaced.
+pub fn rewrite_disabled(path: &Path) -> Result<(), ConfigError> {
+    let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
+    Collection::parse(&text, path, Path::new("/"))?;
+    let mut object: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|problem| ConfigError::Syntax { path: path.into(), problem: problem.to_string() })?;
+    if object.get("enable").is_some_and(|enable| *enable == 0) {
+        return Ok(()); // another process of the server was first
+    }
+    object.insert("enable".into(), 0.into());
+    replace_file(path, &indented(&object)).map_err(io_error(path, "rewrite"))
+}
+
+fn io_error<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ConfigError + 'a {
+    move |source| ConfigError::Io { path: path.into(), action, source }
+}
+
+fn indented(object: &Map<String, Value>) -> String {
+    let mut bytes = Vec::new();
+    // A map of JSON values always serialises, and a vector takes every byte.
+    let _ =
+        object.serialize(&mut Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"    ")));
+    bytes.push(b'\n');
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_has_the_common_keys_in_order_and_parses_silently() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        create_default(&path, Path::new("/home/u")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "{\n    \"enable\": 0,\n    \"prof_dir\": \"/home/u/.ms_server_profiler/\",\n    \"profiler_level\": \
+             \"INFO\",\n    \"acl_task_time\": 0,\n    \"acl_prof_task_time_level\": \"L0\",\n    \"timelimit\": 0,\n    \
+             \"domain\": \"\"\n}\n"
+        );
+        let (collection, warnings) = Collection::parse(&text, &path, Path::new("/home/u")).unwrap();
+        assert_eq!(collection, Collection::off(Path::new("/home/u")));
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn an_existing_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(&path, "{}").unwrap();
+        create_default(&path, Path::new("/home/u")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_place_that_fails_a_check_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases = [
+            ("c.jsn", "end in .json"),
+            ("my config.json", "only letters"),
+            ("é.json", "only letters"),
+            ("none/c.json", "does not exist"),
+        ];
+        for (name, reason) in cases {
+            let error = create_default(&folder.path().join(name), Path::new("/")).unwrap_err();
+            assert!(matches!(error, ConfigError::Refused { .. }), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn switching_off_keeps_every_other_key_and_the_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(&path, r#"{"zeta": [1, {"b": null}], "enable": 1, "alpha": "é", "timelimit": 5}"#).unwrap();
+        rewrite_disabled(&path).unwrap();
+        let object: Map<String, Value> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(object.keys().collect::<Vec<_>>(), ["zeta", "enable", "alpha", "timelimit"]);
+        assert_eq!(object["enable"], 0);
+        assert_eq!(object["zeta"], json!([1, {"b": null}]));
+        assert_eq!(object["alpha"], "é");
+    }
+
+    #[test]
+    fn a_file_that_is_off_already_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        let text = "{\"enable\":0 }";
+        fs::write(&path, text).unwrap();
+        rewrite_disabled(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_missing_or_broken_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        assert!(rewrite_disabled(&path).unwrap_err().to_string().contains("can't read"));
+        fs::write(&path, "{").unwrap();
+        assert!(rewrite_disabled(&path).unwrap_err().to_string().contains("c.json: not valid JSON"));
+    }
+}

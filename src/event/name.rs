@@ -1,0 +1,149 @@
+//! Interned text: names of spans, domains and attributes, each stored once for the life of the process.
+
+use std::sync::Arc;
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+/// A text that is stored once; cheap to copy and compare. Only for texts of a small set (names in code and
+/// configuration), never for data such as request ids: nothing is ever freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(u32);
+
+/// What a span, instant or counter is: its domain (a Perfetto category) and its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label(u32);
+
+/// Texts are read without a lock (the flusher does so all the time), added under one. A fork finds the lock
+/// free: names are added while Python's global lock is held, and so is a fork.
+struct Table<T: 'static> {
+    items: boxcar::Vec<T>,
+    ids: Mutex<FxHashMap<T, u32>>,
+}
+
+impl<T: Clone + Eq + std::hash::Hash> Table<T> {
+    fn new() -> Self {
+        Self { items: boxcar::Vec::new(), ids: Mutex::new(FxHashMap::default()) }
+    }
+
+    fn add<Q>(&self, key: &Q, make: impl FnOnce() -> T) -> u32
+    where
+        T: std::borrow::Borrow<Q>,
+        Q: Eq + std::hash::Hash + ?Sized,
+    {
+        let mut ids = self.ids.lock();
+        if let Some(id) = ids.get(key) {
+            return *id;
+        }
+        let item = make();
+        let id = self.items.push(item.clone()) as u32;
+        ids.insert(item, id);
+        id
+    }
+}
+
+static NAMES: Lazy<Table<Arc<str>>> = Lazy::new(Table::new);
+static LABELS: Lazy<Table<(Name, Name)>> = Lazy::new(Table::new);
+
+impl Name {
+    /// The name of `text`, adding it if it is new.
+    pub fn new(text: &str) -> Self {
+        Self(NAMES.add(text, || Arc::from(text)))
+    }
+
+    /// The text.
+    pub fn as_str(self) -> &'static str {
+        NAMES.items.get(self.0 as usize).map_or("", |text| text)
+    }
+
+    /// Position in the table of names; what a ring record holds.
+    pub fn index(self) -> u32 {
+        self.0
+    }
+
+    /// The name at a position, if there is one.
+    pub fn from_index(index: u32) -> Option<Self> {
+        NAMES.items.get(index as usize).map(|_| Self(index))
+    }
+}
+
+impl Label {
+    /// The label of `name` in `domain`, adding it if it is new.
+    pub fn new(domain: &str, name: &str) -> Self {
+        let pair = (Name::new(domain), Name::new(name));
+        Self(LABELS.add(&pair, || pair))
+    }
+
+    /// The domain, empty for a label that is not in the table.
+    pub fn domain(self) -> Name {
+        self.pair().0
+    }
+
+    /// The name, empty for a label that is not in the table.
+    pub fn name(self) -> Name {
+        self.pair().1
+    }
+
+    fn pair(self) -> (Name, Name) {
+        LABELS.items.get(self.0 as usize).copied().unwrap_or((Name(u32::MAX), Name(u32::MAX)))
+    }
+
+    /// Position in the table of labels; what a ring record holds.
+    pub fn index(self) -> u32 {
+        self.0
+    }
+
+    /// The label at a position, if there is one.
+    pub fn from_index(index: u32) -> Option<Self> {
+        LABELS.items.get(index as usize).map(|_| Self(index))
+    }
+}
+
+/// All labels that exist, from position `start` on: what a session writes beside its rings, so that a ring
+/// can be read after its process has died.
+pub fn labels_from(start: u32) -> impl Iterator<Item = (u32, &'static str, &'static str)> {
+    LABELS.items.iter().skip(start as usize).map(|(index, (domain, name))| {
+        (index as u32, domain.as_str(), name.as_str())
+    })
+}
+
+/// All names that exist, from position `start` on.
+pub fn names_from(start: u32) -> impl Iterator<Item = (u32, &'static str)> {
+    NAMES.items.iter().skip(start as usize).map(|(index, text)| (index as u32, &**text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_are_one_name_and_different_texts_are_not() {
+        assert_eq!(Name::new("rid"), Name::new("rid"));
+        assert_ne!(Name::new("rid"), Name::new("iter"));
+        assert_eq!(Name::new("rid").as_str(), "rid");
+        assert_eq!(Name::from_index(Name::new("rid").index()), Some(Name::new("rid")));
+    }
+
+    #[test]
+    fn a_label_knows_its_domain_and_its_name() {
+        let label = Label::new("Execute", "forward");
+        assert_eq!((label.domain().as_str(), label.name().as_str()), ("Execute", "forward"));
+        assert_eq!(label, Label::new("Execute", "forward"));
+        assert_ne!(label, Label::new("Schedule", "forward"));
+    }
+
+    #[test]
+    fn names_can_be_added_from_many_threads() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for n in 0..200 {
+                        let text = format!("many {n}");
+                        assert_eq!(Name::new(&text).as_str(), text);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! A record: one span, instant or counter sample, with where and when it happened. Sources yield them, tables are
+//! built from them.
+
+use super::{Entries, Label, View};
+use crate::clock::Nanos;
+
+/// A process of a capture: its position in [`Places`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub u32);
+
+/// A thread of a capture: its position in [`Places`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ThreadId(pub u32);
+
+/// What is known of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Process id on its host.
+    pub pid: u32,
+    /// Its name, empty if unknown.
+    pub name: String,
+    /// Its host's name, empty if unknown.
+    pub host: String,
+    /// Its parent's process id.
+    pub parent: Option<u32>,
+    /// Its data-parallel rank.
+    pub dp_rank: Option<u32>,
+    /// The capture that it was read from (the file's name without part number and ending).
+    pub capture: String,
+}
+
+/// What is known of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Its process.
+    pub process: ProcessId,
+    /// Kernel thread id; the process id for what belongs to the process as a whole.
+    pub tid: u32,
+    /// Its name, empty if unknown.
+    pub name: String,
+}
+
+/// The processes and threads that records happened in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// By [`ProcessId`].
+    pub processes: Vec<Process>,
+    /// By [`ThreadId`].
+    pub threads: Vec<Thread>,
+}
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Kind {
+    /// A span that ended.
+    Span,
+    /// A span whose end is not in the capture; its `end` is the last instant that its process recorded.
+    Unfinished,
+    /// Something that happened at one instant.
+    #[default]
+    Instant,
+    /// A sample of a number.
+    Counter(f64),
+}
+
+/// One span, instant or counter sample. A source yields them in the order in which they ended.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What it is.
+    pub kind: Kind,
+    /// Its domain and name.
+    pub label: Label,
+    /// When it began, in unix nanoseconds.
+    pub start: Nanos,
+    /// When it ended, in unix nanoseconds; the start, if it is no span.
+    pub end: Nanos,
+    /// Where.
+    pub process: ProcessId,
+    /// Where.
+    pub thread: ThreadId,
+    /// 0 for what nests on its thread; otherwise the lane of that thread, for spans that overlap others.
+    pub lane: u32,
+    /// What was said about it, encoded as [`Attributes`](super::Attributes) does.
+    pub attributes: Vec<u8>,
+}
+
+impl Places {
+    /// The process; an empty one, should the id be of another capture.
+    pub fn process(&self, id: ProcessId) -> &Process {
+        static UNKNOWN: Process = Process {
+            pid: 0,
+            name: String::new(),
+            host: String::new(),
+            parent: None,
+            dp_rank: None,
+            capture: String::new(),
+        };
+        self.processes.get(id.0 as usize).unwrap_or(&UNKNOWN)
+    }
+
+    /// The thread; an empty one, should the id be of another capture.
+    pub fn thread(&self, id: ThreadId) -> &Thread {
+        static UNKNOWN: Thread = Thread { process: ProcessId(0), tid: 0, name: String::new() };
+        self.threads.get(id.0 as usize).unwrap_or(&UNKNOWN)
+    }
+}
+
+impl Record {
+    /// An instant without attributes, somewhere.
+    pub fn instant(label: Label, time: Nanos) -> Self {
+        Self {
+            kind: Kind::Instant,
+            label,
+            start: time,
+            end: time,
+            process: ProcessId(0),
+            thread: ThreadId(0),
+            lane: 0,
+            attributes: Vec::new(),
+        }
+    }
+
+    /// The domain's text.
+    pub fn domain(&self) -> &'static str {
+        self.label.domain().as_str()
+    }
+
+    /// The name's text.
+    pub fn name(&self) -> &'static str {
+        self.label.name().as_str()
+    }
+
+    /// Keys and values, in their order.
+    pub fn entries(&self) -> Entries<'_> {
+        Entries::of(&self.attributes)
+    }
+
+    /// The value under `key`; the first, should there be several.
+    pub fn get(&self, key: &str) -> Option<View<'_>> {
+        self.entries().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+}

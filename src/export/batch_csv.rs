@@ -1,0 +1,169 @@
+//! `batch.csv`: one row for each batch that was scheduled or run.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::Outcome;
+use super::times::{Calendar, Millis};
+use crate::event::Places;
+use crate::model::{Amount, Batch, Ids, KvState, Phase, Resource, Shape};
+
+const BEFORE_CACHE: [&str; 8] = [
+    "name",
+    "res_list",
+    "start_datetime",
+    "end_datetime",
+    "during_time(ms)",
+    "batch_type",
+    "prof_id",
+    "batch_size",
+];
+
+const AFTER_CACHE: [&str; 8] = [
+    "prefill_batch_size",
+    "decode_batch_size",
+    "prefill_scheduled_tokens",
+    "decode_scheduled_tokens",
+    "total_scheduled_tokens",
+    "dp_rank",
+    "start_time(ms)",
+    "end_time(ms)",
+];
+
+/// A column about the KV cache, and its value in a row.
+type CacheColumn = (&'static str, fn(&KvState) -> f64);
+
+/// These stand in the table only if they are not zero everywhere.
+const CACHE: [CacheColumn; 6] = [
+    ("total_blocks", |kv| kv.total.unwrap_or_default() as f64),
+    ("used_blocks", |kv| kv.used().unwrap_or_default() as f64),
+    ("free_blocks", |kv| kv.free.unwrap_or_default() as f64),
+    ("blocks_allocated", |kv| kv.allocated as f64),
+    ("blocks_freed", |kv| kv.freed as f64),
+    ("kvcache_usage_rate", |kv| kv.usage.unwrap_or_default()),
+];
+
+/// Writes the batches.
+///
+/// # Errors
+/// The writer fails.
+pub fn write(
+    batches: &[Batch],
+    ids: &Ids,
+    places: &Places,
+    calendar: &mut Calendar,
+    out: impl Write,
+) -> io::Result<Outcome> {
+    if batches.is_empty() {
+        return Ok(Outcome::Nothing("no batch was scheduled or run (batchFrameworkProcessing, modelExec …)"));
+    }
+    let is_used =
+        |(_, value): &&CacheColumn| batches.iter().filter_map(|b| b.kv.as_deref()).any(|kv| value(kv) != 0.0);
+    let cache: Vec<&CacheColumn> = CACHE.iter().filter(is_used).collect();
+
+    let mut csv = csv::Writer::from_writer(out);
+    for column in BEFORE_CACHE.iter().chain(cache.iter().map(|(name, _)| name)).chain(&AFTER_CACHE) {
+        csv.write_field(column)?;
+    }
+    csv.write_record(None::<&[u8]>)?;
+
+    let mut text = String::new();
+    for batch in batches {
+        let mut field = |value: &dyn std::fmt::Display| {
+            text.clear();
+            // Writing to a string does not fail.
+            let _ = write!(text, "{value}");
+            csv.write_field(&text)
+        };
+        let process = places.process(batch.process);
+        let millis = |nanos: u64| Millis(nanos as i64);
+        // What names one request is no batch of requests: its size is 0, as readers of this table expect.
+        let size = if batch.shape == Shape::One { 0 } else { batch.resources.len() };
+        field(&batch.name.as_str())?;
+        field(&PythonList { batch, ids })?;
+        field(&calendar.text(batch.start))?;
+        field(&calendar.text(batch.end))?;
+        field(&millis(batch.end.0.saturating_sub(batch.start.0)))?;
+        field(&batch.batch_type.map_or("", |name| name.as_str()))?;
+        field(&process.capture)?;
+        field(&format_args!("{size}.0"))?;
+        for (_, value) in &cache {
+            field(&batch.kv.as_deref().map_or(0.0, value))?;
+        }
+        field(&batch.size(Phase::Prefill))?;
+        field(&batch.size(Phase::Decode))?;
+        field(&batch.tokens(Phase::Prefill))?;
+        field(&batch.tokens(Phase::Decode))?;
+        field(&batch.total_tokens())?;
+        field(&process.dp_rank.map(|rank| rank.to_string()).unwrap_or_default())?;
+        field(&millis(batch.start.0))?;
+        field(&millis(batch.end.0))?;
+        csv.write_record(None::<&[u8]>)?;
+    }
+    csv.flush()?;
+    Ok(Outcome::Rows(batches.len() as u64))
+}
+
+/// A batch's requests as Python shows them, which is what readers of this table evaluate.
+struct PythonList<'a> {
+    batch: &'a Batch,
+    ids: &'a Ids,
+}
+
+impl std::fmt::Display for PythonList<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.batch.shape == Shape::One {
+            return self.batch.resources.iter().try_for_each(|one| f.write_str(self.ids.text(one.request)));
+        }
+        f.write_char('[')?;
+        for (position, resource) in self.batch.resources.iter().enumerate() {
+            if position > 0 {
+                f.write_str(", ")?;
+            }
+            if self.batch.shape == Shape::Ids {
+                python_text(f, self.ids.text(resource.request))?;
+            } else {
+                self.step(f, resource)?;
+            }
+        }
+        f.write_char(']')
+    }
+}
+
+impl PythonList<'_> {
+    fn step(&self, f: &mut std::fmt::Formatter<'_>, step: &Resource) -> std::fmt::Result {
+        f.write_str("{'rid': ")?;
+        python_text(f, self.ids.text(step.request))?;
+        let phase =
+            step.phase.map_or(Amount::UNKNOWN, |phase| Amount::new(i64::from(phase == Phase::Decode)));
+        for (key, amount) in [
+            ("iter", step.iter),
+            ("type", phase),
+            ("num_scheduled_tokens", step.scheduled),
+            ("num_prompt_tokens", step.prompt),
+            ("num_computed_tokens", step.computed),
+        ] {
+            if let Some(amount) = amount.get() {
+                write!(f, ", '{key}': {amount}")?;
+            }
+        }
+        f.write_char('}')
+    }
+}
+
+fn python_text(f: &mut std::fmt::Formatter<'_>, text: &str) -> std::fmt::Result {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    f.write_char(quote)?;
+    for c in text.chars() {
+        match c {
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            c if c == quote => write!(f, "\\{c}")?,
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => write!(f, "\\x{:02x}", c as u32)?,
+            c => f.write_char(c)?,
+        }
+    }
+    f.write_char(quote)
+}

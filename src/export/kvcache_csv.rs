@@ -1,0 +1,82 @@
+//! `kvcache.csv`: the KV cache over time, in one of two forms: with totals, or (older senders) with free blocks only.
+
+use std::io::{self, Write};
+
+use super::Outcome;
+use super::times::Calendar;
+use crate::model::{Ids, KvRow};
+
+/// Writes the rows.
+///
+/// # Errors
+/// The writer fails.
+pub fn write(rows: &[KvRow], ids: &Ids, calendar: &mut Calendar, out: impl Write) -> io::Result<Outcome> {
+    let csv = csv::Writer::from_writer(out);
+    if rows.iter().any(|row| row.state.total.is_some() || row.state.free.is_some()) {
+        with_totals(rows, calendar, csv)
+    } else {
+        with_free_blocks(rows, ids, calendar, csv)
+    }
+}
+
+fn with_totals(
+    rows: &[KvRow],
+    calendar: &mut Calendar,
+    mut csv: csv::Writer<impl Write>,
+) -> io::Result<Outcome> {
+    csv.write_record([
+        "name",
+        "start_time",
+        "total_blocks",
+        "used_blocks",
+        "free_blocks",
+        "blocks_allocated",
+        "blocks_freed",
+        "kvcache_usage_rate",
+    ])?;
+    for row in rows {
+        let number = |count: Option<i64>| count.map(|n| n.to_string()).unwrap_or_default();
+        csv.write_record([
+            row.name.as_str(),
+            calendar.text(row.start),
+            &number(row.state.total),
+            &number(row.state.used()),
+            &number(row.state.free),
+            &row.state.allocated.to_string(),
+            &row.state.freed.to_string(),
+            &row.state.usage.map(|share| share.to_string()).unwrap_or_default(),
+        ])?;
+    }
+    csv.flush()?;
+    Ok(Outcome::Rows(rows.len() as u64))
+}
+
+/// The rate is measured against the most blocks that were ever free.
+fn with_free_blocks(
+    rows: &[KvRow],
+    ids: &Ids,
+    calendar: &mut Calendar,
+    mut csv: csv::Writer<impl Write>,
+) -> io::Result<Outcome> {
+    let most =
+        rows.iter().filter(|row| row.name.as_str() == "Free").filter_map(|row| row.device_blocks).max();
+    let mut count = 0;
+    csv.write_record(["rid", "name", "start_time", "device_kvcache_left", "kvcache_usage_rate"])?;
+    for row in rows {
+        let Some(left) = row.device_blocks else { continue };
+        let rate = most.filter(|most| *most > 0).map_or(0.0, |most| (most - left) as f64 / most as f64);
+        csv.write_record([
+            row.request.map_or("", |request| ids.text(request)),
+            row.name.as_str(),
+            calendar.text(row.start),
+            &left.to_string(),
+            &rate.to_string(),
+        ])?;
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(Outcome::Nothing("no record of the KV cache has a number of blocks (KVCacheStatus)"));
+    }
+    csv.flush()?;
+    Ok(Outcome::Rows(count))
+}

@@ -1,0 +1,121 @@
+//! The API server's side of a request: it comes in (`AsyncLLM.add_request`), its outputs go out
+//! (`OutputProcessor.process_outputs`).
+
+use once_cell::sync::Lazy;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::batch::append_ids;
+use super::{RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, label};
+use crate::handlers::http;
+use crate::clock::Ticks;
+use crate::event::Label;
+use crate::hook::{Call, Ending, Follower, with_buffer};
+use crate::recorder;
+
+/// `async add_request(self, request_id, …)`: `httpReq` at the moment when the request reached this server, `tokenize`
+/// when it is on its way to the engine.
+pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
+    let py = call.py;
+    let rid = call.args.get(1, intern!(py, "request_id")).map(|rid| rid.to_owned());
+    let rid: Option<String> = rid.and_then(|rid| rid.cast_into::<PyString>().ok()?.extract().ok());
+    if let Some(rid) = rid {
+        call.when_ended(Ending::Handler(Box::new(Adding { rid })));
+    }
+    Ok(())
+}
+
+struct Adding {
+    rid: String,
+}
+
+impl Adding {
+    fn record(&self, label: Label, ticks: Ticks) {
+        with_buffer(|attributes| {
+            attributes.key(*RID).str(&self.rid);
+            recorder::instant(label, ticks, attributes.as_bytes());
+        });
+    }
+}
+
+impl Follower for Adding {
+    fn started(&mut self, py: Python<'_>) -> PyResult<()> {
+        let arrival = http::arrival(py)?.unwrap_or_else(Ticks::now);
+        self.record(label!("Engine", "httpReq"), arrival);
+        Ok(())
+    }
+
+    fn ended(self: Box<Self>, _: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks) {
+        if outcome.is_ok() {
+            self.record(label!("Engine", "tokenize"), ticks);
+        }
+    }
+}
+
+/// `process_outputs(self, engine_core_outputs, …)`: one `httpRes` for each request that ended with it, and one
+/// `detokenize` for all that got output.
+pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<()> {
+    let py = call.py;
+    let processor = call.this()?.to_owned();
+    let outputs = call.args.get(1, intern!(py, "engine_core_outputs")).map(|outputs| outputs.to_owned());
+    let states = processor.getattr(intern!(py, "request_states"))?;
+    let mut before = Vec::new();
+    for output in outputs.iter().flat_map(|outputs| outputs.try_iter()).flatten() {
+        let rid = output?.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
+        // Gone from the table when the request has ended, so it is taken now.
+        if let Ok(state) = states.get_item(&rid) {
+            before.push((rid, state));
+        }
+    }
+    if call.proceed().is_none() || before.is_empty() {
+        return Ok(());
+    }
+    let ticks = Ticks::now();
+    for (rid, state) in &before {
+        if !states.contains(rid)? {
+            record_result(rid, state, ticks)?;
+        }
+    }
+    let ids = before.iter().map(|(rid, _)| rid.to_str()).collect::<PyResult<Vec<_>>>()?;
+    with_buffer(|attributes| {
+        append_ids(attributes, &ids);
+        recorder::instant(label!("Engine", "detokenize"), ticks, attributes.as_bytes());
+    });
+    Ok(())
+}
+
+fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Ticks) -> PyResult<()> {
+    let py = rid.py();
+    let prompt = state
+        .getattr(intern!(py, "prompt_len"))
+        .or_else(|_| state.getattr(intern!(py, "prompt_token_ids")).and_then(|ids| Ok(ids.len()?.into_pyobject(py)?.into_any())));
+    let prompt: Option<i64> = prompt.ok().and_then(|prompt| prompt.extract().ok());
+    let generated = generated_tokens(state);
+    with_buffer(|attributes| {
+        attributes.key(*RID).str(rid.to_str()?);
+        if let Some(prompt) = prompt {
+            attributes.key(*RECV_TOKEN_SIZE).int(prompt);
+        }
+        if let Some(generated) = generated {
+            attributes.key(*REPLY_TOKEN_SIZE).int(generated);
+        }
+        recorder::instant(label!("Engine", "httpRes"), ticks, attributes.as_bytes());
+        Ok(())
+    })
+}
+
+/// The detokenizer knows how many tokens it was given; without one, the request's statistics do.
+fn generated_tokens(state: &Bound<'_, PyAny>) -> Option<i64> {
+    let py = state.py();
+    let detokenizer = state.getattr(intern!(py, "detokenizer")).ok();
+    let counted = detokenizer.and_then(|detokenizer| {
+        let count = detokenizer.call_method0(intern!(py, "num_output_tokens")).ok();
+        count.or_else(|| detokenizer.getattr(intern!(py, "token_ids")).ok()?.len().ok()?.into_pyobject(py).ok().map(Bound::into_any))
+    });
+    let counted = counted.and_then(|count| count.extract().ok());
+    counted.or_else(|| {
+        let stats = state.getattr(intern!(py, "stats")).ok()?;
+        stats.getattr(intern!(py, "num_generation_tokens")).ok()?.extract().ok()
+    })
+}

@@ -1,0 +1,105 @@
+//! The arguments of a call as CPython's vectorcall passes them, read without building a tuple or a dict.
+
+use std::marker::PhantomData;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+/// Borrowed arguments: positional ones (a method's instance first), then the values of the keyword ones.
+#[derive(Clone, Copy)]
+pub struct Args<'a> {
+    values: *const *mut ffi::PyObject,
+    positional: usize,
+    names: *mut ffi::PyObject,
+    call: PhantomData<&'a ()>,
+}
+
+impl<'a> Args<'a> {
+    /// # Safety
+    /// The three are those of a vectorcall that does not return before `'a` ends.
+    pub(super) unsafe fn new(
+        values: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+    ) -> Self {
+        let positional = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        Self { values, positional, names, call: PhantomData }
+    }
+
+    /// Number of positional arguments.
+    pub fn count(&self) -> usize {
+        self.positional
+    }
+
+    /// The positional argument of that index.
+    pub fn positional<'py>(&self, py: Python<'py>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        (index < self.positional).then(|| self.value(py, index))
+    }
+
+    /// The argument that was given by keyword.
+    pub fn keyword<'py>(&self, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
+        let py = name.py();
+        let names = self.names(py)?;
+        // Names in code are interned, so that the same name is nearly always the same object.
+        let same = |given: &Borrowed<'_, '_, PyAny>| given.is(name);
+        let mut given = (0..names.len()).filter_map(|i| names.get_borrowed_item(i).ok().map(|n| (i, n)));
+        let index = given
+            .clone()
+            .find(|(_, n)| same(n))
+            .or_else(|| given.find(|(_, n)| n.eq(name).unwrap_or(false)))?
+            .0;
+        Some(self.value(py, self.positional + index))
+    }
+
+    /// The argument of a parameter that may be given by position or by keyword.
+    pub fn get<'py>(&self, index: usize, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
+        self.positional(name.py(), index).or_else(|| self.keyword(name))
+    }
+
+    /// The names of the keyword arguments.
+    pub fn names<'py>(&self, py: Python<'py>) -> Option<Borrowed<'a, 'py, PyTuple>> {
+        if self.names.is_null() {
+            return None;
+        }
+        // SAFETY: a vectorcall's names are a tuple that lives as long as the call.
+        Some(unsafe { Borrowed::from_ptr(py, self.names).cast_unchecked::<PyTuple>() })
+    }
+
+    /// All values: the positional ones, then those of the keyword arguments, in the order of [`Args::names`].
+    pub fn values<'py>(&self, py: Python<'py>) -> impl Iterator<Item = Borrowed<'a, 'py, PyAny>> {
+        let keywords = self.names(py).map_or(0, |names| names.len());
+        (0..self.positional + keywords).map(move |index| self.value(py, index))
+    }
+
+    fn value<'py>(&self, py: Python<'py>, index: usize) -> Borrowed<'a, 'py, PyAny> {
+        // SAFETY: callers keep `index` below the number of values, each of which lives as long as the call.
+        unsafe { Borrowed::from_ptr(py, *self.values.add(index)) }
+    }
+
+    /// As they were passed.
+    pub(super) fn raw(&self) -> (*const *mut ffi::PyObject, usize, *mut ffi::PyObject) {
+        (self.values, self.positional, self.names)
+    }
+}
+
+/// Arguments that outlive their call, for a coroutine whose attributes are evaluated when it ends.
+pub(crate) struct OwnedArgs {
+    values: Vec<Py<PyAny>>,
+    positional: usize,
+    names: Option<Py<PyTuple>>,
+}
+
+impl OwnedArgs {
+    pub(super) fn new(py: Python<'_>, args: Args<'_>) -> Self {
+        let values = args.values(py).map(|value| value.to_owned().unbind()).collect();
+        let names = args.names(py).map(|names| names.to_owned().unbind());
+        Self { values, positional: args.positional, names }
+    }
+
+    pub(super) fn borrow(&self) -> Args<'_> {
+        let names = self.names.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
+        // A `Py` is one pointer, so a slice of them is what a vectorcall takes.
+        Args { values: self.values.as_ptr().cast(), positional: self.positional, names, call: PhantomData }
+    }
+}
+
+const _: () = assert!(size_of::<Py<PyAny>>() == size_of::<*mut ffi::PyObject>());

@@ -1,0 +1,298 @@
+//! One call of a hooked function: the hooks around it, outermost last, and the original in the middle, which runs
+//! exactly once. All state of a call lives on its stack.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::args::{Args, OwnedArgs};
+use super::coroutine::{Ending, FollowedCoroutine};
+use super::custom;
+use super::evaluate::Evaluated;
+use crate::clock::Ticks;
+use crate::event::{Attributes, Label, Name};
+use crate::recorder::{self, Gate};
+
+/// A handler that fails so often is not called any more; the plain timer takes its place.
+const MOST_FAILURES: u32 = 5;
+
+/// One entry of the symbol table on one function.
+pub(crate) struct Hook {
+    pub(super) label: Label,
+    pub(super) gate: &'static Gate,
+    pub(super) action: Action,
+    /// `module:Class.method`, for messages.
+    pub(super) symbol: String,
+    pub(super) failures: AtomicU32,
+}
+
+/// What a hook does around the call.
+pub(crate) enum Action {
+    /// A span, with attributes evaluated after the call.
+    Timer(Vec<Evaluated>),
+    /// A built-in handler.
+    BuiltIn(Handler),
+    /// A handler from the user's own code.
+    Custom(Py<PyAny>),
+}
+
+/// A built-in handler. It calls [`Call::proceed`] where the original has its place; one that does not, or that fails
+/// before it, has the original run after it all the same.
+pub(crate) type Handler = fn(&mut Call<'_, '_>) -> PyResult<()>;
+
+/// A function and the hooks on it. Lives as long as the process: calls may run through it at any time.
+pub(crate) struct Hooked {
+    /// What was there before: the entry and the object that it is called with.
+    pub(super) entry: ffi::vectorcallfunc,
+    pub(super) target: *mut ffi::PyObject,
+    pub(super) is_coroutine: bool,
+    /// In file order: later ones are outside.
+    pub(super) hooks: Vec<&'static Hook>,
+}
+
+// SAFETY: the target is a strong reference that is never given up, and everything else is immutable or atomic.
+unsafe impl Send for Hooked {}
+// SAFETY: as above.
+unsafe impl Sync for Hooked {}
+
+impl Hooked {
+    /// The call, as CPython makes it.
+    ///
+    /// # Safety
+    /// The arguments are those of a vectorcall, the interpreter's lock is held, no exception is set.
+    #[inline]
+    pub(super) unsafe fn call(
+        &'static self, args: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: passed on.
+        unsafe { self.run(self.hooks.len(), args, nargsf, names) }
+    }
+
+    /// The call from the `depth` innermost hooks on.
+    ///
+    /// # Safety
+    /// As [`Hooked::call`].
+    pub(super) unsafe fn run(
+        &'static self, depth: usize, args: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: passed on; the target is alive.
+        unsafe {
+            let open = self.hooks[..depth].iter().rposition(|hook| hook.gate.is_open());
+            let Some(inner) = open else { return (self.entry)(self.target, args, nargsf, names) };
+            let hook = self.hooks[inner];
+            match &hook.action {
+                Action::Timer(attributes) if !self.is_coroutine && attributes.is_empty() => {
+                    let open = recorder::begin(hook.label);
+                    let result = self.run(inner, args, nargsf, names);
+                    if let Some(open) = open {
+                        let ticks = Ticks::now();
+                        if result.is_null() {
+                            end_with_error(open, hook.label, ticks);
+                        } else {
+                            recorder::end(open, hook.label, ticks, &[]);
+                        }
+                    }
+                    result
+                }
+                _ => self.run_full(hook, inner, args, nargsf, names),
+            }
+        }
+    }
+
+    /// A hook that looks at arguments or result.
+    #[inline(never)]
+    unsafe fn run_full(
+        &'static self, hook: &'static Hook, inner: usize, values: *const *mut ffi::PyObject, nargsf: usize,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: CPython holds the interpreter's lock around a vectorcall, and its arguments live as long.
+        let (py, args) = unsafe { (Python::assume_attached(), Args::new(values, nargsf, names)) };
+        // SAFETY: passed on.
+        let mut original = || unsafe { self.run(inner, values, nargsf, names) };
+        let retired = hook.failures.load(Ordering::Relaxed) >= MOST_FAILURES;
+        match &hook.action {
+            Action::Custom(handler) if !retired => {
+                return custom::call(py, self, hook, inner, handler.bind(py), args);
+            }
+            Action::BuiltIn(handler) if !retired => {
+                let mut call = Call { py, args, original: &mut original, outcome: None, follow: None };
+                hook.guard(py, || handler(&mut call));
+                call.proceed();
+                let follow = call.follow.take();
+                return match (call.into_outcome(), follow) {
+                    (Ok(coroutine), Some(ending)) => {
+                        FollowedCoroutine::wrap(py, coroutine, hook, ending).into_ptr()
+                    }
+                    (Ok(result), None) => result.into_ptr(),
+                    (Err(error), _) => {
+                        error.restore(py);
+                        std::ptr::null_mut()
+                    }
+                };
+            }
+            _ => {}
+        }
+        let attributes: &'static [Evaluated] =
+            if let Action::Timer(attributes) = &hook.action { attributes } else { &[] };
+        if self.is_coroutine {
+            let result = original();
+            if result.is_null() {
+                return result;
+            }
+            let kept = (!attributes.is_empty()).then(|| OwnedArgs::new(py, args));
+            // SAFETY: a new reference that is not null.
+            let coroutine = unsafe { Bound::from_owned_ptr(py, result) };
+            return FollowedCoroutine::wrap(py, coroutine, hook, Ending::Timer(attributes, kept)).into_ptr();
+        }
+        let open = recorder::begin(hook.label);
+        let result = original();
+        let Some(open) = open else { return result };
+        let ticks = Ticks::now();
+        if result.is_null() {
+            let error = PyErr::take(py);
+            with_buffer(|buffer| {
+                if let Some(error) = &error {
+                    append_error(buffer, error, py);
+                }
+                hook.evaluate(py, attributes, args, None, buffer);
+                recorder::end(open, hook.label, ticks, buffer.as_bytes());
+            });
+            if let Some(error) = error {
+                error.restore(py);
+            }
+        } else {
+            // SAFETY: the caller's reference keeps it alive.
+            let returned = unsafe { Borrowed::from_ptr(py, result) };
+            with_buffer(|buffer| {
+                hook.evaluate(py, attributes, args, Some(returned), buffer);
+                recorder::end(open, hook.label, ticks, buffer.as_bytes());
+            });
+        }
+        result
+    }
+}
+
+impl Hook {
+    /// Evaluates a timer's attributes. One that fails is left out.
+    pub(super) fn evaluate(
+        &self, py: Python<'_>, attributes: &[Evaluated], args: Args<'_>, result: Option<Borrowed<'_, '_, PyAny>>,
+        buffer: &mut Attributes,
+    ) {
+        for attribute in attributes {
+            let mark = buffer.mark();
+            let outcome = catch_unwind(AssertUnwindSafe(|| attribute.append(py, args, result, buffer)));
+            let problem = match outcome {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "a defect in msprof_rs".into(),
+            };
+            buffer.truncate(mark);
+            attribute.report(&self.symbol, &problem);
+        }
+    }
+
+    /// Runs a handler's own code: an exception or a panic is counted and logged, and goes no further.
+    fn guard(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(py, &error),
+            Err(_) => self.fail(py, &pyo3::exceptions::PyRuntimeError::new_err("a defect in msprof_rs")),
+        }
+    }
+
+    /// Counts a failure of the handler; the last one that counts has the traceback.
+    pub(super) fn fail(&self, py: Python<'_>, error: &PyErr) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures == MOST_FAILURES {
+            let traceback = error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
+            log::error!(
+                "{}: its handler has failed {failures} times and is not called any more, the timer takes its \
+                 place: {error}\n{traceback}",
+                self.symbol
+            );
+        } else if failures < MOST_FAILURES {
+            log::warn!("{}: its handler failed: {error}", self.symbol);
+        }
+    }
+}
+
+/// A call in the hands of a built-in handler.
+pub(crate) struct Call<'a, 'py> {
+    pub(crate) py: Python<'py>,
+    pub(crate) args: Args<'a>,
+    original: &'a mut dyn FnMut() -> *mut ffi::PyObject,
+    outcome: Option<PyResult<Bound<'py, PyAny>>>,
+    follow: Option<Ending>,
+}
+
+impl<'a, 'py> Call<'a, 'py> {
+    /// The instance whose method was called.
+    ///
+    /// # Errors
+    /// There is no positional argument.
+    pub(crate) fn this(&self) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        self.args
+            .positional(self.py, 0)
+            .ok_or_else(|| pyo3::exceptions::PyTypeError::new_err("called without an instance"))
+    }
+
+    /// Runs the original; later calls give the first outcome again. None: it raised.
+    pub(crate) fn proceed(&mut self) -> Option<&Bound<'py, PyAny>> {
+        if self.outcome.is_none() {
+            let result = (self.original)();
+            // SAFETY: a new reference or null with an exception set, as every call gives.
+            self.outcome = Some(unsafe { Bound::from_owned_ptr_or_err(self.py, result) });
+        }
+        self.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok())
+    }
+
+    /// The exception that the original raised.
+    pub(crate) fn error(&self) -> Option<&PyErr> {
+        self.outcome.as_ref().and_then(|outcome| outcome.as_ref().err())
+    }
+
+    /// Has `ending` run when the coroutine that the original returns has ended.
+    pub(crate) fn when_ended(&mut self, ending: Ending) {
+        self.follow = Some(ending);
+    }
+
+    fn into_outcome(self) -> PyResult<Bound<'py, PyAny>> {
+        self.outcome.unwrap_or_else(|| Err(pyo3::exceptions::PySystemError::new_err("the original did not run")))
+    }
+}
+
+/// The span of a call that raised, with the exception's type; the exception stays set.
+#[cold]
+fn end_with_error(open: recorder::Open, label: Label, ticks: Ticks) {
+    // SAFETY: gives a borrowed type, or null; the interpreter's lock is held.
+    let name = unsafe {
+        let kind = ffi::PyErr_Occurred();
+        (!kind.is_null()).then(|| std::ffi::CStr::from_ptr((*kind.cast::<ffi::PyTypeObject>()).tp_name))
+    };
+    with_buffer(|buffer| {
+        let name = name.map_or("unknown".into(), |name| name.to_string_lossy());
+        buffer.key(Name::new("error")).str(&name);
+        recorder::end(open, label, ticks, buffer.as_bytes());
+    });
+}
+
+/// The attribute `error`: the exception's type.
+pub(crate) fn append_error(buffer: &mut Attributes, error: &PyErr, py: Python<'_>) {
+    let name = error.get_type(py).name().map_or_else(|_| "unknown".into(), |name| name.to_string());
+    buffer.key(Name::new("error")).str(&name);
+}
+
+thread_local! {
+    static BUFFER: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
+/// An empty attribute list in memory that is used again. Nested use (evaluation that calls a hooked function) takes
+/// memory of its own.
+pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut Attributes) -> R) -> R {
+    let mut buffer = Attributes::reuse(BUFFER.take());
+    let outcome = use_it(&mut buffer);
+    BUFFER.set(buffer.into_bytes());
+    outcome
+}

@@ -1,0 +1,270 @@
+//! Runs compiled expressions on the objects of a call. A failing expression leaves its attribute out, and is reported
+//! once.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::exceptions::{PyNameError, PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyList, PySlice, PyString, PyTuple, PyType};
+
+use super::args::Args;
+use super::value;
+use crate::event::{Attributes, Name};
+use crate::expr::{BinaryOp, Builtin, CompareOp, Constant, Op, Program, UnaryOp};
+
+/// An attribute and the program that gives its value, with all its texts as Python objects.
+pub(crate) struct Evaluated {
+    name: Name,
+    ops: Box<[Op]>,
+    constants: Box<[Py<PyAny>]>,
+    names: Box<[Py<PyString>]>,
+    arguments: Box<[Argument]>,
+    stack: usize,
+    failures: AtomicU32,
+}
+
+struct Argument {
+    name: Py<PyString>,
+    position: Option<usize>,
+    default: Option<Py<PyAny>>,
+}
+
+impl Evaluated {
+    /// Prepares a program for calls of `target`, whose defaults stand in for arguments that are not given.
+    pub(super) fn new(target: &Bound<'_, PyAny>, name: &str, program: &Program) -> PyResult<Self> {
+        let py = target.py();
+        let constants = program.constants().iter().map(|constant| constant_object(py, constant));
+        let interned = |text: &String| PyString::intern(py, text).unbind();
+        let arguments = program.arguments().iter().map(|argument| Argument {
+            name: interned(&argument.name),
+            position: argument.position.map(usize::from),
+            default: default_of(target, &argument.name),
+        });
+        Ok(Self {
+            name: Name::new(name),
+            ops: program.ops().into(),
+            constants: constants.collect::<PyResult<_>>()?,
+            names: program.names().iter().map(interned).collect(),
+            arguments: arguments.collect(),
+            stack: program.stack(),
+            failures: AtomicU32::new(0),
+        })
+    }
+
+    /// Appends the attribute, unless its value is None.
+    ///
+    /// # Errors
+    /// What the expression raised.
+    pub(super) fn append(
+        &self, py: Python<'_>, args: Args<'_>, result: Option<Borrowed<'_, '_, PyAny>>, buffer: &mut Attributes,
+    ) -> PyResult<()> {
+        let value = self.run(py, args, result)?;
+        if !value.is_none() {
+            buffer.key(self.name);
+            value::append(buffer, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a failure; says so the first time.
+    pub(super) fn report(&self, symbol: &str, problem: &str) {
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            let name = self.name.as_str();
+            log::warn!("{symbol}: attribute {name} is left out where its expression fails, as now: {problem}");
+        }
+    }
+
+    fn run<'py>(
+        &self, py: Python<'py>, args: Args<'_>, result: Option<Borrowed<'_, 'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut stack = Stack { values: Vec::with_capacity(self.stack) };
+        let mut at = 0;
+        while let Some(op) = self.ops.get(at) {
+            at += 1;
+            match *op {
+                Op::LoadArgument(n) => stack.push(self.argument(py, args, n)?),
+                Op::LoadThis => {
+                    let this = args.positional(py, 0).ok_or_else(|| PyNameError::new_err("no instance was given"))?;
+                    stack.push(this.to_owned());
+                }
+                Op::LoadArgs => stack.push(positional(py, args, 0)?),
+                Op::LoadRest(from) => stack.push(positional(py, args, usize::from(from))?),
+                Op::LoadKwargs => stack.push(keywords(py, args)?),
+                Op::LoadReturn => {
+                    let result = result.ok_or_else(|| PyNameError::new_err("the call raised and returned nothing"))?;
+                    stack.push(result.to_owned());
+                }
+                Op::Const(n) => stack.push(entry(&self.constants, n)?.bind(py).clone()),
+                Op::Attr(n) => {
+                    let object = stack.pop()?;
+                    stack.push(object.getattr(entry(&self.names, n)?.bind(py))?);
+                }
+                Op::Index => {
+                    let (object, index) = stack.pop_two()?;
+                    stack.push(object.get_item(index)?);
+                }
+                Op::Slice => {
+                    let step = stack.pop()?;
+                    let (start, stop) = stack.pop_two()?;
+                    let slice = py.get_type::<PySlice>().call1((start, stop, step))?;
+                    let object = stack.pop()?;
+                    stack.push(object.get_item(slice)?);
+                }
+                Op::Call(builtin, count) => {
+                    let arguments = stack.pop_many(usize::from(count))?;
+                    stack.push(call(py, builtin, arguments)?);
+                }
+                Op::Unary(op) => {
+                    let value = stack.pop()?;
+                    stack.push(unary(op, &value)?);
+                }
+                Op::Binary(op) => {
+                    let (a, b) = stack.pop_two()?;
+                    stack.push(binary(op, &a, &b)?);
+                }
+                Op::Compare(op) => {
+                    let (a, b) = stack.pop_two()?;
+                    stack.push(compare(op, &a, &b)?);
+                }
+                Op::JumpIfFalseOrPop(to) => at = stack.jump_or_pop(false, to, at)?,
+                Op::JumpIfTrueOrPop(to) => at = stack.jump_or_pop(true, to, at)?,
+                Op::PopJumpIfFalse(to) => {
+                    if !stack.pop()?.is_truthy()? {
+                        at = usize::from(to);
+                    }
+                }
+                Op::Jump(to) => at = usize::from(to),
+            }
+        }
+        stack.pop()
+    }
+
+    fn argument<'py>(&self, py: Python<'py>, args: Args<'_>, n: u16) -> PyResult<Bound<'py, PyAny>> {
+        let argument = entry(&self.arguments, n)?;
+        let name = argument.name.bind(py);
+        let given = match argument.position {
+            Some(position) => args.get(position, name),
+            None => args.keyword(name),
+        };
+        let default = || argument.default.as_ref().map(|value| value.bind(py).clone());
+        let value = given.map(|value| value.to_owned()).or_else(default);
+        value.ok_or_else(|| PyNameError::new_err(format!("{name} was not given")))
+    }
+}
+
+/// A malformed program can't be made by the compiler; should one come, it is an error like any other.
+fn malformed() -> PyErr {
+    PyRuntimeError::new_err("the expression's program is malformed, which is a defect of msprof_rs")
+}
+
+fn entry<T>(table: &[T], n: u16) -> PyResult<&T> {
+    table.get(usize::from(n)).ok_or_else(malformed)
+}
+
+struct Stack<'py> {
+    values: Vec<Bound<'py, PyAny>>,
+}
+
+impl<'py> Stack<'py> {
+    fn push(&mut self, value: Bound<'py, PyAny>) {
+        self.values.push(value);
+    }
+
+    fn pop(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        self.values.pop().ok_or_else(malformed)
+    }
+
+    fn pop_two(&mut self) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let b = self.pop()?;
+        Ok((self.pop()?, b))
+    }
+
+    fn pop_many(&mut self, count: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let start = self.values.len().checked_sub(count).ok_or_else(malformed)?;
+        Ok(self.values.split_off(start))
+    }
+
+    /// Where to go on: at `to` with the value kept if it is `truth`, else at `next` without it.
+    fn jump_or_pop(&mut self, truth: bool, to: u16, next: usize) -> PyResult<usize> {
+        let value = self.values.last().ok_or_else(malformed)?;
+        if value.is_truthy()? == truth {
+            return Ok(usize::from(to));
+        }
+        self.pop()?;
+        Ok(next)
+    }
+}
+
+fn constant_object(py: Python<'_>, constant: &Constant) -> PyResult<Py<PyAny>> {
+    Ok(match constant {
+        Constant::None => py.None(),
+        Constant::Bool(value) => value.into_pyobject(py)?.to_owned().into_any().unbind(),
+        Constant::Int(value) => value.into_pyobject(py)?.into_any().unbind(),
+        Constant::Float(value) => PyFloat::new(py, *value).into_any().unbind(),
+        Constant::Str(value) => PyString::new(py, value).into_any().unbind(),
+    })
+}
+
+fn default_of(target: &Bound<'_, PyAny>, name: &str) -> Option<Py<PyAny>> {
+    let inspect = target.py().import("inspect").ok()?;
+    let parameters = inspect.call_method1("signature", (target,)).ok()?.getattr("parameters").ok()?;
+    let default = parameters.get_item(name).ok()?.getattr("default").ok()?;
+    let none = inspect.getattr("Parameter").ok()?.getattr("empty").ok()?;
+    (!default.is(&none)).then(|| default.unbind())
+}
+
+fn positional<'py>(py: Python<'py>, args: Args<'_>, from: usize) -> PyResult<Bound<'py, PyAny>> {
+    let items: Vec<_> = (from..args.count()).filter_map(|index| args.positional(py, index)).collect();
+    Ok(PyTuple::new(py, items)?.into_any())
+}
+
+fn keywords<'py>(py: Python<'py>, args: Args<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let dict = PyDict::new(py);
+    if let Some(names) = args.names(py) {
+        for (name, value) in names.iter().zip(args.values(py).skip(args.count())) {
+            dict.set_item(name, value)?;
+        }
+    }
+    Ok(dict.into_any())
+}
+
+fn call<'py>(py: Python<'py>, builtin: Builtin, arguments: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    let first = || arguments.first().ok_or_else(malformed);
+    Ok(match builtin {
+        Builtin::Len => first()?.len()?.into_pyobject(py)?.into_any(),
+        Builtin::Str => first()?.str()?.into_any(),
+        Builtin::Bool => first()?.is_truthy()?.into_pyobject(py)?.to_owned().into_any(),
+        Builtin::Type => type_name(first()?)?,
+        Builtin::Get => {
+            let mut rest = arguments.iter().skip(1);
+            let (key, default) = (rest.next().ok_or_else(malformed)?, rest.next());
+            match first()?.get_item(key) {
+                Ok(value) => value,
+                Err(_) => default.cloned().unwrap_or_else(|| py.None().into_bound(py)),
+            }
+        }
+        Builtin::Keys | Builtin::Values | Builtin::Items => {
+            let list = py.get_type::<PyList>();
+            list.call1((first()?.call_method0(PyString::intern(py, builtin.name()))?,))?
+        }
+        _ => {
+            let builtins = py.import(intern!(py, "builtins"))?;
+            builtins.getattr(PyString::intern(py, builtin.name()))?.call1(PyTuple::new(py, arguments)?)?
+        }
+    })
+}
+
+fn type_name<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(value.get_type().name()?.into_any())
+}
+
+fn unary<'py>(op: UnaryOp, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    match op {
+        UnaryOp::Not => Ok((!value.is_truthy()?).into_pyobject(py)?.to_owned().into_any()),
+        UnaryOp::Minus => value.neg(),
+        UnaryOp::Plus => value.pos(),
+    }
+}

@@ -1,0 +1,91 @@
+//! The five figures that a person asks first.
+
+use super::requests::Request;
+
+/// The figures of a session. Times are nanoseconds; none where the capture does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Requests that arrived.
+    pub requests: usize,
+    /// Time from a request's arrival to its first output: median and 99th percentile.
+    pub first_token: Option<(f64, f64)>,
+    /// Time from a request's arrival to its end: median and 99th percentile.
+    pub latency: Option<(f64, f64)>,
+    /// Output tokens of all requests that ended, by the time from the first arrival to the last end.
+    pub tokens_per_second: Option<f64>,
+    /// Share of time in which the engine was idle: see [`Engine::finish`](super::Engine::finish).
+    pub idle_share: Option<f64>,
+}
+
+impl Figures {
+    /// Computes the figures.
+    pub fn of(requests: &[Request], idle_share: Option<f64>) -> Self {
+        let both = |mut times: Vec<u64>| {
+            times.sort_unstable();
+            Some((percentile(&times, 0.5)?, percentile(&times, 0.99)?))
+        };
+        let first_arrival = requests.iter().filter_map(|request| request.arrival).min();
+        let ended = requests.iter().filter(|request| request.end.is_some());
+        let last_end = ended.clone().filter_map(|request| request.end).max();
+        let tokens: i64 = ended.filter_map(|request| request.output_tokens).sum();
+        let seconds =
+            first_arrival.zip(last_end).map(|(first, last)| last.0.saturating_sub(first.0) as f64 / 1e9);
+        Self {
+            requests: requests.iter().filter(|request| request.arrival.is_some()).count(),
+            first_token: both(requests.iter().filter_map(Request::first_token).collect()),
+            latency: both(requests.iter().filter_map(Request::latency).collect()),
+            tokens_per_second: seconds.filter(|s| *s > 0.0 && tokens > 0).map(|s| tokens as f64 / s),
+            idle_share,
+        }
+    }
+}
+
+/// The value below which the share `rank` (0 to 1) of the sorted values lies, interpolated between neighbours, as
+/// numpy and vLLM's benchmark do. None if there are no values.
+pub fn percentile(sorted: &[u64], rank: f64) -> Option<f64> {
+    let position = rank * (sorted.len().checked_sub(1)? as f64);
+    let (below, part) = (position.floor(), position.fract());
+    let low = *sorted.get(below as usize)? as f64;
+    let high = sorted.get(below as usize + 1).map_or(low, |high| *high as f64);
+    Some(low + (high - low) * part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Nanos;
+
+    #[test]
+    fn percentiles_are_interpolated_between_neighbours() {
+        for (values, rank, expected) in [
+            (&[][..], 0.5, None),
+            (&[7], 0.99, Some(7.0)),
+            (&[10, 20], 0.5, Some(15.0)),
+            (&[0, 100, 200, 300, 400], 0.99, Some(396.0)),
+            (&[1, 2, 3], 1.0, Some(3.0)),
+        ] {
+            assert_eq!(percentile(values, rank), expected, "{values:?} at {rank}");
+        }
+    }
+
+    #[test]
+    fn throughput_counts_only_requests_that_ended() {
+        let request = |arrival, end, tokens| Request {
+            arrival: Some(Nanos(arrival)),
+            end,
+            output_tokens: Some(tokens),
+            first_output: Some(Nanos(arrival + 5)),
+            ..Request::default()
+        };
+        let second = 1_000_000_000;
+        let rows = [
+            request(second, Some(Nanos(2 * second)), 30),
+            request(2 * second, Some(Nanos(3 * second)), 30),
+            request(2 * second, None, 500),
+        ];
+        let figures = Figures::of(&rows, None);
+        assert_eq!((figures.requests, figures.tokens_per_second), (3, Some(30.0)));
+        assert_eq!((figures.first_token, figures.latency), (Some((5.0, 5.0)), Some((1e9, 1e9))));
+        assert_eq!(Figures::of(&[], Some(0.5)), Figures { idle_share: Some(0.5), ..Figures::default() });
+    }
+}

@@ -1,0 +1,130 @@
+//! One row for each forward pass of the model, and the bubble until the next.
+
+use rustc_hash::FxHashMap;
+
+use super::batches::SCHEDULE_NAMES;
+use super::resources::{RequestId, Resources, batch_type};
+use crate::clock::Nanos;
+use crate::event::{Kind, Name, Places, ProcessId, Record};
+
+/// A schedule is looked for among the last so many of the same requests: more are never between a schedule and its
+/// forward pass, also when the scheduler runs ahead.
+const SCHEDULES_KEPT: usize = 4;
+
+/// A row: one forward pass. Times are unix nanoseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// When it began.
+    pub start: Nanos,
+    /// When it ended.
+    pub end: Nanos,
+    /// Where.
+    pub process: ProcessId,
+    /// Number of requests; 0 if it names none.
+    pub batch_size: usize,
+    /// What it does, as it or the schedule before it says.
+    pub batch_type: Option<Name>,
+    /// Ordinal in its capture, from 1 on.
+    pub iter: usize,
+    /// Nanoseconds until the next forward pass of its capture begins; none for the last. Negative if they overlap.
+    pub bubble: Option<i64>,
+    /// Nanoseconds since the first forward pass of its host.
+    pub since_first: u64,
+}
+
+/// Builds the rows.
+#[derive(Debug, Default)]
+pub struct Forwards {
+    rows: Vec<Row>,
+    /// The last schedules of each list of requests.
+    schedules: FxHashMap<Box<[RequestId]>, Vec<Schedule>>,
+    key: Vec<RequestId>,
+    has_schedules: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    start: Nanos,
+    batch_type: Option<Name>,
+}
+
+#[derive(Debug)]
+struct Row {
+    forward: Forward,
+    /// The schedule before it.
+    schedule: Option<Schedule>,
+}
+
+impl Forwards {
+    /// Takes a record in.
+    pub fn push(&mut self, record: &Record, resources: &Resources) {
+        let is_schedule = SCHEDULE_NAMES[..2].contains(&record.name());
+        if !matches!(record.kind, Kind::Span) || !(is_schedule || record.name() == "forward") {
+            return;
+        }
+        self.key.clear();
+        self.key.extend(resources.list.iter().map(|resource| resource.request));
+        let batch_type = batch_type(record, resources);
+        if is_schedule {
+            self.has_schedules = true;
+            if !self.schedules.contains_key(&self.key[..]) {
+                self.schedules.insert(self.key[..].into(), Vec::new());
+            }
+            if let Some(known) = self.schedules.get_mut(&self.key[..]) {
+                if known.len() == SCHEDULES_KEPT {
+                    known.remove(0);
+                }
+                known.push(Schedule { start: record.start, batch_type });
+            }
+            return;
+        }
+        let earlier = self.schedules.get(&self.key[..]).map_or(&[][..], Vec::as_slice);
+        let before = earlier.iter().rev().find(|schedule| schedule.start <= record.start);
+        self.rows.push(Row {
+            forward: Forward {
+                start: record.start,
+                end: record.end,
+                process: record.process,
+                batch_size: resources.list.len(),
+                batch_type,
+                iter: 0,
+                bubble: None,
+                since_first: 0,
+            },
+            schedule: before.copied(),
+        });
+    }
+
+    /// The rows by start. None if the session has no schedules, without which a forward pass can't be told apart
+    /// from a warm-up; passes of unknown requests are left out, unless every pass says itself what it does.
+    pub fn finish(self, places: &Places) -> Vec<Forward> {
+        if !self.has_schedules {
+            return Vec::new();
+        }
+        let all_known =
+            self.rows.iter().all(|row| row.forward.batch_type.is_some() && row.forward.batch_size > 0);
+        let complete = |mut row: Row| {
+            if !all_known {
+                row.forward.batch_type = row.schedule?.batch_type.or(row.forward.batch_type);
+            }
+            Some(row.forward)
+        };
+        let mut rows: Vec<Forward> = self.rows.into_iter().filter_map(complete).collect();
+        rows.sort_by_key(|row| row.start);
+
+        let mut first_of_host: FxHashMap<&str, Nanos> = FxHashMap::default();
+        let mut last_of_capture: FxHashMap<&str, usize> = FxHashMap::default();
+        for position in 0..rows.len() {
+            let process = places.process(rows[position].process);
+            let start = rows[position].start;
+            let first = *first_of_host.entry(&process.host).or_insert(start);
+            rows[position].since_first = start.0.saturating_sub(first.0);
+            rows[position].iter = 1;
+            if let Some(previous) = last_of_capture.insert(&process.capture, position) {
+                rows[previous].bubble = Some(start.0.wrapping_sub(rows[previous].end.0) as i64);
+                rows[position].iter = rows[previous].iter + 1;
+            }
+        }
+        rows
+    }
+}

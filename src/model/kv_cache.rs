@@ -1,0 +1,106 @@
+//! The state of the KV cache over time: blocks in use, and the share of them.
+
+use super::resources::{RequestId, Resources};
+use crate::clock::Nanos;
+use crate::event::{Name, ProcessId, Record};
+
+/// Whether records of the domain speak of the KV cache.
+pub fn is_kv_domain(domain: &str) -> bool {
+    matches!(domain, "KVCache" | "Schedule.KVCache")
+}
+
+/// What a record says about the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KvState {
+    /// All blocks.
+    pub total: Option<i64>,
+    /// Free blocks.
+    pub free: Option<i64>,
+    /// Blocks taken since the last state.
+    pub allocated: i64,
+    /// Blocks given back since the last state.
+    pub freed: i64,
+    /// Share of blocks in use, 0 to 1.
+    pub usage: Option<f64>,
+}
+
+/// A row: one record of the cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KvRow {
+    /// Name of the record.
+    pub name: Name,
+    /// When, in unix nanoseconds.
+    pub start: Nanos,
+    /// Where.
+    pub process: ProcessId,
+    /// The first request that it names.
+    pub request: Option<RequestId>,
+    /// What it says.
+    pub state: KvState,
+    /// Free blocks in the older form (`deviceBlock=`).
+    pub device_blocks: Option<i64>,
+}
+
+/// Builds the rows.
+#[derive(Debug, Default)]
+pub struct KvCache {
+    rows: Vec<KvRow>,
+}
+
+impl KvState {
+    /// Reads what `record` says.
+    pub fn of(record: &Record) -> Self {
+        let (mut state, mut usage, mut change) = (Self::default(), None, None);
+        let (mut before, mut after) = (None, None);
+        for (key, value) in record.entries() {
+            match key {
+                "TotalBlocks=" => state.total = value.as_int(),
+                "FreeBlocks=" => state.free = value.as_int(),
+                "FreeBlocksBefore=" => before = value.as_int(),
+                "FreeBlocksAfter=" => after = value.as_int(),
+                "AllocatedBlocks=" => change = value.as_int(),
+                "UsagePercent=" => usage = value.as_double(),
+                _ => {}
+            }
+        }
+        state.free = after.or(state.free);
+        let change = before.zip(after).map(|(before, after)| before - after).or(change).unwrap_or_default();
+        (state.allocated, state.freed) = (change.max(0), (-change).max(0));
+        state.usage = match (usage, state.used(), state.total) {
+            // Some senders state per cent, others a share.
+            (Some(usage), ..) if usage > 1.0 => Some(usage / 100.0),
+            (Some(usage), ..) => Some(usage),
+            (None, Some(used), Some(total)) if total > 0 => Some(used as f64 / total as f64),
+            _ => None,
+        };
+        state
+    }
+
+    /// Blocks in use.
+    pub fn used(&self) -> Option<i64> {
+        Some(self.total? - self.free?)
+    }
+}
+
+impl KvCache {
+    /// Takes a record in.
+    pub fn push(&mut self, record: &Record, resources: &Resources) {
+        if !is_kv_domain(record.domain()) || record.name() == "CacheHitRate" {
+            return;
+        }
+        self.rows.push(KvRow {
+            name: record.label.name(),
+            start: record.start,
+            process: record.process,
+            request: resources.list.first().map(|resource| resource.request),
+            state: KvState::of(record),
+            device_blocks: record.get("deviceBlock=").and_then(|value| value.as_int()),
+        });
+    }
+
+    /// The rows by time.
+    pub fn finish(mut self) -> Vec<KvRow> {
+        self.rows.sort_by_key(|row| row.start);
+        self.rows
+    }
+}

@@ -1,0 +1,303 @@
+//! Which requests a record is about: the attribute `rid` in its three forms, and one identity for the ids that
+//! different processes give to one request.
+
+use rustc_hash::FxHashMap;
+
+use crate::event::{Name, Record, View};
+
+/// A request: its position in [`Ids`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u32);
+
+/// A number of tokens or steps that may be unknown. Four bytes, since batches hold many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount(u32);
+
+/// What a step does for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reads the prompt.
+    Prefill,
+    /// Generates.
+    Decode,
+}
+
+/// A request's part in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Which request.
+    pub request: RequestId,
+    /// Steps that it has had before.
+    pub iter: Amount,
+    /// What this step does, if stated (`type`).
+    pub phase: Option<Phase>,
+    /// Tokens computed in this step (`num_scheduled_tokens`).
+    pub scheduled: Amount,
+    /// Length of the prompt (`num_prompt_tokens`).
+    pub prompt: Amount,
+    /// Tokens computed before this step (`num_computed_tokens`).
+    pub computed: Amount,
+}
+
+/// Which of its forms `rid` has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// There is no `rid`.
+    #[default]
+    None,
+    /// One id.
+    One,
+    /// A list of ids.
+    Ids,
+    /// A list of mappings.
+    Steps,
+}
+
+/// The requests of a record.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// How they were written.
+    pub shape: Shape,
+    /// In their order.
+    pub list: Vec<Resource>,
+}
+
+/// All request ids of a session. The engine adds `-<8 hex digits>` to the API server's id; both are one request,
+/// shown by the API server's id.
+#[derive(Debug, Default)]
+pub struct Ids {
+    texts: Vec<Box<str>>,
+    /// Whether the API server has named it: only then are longer ids that begin like it the same.
+    is_base: Vec<bool>,
+    known: FxHashMap<Box<str>, RequestId>,
+    /// Engine ids whose API server's id has not been seen, by what that id would be.
+    orphans: FxHashMap<Box<str>, RequestId>,
+}
+
+impl Amount {
+    /// Not known.
+    pub const UNKNOWN: Self = Self(u32::MAX);
+
+    /// The amount, if it is known and fits.
+    pub fn new(value: i64) -> Self {
+        u32::try_from(value).map_or(Self::UNKNOWN, Self)
+    }
+
+    /// The amount, if known.
+    pub fn get(self) -> Option<u32> {
+        (self != Self::UNKNOWN).then_some(self.0)
+    }
+}
+
+impl Resource {
+    fn new(request: RequestId) -> Self {
+        let unknown = Amount::UNKNOWN;
+        Self { request, iter: unknown, phase: None, scheduled: unknown, prompt: unknown, computed: unknown }
+    }
+
+    /// What the step does: as stated, else by the number of steps before it.
+    pub fn phase(&self) -> Option<Phase> {
+        self.phase
+            .or_else(|| self.iter.get().map(|iter| if iter == 0 { Phase::Prefill } else { Phase::Decode }))
+    }
+
+    /// Whether this step reads the last of the prompt, so that the first token comes out of it.
+    pub fn completes_prefill(&self) -> bool {
+        match (self.prompt.get(), self.computed.get(), self.scheduled.get()) {
+            (Some(prompt), Some(computed), Some(scheduled)) => {
+                computed < prompt && computed.saturating_add(scheduled) >= prompt
+            }
+            _ => self.iter.get() == Some(0),
+        }
+    }
+}
+
+impl Ids {
+    /// The request of an id. `is_base`: the API server names it (`httpReq`, `tokenize`).
+    pub fn resolve(&mut self, text: &str, is_base: bool) -> RequestId {
+        if let Some(id) = self.known.get(text).copied() {
+            if is_base {
+                self.is_base[id.0 as usize] = true;
+            }
+            return id;
+        }
+        let id = if is_base { self.orphans.remove(text) } else { self.longest_base(text) };
+        let id = id.unwrap_or_else(|| {
+            self.texts.push(text.into());
+            self.is_base.push(false);
+            let id = RequestId(self.texts.len() as u32 - 1);
+            if !is_base && let Some(base) = without_engine_suffix(text) {
+                self.orphans.insert(base.into(), id);
+            }
+            id
+        });
+        if is_base {
+            self.texts[id.0 as usize] = text.into();
+            self.is_base[id.0 as usize] = true;
+        }
+        self.known.insert(text.into(), id);
+        id
+    }
+
+    /// The id as the user knows it.
+    pub fn text(&self, id: RequestId) -> &str {
+        self.texts.get(id.0 as usize).map_or("", |text| text)
+    }
+
+    /// How many requests there are.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    fn longest_base(&self, text: &str) -> Option<RequestId> {
+        let base = |(end, _)| self.known.get(&text[..end]).copied().filter(|id| self.is_base[id.0 as usize]);
+        text.rmatch_indices('-').find_map(base)
+    }
+}
+
+fn without_engine_suffix(text: &str) -> Option<&str> {
+    let (base, suffix) = text.rsplit_once('-')?;
+    (suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_hexdigit())).then_some(base)
+}
+
+impl Resources {
+    /// Reads the requests of `record`, in place of those that were here.
+    pub fn read(&mut self, record: &Record, ids: &mut Ids) {
+        self.list.clear();
+        let is_base = matches!(record.name(), "httpReq" | "tokenize");
+        self.shape = match record.get("rid") {
+            None => Shape::None,
+            Some(View::Array(items)) => {
+                let mut shape = Shape::Ids;
+                for item in items {
+                    if let View::Dict(entries) = item {
+                        shape = Shape::Steps;
+                        self.list.extend(step(entries, ids, is_base));
+                    } else {
+                        self.list.extend(one(&item, ids, is_base));
+                    }
+                }
+                shape
+            }
+            Some(View::Dict(entries)) => {
+                self.list.extend(step(entries, ids, is_base));
+                Shape::Steps
+            }
+            Some(value) => {
+                self.list.extend(one(&value, ids, is_base));
+                Shape::One
+            }
+        };
+    }
+}
+
+fn one(value: &View<'_>, ids: &mut Ids, is_base: bool) -> Option<Resource> {
+    match value {
+        View::Str(text) => Some(Resource::new(ids.resolve(text, is_base))),
+        View::Int(number) => Some(Resource::new(ids.resolve(&number.to_string(), is_base))),
+        // 7.0 and 7 are one id: some senders have no integers.
+        View::Double(_) => value.as_int().map(|n| Resource::new(ids.resolve(&n.to_string(), is_base))),
+        _ => None,
+    }
+}
+
+fn step<'a>(
+    entries: impl Iterator<Item = (&'a str, View<'a>)>,
+    ids: &mut Ids,
+    is_base: bool,
+) -> Option<Resource> {
+    let mut resource = Resource::new(RequestId(0));
+    let mut request = None;
+    for (key, value) in entries {
+        let amount = |value: &View<'_>| value.as_int().map_or(Amount::UNKNOWN, Amount::new);
+        match key {
+            "rid" => request = one(&value, ids, is_base),
+            "iter" => resource.iter = amount(&value),
+            "type" => {
+                resource.phase = match value.as_int() {
+                    Some(0) => Some(Phase::Prefill),
+                    Some(1) => Some(Phase::Decode),
+                    _ => None,
+                }
+            }
+            "num_scheduled_tokens" => resource.scheduled = amount(&value),
+            "num_prompt_tokens" => resource.prompt = amount(&value),
+            "num_computed_tokens" => resource.computed = amount(&value),
+            _ => {}
+        }
+    }
+    request.map(|request| Resource { request: request.request, ..resource })
+}
+
+/// What a batch does: `Prefill`, `Decode` or `Prefill,Decode` as its requests say, or what the record itself says.
+pub fn batch_type(record: &Record, resources: &Resources) -> Option<Name> {
+    if let Some(text) = record.get("batch_type").and_then(|value| value.as_str()) {
+        return Some(Name::new(if text == "Prefill, Decode" { "Prefill,Decode" } else { text }));
+    }
+    if let Some(number) = record.get("batchType").and_then(|value| value.as_int()) {
+        return Some(Name::new(match number {
+            0 => "Prefill",
+            1 => "Decode",
+            2 => "Extend",
+            3 => "Mixed",
+            5 => "Dummy",
+            _ => "Other",
+        }));
+    }
+    let has = |phase| resources.list.iter().any(|resource| resource.phase() == Some(phase));
+    match (has(Phase::Prefill), has(Phase::Decode)) {
+        (true, false) => Some(Name::new("Prefill")),
+        (false, true) => Some(Name::new("Decode")),
+        (true, true) => Some(Name::new("Prefill,Decode")),
+        (false, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_id_is_the_api_servers_whichever_came_first() {
+        let mut ids = Ids::default();
+        let first = ids.resolve("cmpl-a", true);
+        assert_eq!(ids.resolve("cmpl-a-0123abcd", false), first);
+        let second = ids.resolve("cmpl-b-89abcdef", false);
+        assert_eq!(ids.text(second), "cmpl-b-89abcdef");
+        assert_eq!(ids.resolve("cmpl-b", true), second);
+        assert_eq!(ids.text(second), "cmpl-b");
+        assert_eq!(ids.len(), 2);
+    }
+
+    #[test]
+    fn ids_that_only_look_alike_stay_apart() {
+        let mut ids = Ids::default();
+        let short = ids.resolve("job-1", true);
+        let long = ids.resolve("job-1-x", true);
+        assert_ne!(short, long);
+        assert_eq!(ids.resolve("job-1-x-00000000", false), long, "the longest base wins");
+        assert_ne!(ids.resolve("job-12", false), short, "a base ends at a dash");
+        let left = ids.resolve("user-deadbeef", false);
+        assert_ne!(ids.resolve("user-cafecafe", false), left, "without a base, a suffix means nothing");
+    }
+
+    #[test]
+    fn a_prefill_is_complete_with_the_step_that_reaches_the_prompts_end() {
+        let step = |prompt, computed, scheduled| Resource {
+            prompt: Amount::new(prompt),
+            computed: Amount::new(computed),
+            scheduled: Amount::new(scheduled),
+            ..Resource::new(RequestId(0))
+        };
+        for (prompt, computed, scheduled, completes) in
+            [(10, 0, 10, true), (10, 0, 8, false), (10, 8, 2, true), (10, 10, 1, false), (10, -1, 10, false)]
+        {
+            assert_eq!(step(prompt, computed, scheduled).completes_prefill(), completes);
+        }
+    }
+}

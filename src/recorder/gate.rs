@@ -1,0 +1,70 @@
+//! Whether a kind of event is collected: level and domain are decided once per start of collection, so that a
+//! call pays for one load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+use once_cell::sync::Lazy;
+
+use crate::config::{DomainFilter, Level};
+
+/// The switch of one hook. It lives as long as the process.
+#[derive(Debug)]
+pub struct Gate {
+    open: AtomicBool,
+    level: Level,
+    domain: Box<str>,
+}
+
+/// What the running session collects.
+#[derive(Debug)]
+struct Rule {
+    level: Level,
+    domains: DomainFilter,
+}
+
+static GATES: Lazy<boxcar::Vec<&'static Gate>> = Lazy::new(boxcar::Vec::new);
+static RULE: ArcSwapOption<Rule> = ArcSwapOption::const_empty();
+
+impl Gate {
+    /// The gate of a hook whose events have this level and domain; open at once if a session collects them.
+    pub fn new(level: Level, domain: &str) -> &'static Self {
+        let gate: &'static Self =
+            Box::leak(Box::new(Self { open: AtomicBool::new(false), level, domain: domain.into() }));
+        // Known first, set second: a start that happens in between sees it in the list.
+        GATES.push(gate);
+        gate.set(RULE.load().as_deref());
+        gate
+    }
+
+    /// Whether the hook's events are collected now. A gate may stay open for an instant after a stop: what passes
+    /// then finds no session and is not recorded.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, rule: Option<&Rule>) {
+        let open = rule.is_some_and(|rule| rule.level >= self.level && rule.domains.allows(&self.domain));
+        self.open.store(open, Ordering::Relaxed);
+    }
+}
+
+/// Opens the gates of what a session collects.
+pub(super) fn open(level: Level, domains: DomainFilter) {
+    set(Some(Arc::new(Rule { level, domains })));
+}
+
+/// Closes all gates.
+pub(super) fn close() {
+    set(None);
+}
+
+fn set(rule: Option<Arc<Rule>>) {
+    RULE.store(rule);
+    let rule = RULE.load();
+    for (_, gate) in GATES.iter() {
+        gate.set(rule.as_deref());
+    }
+}

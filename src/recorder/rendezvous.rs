@@ -1,0 +1,195 @@
+//! How the processes of one server agree on a session folder, however they were started: through a small shared
+//! file that is found by the config file's path.
+//!
+//! The first that starts collecting makes the folder and notes it; the others join it while somebody still
+//! collects into it. Liveness is a shared file lock, which the kernel takes back when a process dies in any way.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+/// One process's end of the meeting point.
+#[derive(Debug)]
+pub(super) struct Rendezvous {
+    /// Its content is changed only under its exclusive lock, which nobody holds for longer than a few writes.
+    note: PathBuf,
+    /// Locked, shared, by each process that collects.
+    live: PathBuf,
+}
+
+/// What the note says.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Note {
+    /// Counts sessions, so that a process sees that another one has begun a new session.
+    generation: u64,
+    /// The newest session's folder.
+    folder: PathBuf,
+    /// False once a process was told to stop: the next start is a new session.
+    open: bool,
+}
+
+/// Membership in a session; the lock goes with it.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) folder: PathBuf,
+    pub(super) generation: u64,
+    _live: File,
+}
+
+impl Rendezvous {
+    /// The meeting point of all processes that were given this config file.
+    pub(super) fn new(config: &Path) -> Self {
+        let path = std::path::absolute(config).unwrap_or_else(|_| config.into());
+        let path = path.canonicalize().unwrap_or(path);
+        let hash = path
+            .as_os_str()
+            .as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let shared_memory = Path::new("/dev/shm");
+        let folder = if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() };
+        let stem = format!("msprof_rs-{}-{hash:016x}", rustix::process::geteuid().as_raw());
+        Self { note: folder.join(format!("{stem}.session")), live: folder.join(format!("{stem}.live")) }
+    }
+
+    /// Joins the running session, or begins one in a new folder below `prof_dir` named by `stamp`.
+    pub(super) fn join(&self, prof_dir: &Path, stamp: &str) -> io::Result<Membership> {
+        let mut file = open_private(&self.note)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        let mut note = read(&mut file);
+        let live = open_private(&self.live)?;
+        let deserted = flock(&live, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if deserted || !note.open || !note.folder.is_dir() {
+            note = Note {
+                generation: note.generation + 1,
+                folder: new_folder(prof_dir, stamp)?,
+                open: true,
+            };
+            file.rewind()?;
+            file.set_len(0)?;
+            file.write_all(&serde_json::to_vec(&note)?)?;
+        }
+        flock(&live, FlockOperation::LockShared)?;
+        Ok(Membership { folder: note.folder, generation: note.generation, _live: live })
+    }
+
+    /// Says that the session is over for everybody, if it is still the newest.
+    pub(super) fn conclude(&self, membership: &Membership) -> io::Result<()> {
+        let mut file = open_private(&self.note)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        let mut note = read(&mut file);
+        if note.generation == membership.generation {
+            note.open = false;
+            file.rewind()?;
+            file.set_len(0)?;
+            file.write_all(&serde_json::to_vec(&note)?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether another process has begun a newer session than this one: its folder is then where everybody
+    /// collects, even a process that never saw the switch off between the two.
+    pub(super) fn has_newer(&self, membership: &Membership) -> bool {
+        let note = File::open(&self.note).map(|mut file| read(&mut file));
+        note.is_ok_and(|note| note.open && note.generation > membership.generation)
+    }
+}
+
+/// An unreadable note is an empty one: the next session begins anew.
+fn read(file: &mut File) -> Note {
+    let mut text = String::new();
+    let outcome = file.read_to_string(&mut text);
+    outcome.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Opens a file of this user's own: the folder is everybody's, so a file or link that another user put there is
+/// refused.
+fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    if file.metadata()?.uid() == rustix::process::geteuid().as_raw() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} belongs to another user", path.display())))
+    }
+}
+
+/// `<prof_dir>/<stamp>`, or with `-2`, `-3` … behind it: never a folder that was there already.
+fn new_folder(prof_dir: &Path, stamp: &str) -> io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o750).create(prof_dir)?;
+    let prof_dir = std::path::absolute(prof_dir)?;
+    for attempt in 1_u32.. {
+        let name = if attempt == 1 { stamp.to_owned() } else { format!("{stamp}-{attempt}") };
+        let folder = prof_dir.join(name);
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meeting() -> (tempfile::TempDir, Rendezvous) {
+        let folder = tempfile::tempdir().unwrap();
+        let rendezvous = Rendezvous {
+            note: folder.path().join("x.session"),
+            live: folder.path().join("x.live"),
+        };
+        (folder, rendezvous)
+    }
+
+    #[test]
+    fn whoever_starts_while_another_collects_joins_its_folder() {
+        let (folder, rendezvous) = meeting();
+        let first = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        let second = rendezvous.join(folder.path(), "1122-2131").unwrap();
+        assert_eq!(first.folder, second.folder);
+        assert!(first.folder.ends_with("1122-2130"));
+    }
+
+    #[test]
+    fn a_session_that_was_stopped_is_never_joined() {
+        let (folder, rendezvous) = meeting();
+        let slow = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        let quick = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        rendezvous.conclude(&quick).unwrap();
+        drop(quick);
+        assert!(!rendezvous.has_newer(&slow));
+        let next = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        assert!(next.folder.ends_with("1122-2130-2"));
+        assert!(rendezvous.has_newer(&slow));
+        rendezvous.conclude(&slow).unwrap(); // says nothing about the new session
+        assert_eq!(rendezvous.join(folder.path(), "1122-2130").unwrap().folder, next.folder);
+    }
+
+    #[test]
+    fn a_session_whose_processes_have_all_died_is_never_joined() {
+        let (folder, rendezvous) = meeting();
+        drop(rendezvous.join(folder.path(), "1122-2130").unwrap());
+        let next = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        assert!(next.folder.ends_with("1122-2130-2"));
+    }
+
+    #[test]
+    fn a_link_in_the_shared_folder_is_not_followed() {
+        let (folder, rendezvous) = meeting();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &rendezvous.note).unwrap();
+        assert!(rendezvous.join(folder.path(), "1122-2130").is_err());
+    }
+}

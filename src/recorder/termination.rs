@@ -1,0 +1,129 @@
+//! SIGTERM: a process that has no handler of its own is killed by it on the spot; we put a handler there that lets
+//! the flusher write the last events first and then die of the same signal. A program's own handler stays.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+const COMMAND: u64 = 1;
+/// Added to the eventfd by the signal handler; more than commands can ever sum up to between two looks.
+const TERMINATE: u64 = 1 << 32;
+
+/// What the flusher sleeps on: it is woken by commands and by SIGTERM.
+#[derive(Debug)]
+pub(super) struct Waker(OwnedFd);
+
+/// Why the flusher woke up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// The time is over, or a command waits.
+    Work,
+    /// SIGTERM came: write everything, then call [`die`].
+    Terminated,
+}
+
+impl Waker {
+    pub(super) fn new() -> rustix::io::Result<Self> {
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Self)
+    }
+
+    /// Wakes the flusher for a command.
+    pub(super) fn wake(&self) {
+        // Fails only when the counter is full, and then the flusher is awake anyway.
+        let _ = rustix::io::write(&self.0, &COMMAND.to_ne_bytes());
+    }
+
+    /// Sleeps until woken, or for `time`.
+    pub(super) fn sleep(&self, time: Duration) -> Woken {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let timeout = Timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos().into() };
+        if poll(&mut fds, Some(&timeout)).unwrap_or(0) == 0 {
+            return Woken::Work;
+        }
+        let mut counter = [0_u8; 8];
+        let read = rustix::io::read(&self.0, &mut counter);
+        if read.is_ok() && u64::from_ne_bytes(counter) >= TERMINATE { Woken::Terminated } else { Woken::Work }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Puts our handler where SIGTERM would kill without a word.
+pub(super) fn watch(waker: &Waker) {
+    use std::os::fd::AsRawFd;
+    WAKE_FD.store(waker.fd().as_raw_fd(), Ordering::Release);
+    OWNER.store(std::process::id(), Ordering::Release);
+    // SAFETY: a zeroed sigaction is a valid one; the handler only does what a signal handler may do.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGTERM, std::ptr::null(), &raw mut current) != 0
+            || current.sa_sigaction != libc::SIG_DFL
+        {
+            return;
+        }
+        let mut ours: libc::sigaction = std::mem::zeroed();
+        ours.sa_sigaction = on_sigterm as extern "C" fn(libc::c_int) as usize;
+        // A second SIGTERM kills at once, whatever the flusher does.
+        ours.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
+        libc::sigaction(libc::SIGTERM, &raw const ours, std::ptr::null_mut());
+    }
+}
+
+/// Takes our handler away again.
+pub(super) fn unwatch() {
+    WAKE_FD.store(-1, Ordering::Release);
+    // SAFETY: as in `watch`.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGTERM, std::ptr::null(), &raw mut current) == 0
+            && current.sa_sigaction == on_sigterm as extern "C" fn(libc::c_int) as usize
+        {
+            libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        }
+    }
+}
+
+/// Ends this process as SIGTERM would have without us.
+pub(super) fn die() {
+    // SAFETY: both are plain system calls; the flusher thread blocks signals, so another thread gets it.
+    unsafe {
+        libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        libc::kill(libc::getpid(), libc::SIGTERM);
+    }
+}
+
+extern "C" fn on_sigterm(_: libc::c_int) {
+    let fd = WAKE_FD.load(Ordering::Acquire);
+    // SAFETY: getpid, write, signal and kill may be called in a signal handler; `TERMINATE` outlives the call. errno is
+    // put back, since the interrupted code may be about to read it.
+    unsafe {
+        let errno = *libc::__errno_location();
+        // A forked child that has no flusher (yet) must not wake its parent's.
+        let ours = fd >= 0 && OWNER.load(Ordering::Acquire) == libc::getpid() as u32;
+        let written = ours && libc::write(fd, (&raw const TERMINATE_BYTES).cast(), 8) == 8;
+        if !written {
+            libc::signal(libc::SIGTERM, libc::SIG_DFL);
+            libc::kill(libc::getpid(), libc::SIGTERM);
+        }
+        *libc::__errno_location() = errno;
+    }
+}
+
+static TERMINATE_BYTES: [u8; 8] = TERMINATE.to_ne_bytes();
+
+/// Keeps all signals away from the calling thread: they belong to the program's own threads.
+pub(super) fn block_signals() {
+    // SAFETY: fills and uses a signal set on the stack; changes the calling thread's mask only.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+}

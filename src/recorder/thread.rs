@@ -1,0 +1,169 @@
+//! The threads' side: each has its own ring, made at its first event of a session. Wait-free after that.
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::session;
+use crate::clock::Ticks;
+use crate::event::Label;
+use crate::ring::{Kind, Producer};
+
+/// The id of the session that records now, or 0. Fork's child handler sets it to 0 in the child, which must not
+/// write into the parent's rings.
+static SESSION: AtomicU64 = AtomicU64::new(0);
+
+static NEXT_ASYNC_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What a thread looks at for each event. No destructor, so that the access is a plain load.
+struct Hot {
+    session: Cell<u64>,
+    producer: Cell<*mut Producer>,
+}
+
+/// Owns what [`Hot`] points to, and gives it up when the thread ends.
+struct Owned(RefCell<Option<Box<Producer>>>);
+
+thread_local! {
+    static HOT: Hot = const { Hot { session: Cell::new(0), producer: Cell::new(ptr::null_mut()) } };
+    static OWNED: Owned = const { Owned(RefCell::new(None)) };
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        HOT.with(|hot| {
+            hot.session.set(0);
+            hot.producer.set(ptr::null_mut());
+        });
+        if let Some(producer) = self.0.borrow_mut().take() {
+            producer.ring().close();
+        }
+    }
+}
+
+/// A span that was begun on this thread.
+#[derive(Debug)]
+#[must_use = "a begun span must be ended"]
+pub struct Open {
+    session: u64,
+}
+
+/// A span that was begun and may end on another thread, or overlap others on its own.
+#[derive(Debug)]
+#[must_use = "a begun span must be ended"]
+pub struct AsyncOpen {
+    session: u64,
+    id: u64,
+}
+
+/// Whether a session records now.
+#[inline]
+pub fn is_recording() -> bool {
+    SESSION.load(Ordering::Relaxed) != 0
+}
+
+/// Begins a span of this thread. None: nothing records, or its ring is full (which is counted).
+#[inline]
+pub fn begin(label: Label) -> Option<Open> {
+    let (session, producer) = producer()?;
+    producer.begin(label.index(), Ticks::now()).then_some(Open { session })
+}
+
+/// Ends this thread's innermost span, at `ticks`. A span of an earlier session stays unfinished in its file.
+#[inline]
+pub fn end(open: Open, label: Label, ticks: Ticks, attributes: &[u8]) {
+    if let Some((session, producer)) = producer()
+        && session == open.session
+    {
+        producer.end(label.index(), ticks, attributes);
+    }
+}
+
+/// Begins a span that may overlap others, such as a coroutine's.
+pub fn async_begin(label: Label) -> Option<AsyncOpen> {
+    let (session, producer) = producer()?;
+    let id = NEXT_ASYNC_ID.fetch_add(1, Ordering::Relaxed);
+    let begun = producer.record(Kind::AsyncBegin, label.index(), Ticks::now(), id, &[]);
+    begun.then_some(AsyncOpen { session, id })
+}
+
+/// Ends such a span, on whichever thread.
+pub fn async_end(open: AsyncOpen, label: Label, ticks: Ticks, attributes: &[u8]) {
+    if let Some((session, producer)) = producer()
+        && session == open.session
+        && !producer.record(Kind::AsyncEnd, label.index(), ticks, open.id, attributes)
+    {
+        producer.record(Kind::AsyncEnd, label.index(), ticks, open.id, &[]);
+    }
+}
+
+/// Records that something happened at `ticks`.
+pub fn instant(label: Label, ticks: Ticks, attributes: &[u8]) {
+    if let Some((_, producer)) = producer() {
+        producer.record(Kind::Instant, label.index(), ticks, 0, attributes);
+    }
+}
+
+/// Records a fact about the process.
+pub fn meta(label: Label, attributes: &[u8]) {
+    if let Some((_, producer)) = producer() {
+        producer.record(Kind::Meta, label.index(), Ticks::now(), 0, attributes);
+    }
+}
+
+/// From now on the threads' events belong to this session.
+pub(super) fn open_session(id: u64) {
+    SESSION.store(id, Ordering::Release);
+}
+
+/// From now on nothing records.
+pub(super) fn close_session() {
+    SESSION.store(0, Ordering::Release);
+}
+
+/// Fork's child handler: what this thread wrote to is the parent's. Only atomics and this thread's own cells.
+pub(super) extern "C" fn after_fork_in_child() {
+    SESSION.store(0, Ordering::Relaxed);
+    let _ = OWNED.try_with(|owned| {
+        // Neither closed nor unmapped: the parent goes on using both.
+        std::mem::forget(owned.0.borrow_mut().take());
+    });
+    HOT.with(|hot| {
+        hot.session.set(0);
+        hot.producer.set(ptr::null_mut());
+    });
+}
+
+#[inline]
+fn producer() -> Option<(u64, &'static mut Producer)> {
+    let session = SESSION.load(Ordering::Relaxed);
+    if session == 0 {
+        return None;
+    }
+    HOT.with(|hot| {
+        if hot.session.get() != session {
+            attach(hot, session);
+        }
+        // SAFETY: null, or owned by this thread's `OWNED` until that is dropped or replaced, both of which reset it.
+        // The reference does not leave the caller in this file, and none of them runs foreign code while it has it,
+        // so there is never a second one.
+        unsafe { hot.producer.get().as_mut() }.map(|producer| (session, producer))
+    })
+}
+
+/// A thread's first event of a session: makes its ring. One that can't have a ring records nothing.
+#[cold]
+fn attach(hot: &Hot, session: u64) {
+    let made = session::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring)));
+    // `try_with` fails while the thread is ending: it records no more.
+    let producer = OWNED.try_with(|owned| {
+        let mut slot = owned.0.borrow_mut();
+        if let Some(former) = slot.take() {
+            former.ring().close();
+        }
+        *slot = made;
+        slot.as_deref_mut().map_or(ptr::null_mut(), ptr::from_mut)
+    });
+    hot.producer.set(producer.unwrap_or(ptr::null_mut()));
+    hot.session.set(session);
+}

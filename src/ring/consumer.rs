@@ -1,0 +1,238 @@
+//! The reading end of a ring: the flusher's, or after a crash whoever reads the capture.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Ring;
+use super::layout::{ALIGN, Kind, RECORD_HEAD, Record, split_head_word};
+use crate::clock::Ticks;
+
+/// The only reader of its ring.
+#[derive(Debug)]
+pub struct Consumer {
+    ring: Arc<Ring>,
+    tail: u64,
+    dropped: u64,
+}
+
+/// The bytes between tail and head make no sense: the file was damaged. What came before was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{lost} bytes of a ring are damaged")]
+pub struct Damaged {
+    /// Bytes up to the head that could not be read.
+    pub lost: u64,
+}
+
+impl Consumer {
+    /// The reading end of `ring`, from where the last reader stopped.
+    pub fn new(ring: Arc<Ring>) -> Self {
+        let tail = ring.header().tail.load(Ordering::Relaxed);
+        Self { ring, tail, dropped: 0 }
+    }
+
+    /// The ring that this reads.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Gives every record that is committed now to `take`, oldest first, and frees their room.
+    ///
+    /// # Errors
+    /// A record is damaged: the rest up to the head is skipped.
+    pub fn drain(&mut self, mut take: impl FnMut(Record<'_>)) -> Result<(), Damaged> {
+        let head = self.ring.header().head.load(Ordering::Acquire);
+        if head == self.tail {
+            return Ok(());
+        }
+        let outcome = self.drain_to(head, &mut take);
+        self.tail = head;
+        self.ring.header().tail.store(head, Ordering::Release);
+        outcome
+    }
+
+    fn drain_to(&self, head: u64, take: &mut impl FnMut(Record<'_>)) -> Result<(), Damaged> {
+        let capacity = self.ring.capacity();
+        let mut tail = self.tail;
+        let damaged = |tail: u64| Damaged { lost: head.wrapping_sub(tail) };
+        if head.wrapping_sub(tail) > capacity as u64 || tail % ALIGN as u64 != 0 {
+            return Err(damaged(tail));
+        }
+        while tail < head {
+            let at = tail as usize & (capacity - 1);
+            let committed = (head - tail).min((capacity - at) as u64) as usize;
+            // SAFETY: `committed` bytes from `at` on lie inside the data part and before `head`; the producer wrote
+            // them before it stored `head` and does not touch them until `tail` has passed.
+            let bytes = unsafe { std::slice::from_raw_parts(self.ring.data().add(at), committed) };
+            let (length, kind, label) = split_head_word(word(bytes, 0).ok_or(damaged(tail))?);
+            let size = length.next_multiple_of(ALIGN);
+            if length < ALIGN || size > committed {
+                return Err(damaged(tail));
+            }
+            if kind != 0 {
+                take(record(&bytes[..length], kind, label).ok_or(damaged(tail))?);
+            }
+            tail += size as u64;
+        }
+        Ok(())
+    }
+
+    /// Records dropped since this was last asked.
+    pub fn newly_dropped(&mut self) -> u64 {
+        let total = self.ring.dropped();
+        total - std::mem::replace(&mut self.dropped, total)
+    }
+}
+
+fn record(bytes: &[u8], kind: u8, label: u32) -> Option<Record<'_>> {
+    let kind = Kind::from_byte(kind)?;
+    let ticks = Ticks(word(bytes, 8)?);
+    let (id, start) =
+        if kind.has_id() { (word(bytes, RECORD_HEAD)?, RECORD_HEAD + 8) } else { (0, RECORD_HEAD) };
+    Some(Record { kind, label, ticks, id, attributes: bytes.get(start..)? })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Owner, Place, Producer};
+    use super::*;
+
+    const OWNER: Owner = Owner { pid: 7, tid: 8, sequence: 9 };
+
+    fn ring(capacity: usize) -> (Producer, Consumer) {
+        let ring = Arc::new(Ring::create(Place::Private, capacity, OWNER).unwrap());
+        (Producer::new(ring.clone()), Consumer::new(ring))
+    }
+
+    fn drained(consumer: &mut Consumer) -> Vec<(Kind, u32, u64, u64, Vec<u8>)> {
+        let mut records = Vec::new();
+        consumer.drain(|r| records.push((r.kind, r.label, r.ticks.0, r.id, r.attributes.to_vec()))).unwrap();
+        records
+    }
+
+    #[test]
+    fn records_arrive_as_they_were_pushed() {
+        let (mut producer, mut consumer) = ring(4096);
+        assert!(producer.begin(1, Ticks(10)));
+        assert!(producer.record(Kind::AsyncBegin, 2, Ticks(11), 77, b"abc"));
+        producer.end(1, Ticks(12), b"some attributes");
+        assert_eq!(
+            drained(&mut consumer),
+            [
+                (Kind::Begin, 1, 10, 0, vec![]),
+                (Kind::AsyncBegin, 2, 11, 77, b"abc".to_vec()),
+                (Kind::End, 1, 12, 0, b"some attributes".to_vec()),
+            ]
+        );
+        assert!(drained(&mut consumer).is_empty());
+    }
+
+    #[test]
+    fn a_full_ring_drops_the_newest_and_counts_it() {
+        let (mut producer, mut consumer) = ring(4096);
+        let pushed = (0..1000).filter(|n| producer.record(Kind::Instant, *n, Ticks(0), 0, &[])).count();
+        assert_eq!(pushed, 4096 / 16);
+        assert_eq!(consumer.newly_dropped(), 1000 - pushed as u64);
+        assert_eq!(consumer.newly_dropped(), 0);
+        let labels: Vec<u32> = drained(&mut consumer).iter().map(|r| r.1).collect();
+        assert_eq!(labels, (0..pushed as u32).collect::<Vec<_>>());
+        assert!(producer.record(Kind::Instant, 0, Ticks(0), 0, &[]));
+    }
+
+    #[test]
+    fn a_begun_span_can_be_ended_however_full_the_ring_is() {
+        let (mut producer, mut consumer) = ring(4096);
+        let mut begun = 0;
+        while producer.begin(5, Ticks(0)) {
+            begun += 1;
+        }
+        while producer.record(Kind::Instant, 6, Ticks(0), 0, &[]) {}
+        for _ in 0..begun {
+            producer.end(5, Ticks(1), &[0; 100]);
+        }
+        let records = drained(&mut consumer);
+        let count = |kind| records.iter().filter(|r| r.0 == kind).count();
+        assert!(begun > 50);
+        assert_eq!((count(Kind::Begin), count(Kind::End)), (begun, begun));
+        assert_eq!(producer.open_spans(), 0);
+    }
+
+    #[test]
+    fn records_of_any_size_survive_the_wrap() {
+        let (mut producer, mut consumer) = ring(4096);
+        let mut expected = Vec::new();
+        for n in 0..5_000_u32 {
+            let attributes = vec![n as u8; (n as usize * 37) % 300];
+            assert!(producer.record(Kind::Instant, n, Ticks(u64::from(n)), 0, &attributes));
+            expected.push(attributes);
+            if n % 7 == 6 {
+                let got: Vec<Vec<u8>> = drained(&mut consumer).into_iter().map(|r| r.4).collect();
+                assert_eq!(got, std::mem::take(&mut expected));
+            }
+        }
+    }
+
+    #[test]
+    fn two_threads_see_every_record_once_and_in_order() {
+        let (mut producer, mut consumer) = ring(1 << 14);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for n in 0..200_000_u32 {
+                    while !producer.record(Kind::Instant, n & 0xff_ffff, Ticks(u64::from(n)), 0, &n.to_le_bytes()) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut next = 0_u32;
+            while next < 200_000 {
+                consumer
+                    .drain(|record| {
+                        assert_eq!(record.attributes, next.to_le_bytes());
+                        assert_eq!(record.ticks, Ticks(u64::from(next)));
+                        next += 1;
+                    })
+                    .unwrap();
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn a_ring_file_is_read_by_whoever_opens_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.ring");
+        let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
+        let mut producer = Producer::new(ring.clone());
+        producer.record(Kind::Instant, 3, Ticks(4), 0, b"left behind");
+        drop((producer, ring)); // the process is gone; its file is not
+        let opened = Arc::new(Ring::open(&path).unwrap());
+        assert_eq!(opened.owner(), OWNER);
+        let mut consumer = Consumer::new(opened);
+        assert_eq!(drained(&mut consumer), [(Kind::Instant, 3, 4, 0, b"left behind".to_vec())]);
+    }
+
+    #[test]
+    fn a_damaged_ring_file_is_an_error_and_never_a_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.ring");
+        let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
+        let mut producer = Producer::new(ring);
+        for n in 0..20 {
+            producer.record(Kind::AsyncBegin, n, Ticks(4), 1, b"0123456789");
+        }
+        drop(producer);
+        let whole = std::fs::read(&path).unwrap();
+        for at in (super::super::layout::HEADER_SIZE..whole.len().min(4096 + 700)).step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            std::fs::write(&path, &bytes).unwrap();
+            let mut consumer = Consumer::new(Arc::new(Ring::open(&path).unwrap()));
+            let _ = consumer.drain(|_| ());
+        }
+        std::fs::write(&path, &whole[..5000]).unwrap();
+        assert!(Ring::open(&path).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! What the bytes of a ring file mean: its header, and the head of each record.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::clock::{Anchor, Nanos, Ticks};
+
+/// `msprof` and the layout's number; a reader refuses what it doesn't know.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"msprof\0\x01");
+
+/// The header takes the first page, the records the rest.
+pub(super) const HEADER_SIZE: usize = 4096;
+
+/// Length and label, ticks.
+pub(super) const RECORD_HEAD: usize = 16;
+
+/// Each record starts at a multiple of this.
+pub(super) const ALIGN: usize = 8;
+
+/// Who writes into a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id.
+    pub pid: u32,
+    /// Kernel thread id.
+    pub tid: u32,
+    /// The packet sequence that the thread's events have in the trace file.
+    pub sequence: u32,
+}
+
+/// The head of the mapping. `head` and `tail` are bytes since the ring was made, never wrapped; each stands in
+/// a cache line of its own, so that producer and consumer don't slow each other down.
+#[repr(C)]
+pub(super) struct Header {
+    pub(super) magic: u64,
+    pub(super) capacity: u64,
+    pub(super) owner: [u32; 3],
+    /// The consumer has seen this ring for the last time: its thread has ended.
+    pub(super) closed: AtomicU32,
+    // The line that converts ticks, for a reader that comes after the process died.
+    anchor_ticks: AtomicU64,
+    anchor_boot: AtomicU64,
+    nanos_per_tick: AtomicU64,
+    _producer_line: [u64; 8],
+    pub(super) head: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    _consumer_line: [u64; 8],
+    pub(super) tail: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Header>() <= HEADER_SIZE);
+const _: () = assert!(std::mem::offset_of!(Header, tail) - std::mem::offset_of!(Header, head) >= 64);
+
+impl Header {
+    pub(super) fn set_line(&self, (nanos_per_tick, anchor): (f64, Anchor)) {
+        self.anchor_ticks.store(anchor.ticks.0, Ordering::Relaxed);
+        self.anchor_boot.store(anchor.boot.0, Ordering::Relaxed);
+        self.nanos_per_tick.store(nanos_per_tick.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn line(&self) -> (f64, Anchor) {
+        let ticks = Ticks(self.anchor_ticks.load(Ordering::Relaxed));
+        let boot = Nanos(self.anchor_boot.load(Ordering::Relaxed));
+        (f64::from_bits(self.nanos_per_tick.load(Ordering::Relaxed)), Anchor { ticks, boot })
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A span of the thread begins.
+    Begin = 1,
+    /// The thread's innermost open span ends.
+    End = 2,
+    /// Something happened, without duration.
+    Instant = 3,
+    /// A span that may overlap others of its thread begins (a coroutine's); it has an id.
+    AsyncBegin = 4,
+    /// The span of that id ends.
+    AsyncEnd = 5,
+    /// Facts about the process.
+    Meta = 6,
+}
+
+impl Kind {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Begin,
+            2 => Self::End,
+            3 => Self::Instant,
+            4 => Self::AsyncBegin,
+            5 => Self::AsyncEnd,
+            6 => Self::Meta,
+            _ => return None,
+        })
+    }
+
+    /// Whether a record of this kind carries the id of its span.
+    pub(super) fn has_id(self) -> bool {
+        matches!(self, Self::AsyncBegin | Self::AsyncEnd)
+    }
+}
+
+/// One committed record, as the consumer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What happened.
+    pub kind: Kind,
+    /// Position of its label in the writing process's table.
+    pub label: u32,
+    /// When.
+    pub ticks: Ticks,
+    /// The id of an asynchronous span, else 0.
+    pub id: u64,
+    /// Encoded attributes (`event::AttributeReader`).
+    pub attributes: &'a [u8],
+}
+
+/// First word of a record: length in bytes in the low half; above it the kind (8 bits; 0 is padding up to the
+/// ring's end) and the label (24 bits).
+pub(super) fn head_word(length: u32, kind: u8, label: u32) -> u64 {
+    u64::from(length) | u64::from(kind) << 32 | u64::from(label) << 40
+}
+
+pub(super) fn split_head_word(word: u64) -> (usize, u8, u32) {
+    ((word & 0xffff_ffff) as usize, (word >> 32) as u8, (word >> 40) as u32)
+}

@@ -1,0 +1,119 @@
+//! The writing end of a ring. Wait-free: no lock, no system call, no allocation.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Ring;
+use super::layout::{ALIGN, Kind, RECORD_HEAD, head_word};
+use crate::clock::Ticks;
+
+/// What the end of a span needs when it leaves its attributes out, with padding at the ring's end.
+const BARE_END: usize = RECORD_HEAD + ALIGN;
+
+/// The only writer of its ring; it lives on one thread.
+///
+/// A begun span can always be ended: for each open span the room of a bare [`Kind::End`] is kept free.
+#[derive(Debug)]
+pub struct Producer {
+    data: *mut u8,
+    mask: usize,
+    head: u64,
+    /// The consumer's position when it was last looked at: it can only have moved on since.
+    tail: u64,
+    open_spans: usize,
+    ring: Arc<Ring>,
+}
+
+impl Producer {
+    /// The writing end of `ring`, which must not have one already.
+    pub fn new(ring: Arc<Ring>) -> Self {
+        let head = ring.header().head.load(Ordering::Relaxed);
+        Self { data: ring.data(), mask: ring.capacity() - 1, head, tail: head, open_spans: 0, ring }
+    }
+
+    /// The ring that this writes to.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Begins a span. False: there was no room, it is counted, and it must not be ended.
+    #[inline]
+    pub fn begin(&mut self, label: u32, ticks: Ticks) -> bool {
+        let reserve = (self.open_spans + 1) * BARE_END;
+        let begun = self.push(Kind::Begin, label, ticks, 0, &[], reserve);
+        self.open_spans += usize::from(begun);
+        begun
+    }
+
+    /// Ends the innermost span that was begun; without its attributes where they find no room.
+    #[inline]
+    pub fn end(&mut self, label: u32, ticks: Ticks, attributes: &[u8]) {
+        self.open_spans = self.open_spans.saturating_sub(1);
+        let reserve = self.open_spans * BARE_END;
+        if !self.push(Kind::End, label, ticks, 0, attributes, reserve) && !attributes.is_empty() {
+            self.push(Kind::End, label, ticks, 0, &[], 0);
+        }
+    }
+
+    /// Any other record. False: there was no room, and it is counted.
+    pub fn record(&mut self, kind: Kind, label: u32, ticks: Ticks, id: u64, attributes: &[u8]) -> bool {
+        self.push(kind, label, ticks, id, attributes, self.open_spans * BARE_END)
+    }
+
+    /// Number of spans that were begun and not ended.
+    pub fn open_spans(&self) -> usize {
+        self.open_spans
+    }
+
+    #[inline]
+    fn push(&mut self, kind: Kind, label: u32, ticks: Ticks, id: u64, attributes: &[u8], reserve: usize) -> bool {
+        let id_size = if kind.has_id() { 8 } else { 0 };
+        let length = RECORD_HEAD + id_size + attributes.len();
+        let size = length.next_multiple_of(ALIGN);
+        let mut at = self.head as usize & self.mask;
+        let to_end = self.mask + 1 - at;
+        let padding = if to_end < size { to_end } else { 0 };
+        if !self.has_room(padding + size + reserve) {
+            self.ring.header().dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        // SAFETY: `at` is inside the data part and a multiple of 8, with at least 8 bytes to its end; after padding
+        // the record begins at 0. `has_room` has shown that `padding + size` bytes from `head` on are free,
+        // and they are contiguous. The consumer does not look at them before `head` is stored.
+        unsafe {
+            if padding > 0 {
+                self.data.add(at).cast::<u64>().write(head_word(padding as u32, 0, 0));
+                at = 0;
+            }
+            let record = self.data.add(at);
+            record.cast::<u64>().write(head_word(length as u32, kind as u8, label));
+            record.add(8).cast::<u64>().write(ticks.0);
+            if id_size > 0 {
+                record.add(RECORD_HEAD).cast::<u64>().write(id);
+            }
+            if !attributes.is_empty() {
+                let to = record.add(RECORD_HEAD + id_size);
+                to.copy_from_nonoverlapping(attributes.as_ptr(), attributes.len());
+            }
+        }
+        self.head += (padding + size) as u64;
+        self.ring.header().head.store(self.head, Ordering::Release);
+        true
+    }
+
+    #[inline]
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let fits = |tail: u64| (self.head - tail) as usize + bytes <= self.mask + 1;
+        if fits(self.tail) {
+            return true;
+        }
+        let tail = self.ring.header().tail.load(Ordering::Acquire);
+        let fits = fits(tail);
+        self.tail = tail;
+        fits
+    }
+}
+
+// SAFETY: the pointer is into `ring`'s mapping, which is owned with it; moving the only writer to another thread
+// is fine as long as it stays the only one, which `&mut self` ensures.
+unsafe impl Send for Producer {}

@@ -1,0 +1,259 @@
+//! Opens a session: maps its files, checks their format, and works out which processes and threads there are. The
+//! records come out through [`Captures::records`].
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use rustc_hash::FxHashMap;
+use semver::Version;
+use thiserror::Error;
+
+use super::folder::{CaptureFiles, find};
+use super::places::{Facts, Gazetteer, Place};
+use super::records::Records;
+use crate::event::Places;
+use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind};
+
+/// Why a session can't be read at all.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The path is missing or not readable.
+    #[error("cannot read {path}: {error}. Give the folder that holds the session's *.pftrace files")]
+    Unreadable {
+        /// As given.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// No capture file is there.
+    #[error(
+        "no captures in {path}: there is no *.pftrace file in it or below it. Was collection enabled (\"enable\": 1)?"
+    )]
+    NoCaptures {
+        /// As given.
+        path: PathBuf,
+    },
+    /// There are files, but none that this version reads.
+    #[error("none of the {count} captures in {path} can be read; the first: {first}")]
+    AllRefused {
+        /// As given.
+        path: PathBuf,
+        /// Number of captures.
+        count: usize,
+        /// Why the first was refused.
+        first: String,
+    },
+}
+
+/// A capture that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its first file.
+    pub file: PathBuf,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// A file whose end is missing or unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Bytes that were read.
+    pub kept: usize,
+    /// Bytes that were not.
+    pub lost: usize,
+}
+
+/// What was opened, for the summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// Files, refused ones not counted.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Whole packets that made no sense to the first pass.
+    pub malformed: u64,
+    /// Files with a torn end.
+    pub torn: Vec<TornFile>,
+    /// Captures left out.
+    pub refused: Vec<Refusal>,
+}
+
+/// An opened capture.
+#[derive(Debug)]
+pub(super) struct Capture {
+    maps: Vec<Mmap>,
+    pub(super) index: Index,
+    /// Where the events of each track happen.
+    pub(super) tracks: FxHashMap<u64, Place>,
+    /// Where those of an unknown track happen.
+    pub(super) nowhere: Place,
+}
+
+/// An opened session.
+#[derive(Debug)]
+pub struct Captures {
+    pub(super) opened: Vec<Capture>,
+    /// What must be added to a process's `CLOCK_BOOTTIME` to have unix time; by process.
+    pub(super) offsets: Vec<i64>,
+    places: Places,
+    intake: Intake,
+}
+
+impl Captures {
+    /// Opens all captures in a folder (and the folders in it), or one capture file.
+    ///
+    /// # Errors
+    /// Nothing there can be read. A single capture that can't is left out, and listed in [`Intake::refused`].
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let unreadable = |error| SourceError::Unreadable { path: path.to_owned(), error };
+        let found = find(path).map_err(unreadable)?;
+        if found.is_empty() {
+            return Err(SourceError::NoCaptures { path: path.to_owned() });
+        }
+        let mut gazetteer = Gazetteer::default();
+        let (mut captures, mut intake) = (Vec::new(), Intake::default());
+        for files in &found {
+            match open_capture(files, &mut gazetteer, &mut intake) {
+                Ok(capture) => captures.push(capture),
+                Err(reason) => {
+                    let file = files.parts.first().cloned().unwrap_or_default();
+                    log::error!("{}: {reason}", file.display());
+                    intake.refused.push(Refusal { file, reason });
+                }
+            }
+        }
+        if captures.is_empty() {
+            let first = intake.refused.first().map(|refusal| refusal.reason.clone()).unwrap_or_default();
+            return Err(SourceError::AllRefused { path: path.to_owned(), count: found.len(), first });
+        }
+        let (places, offsets) = gazetteer.finish();
+        Ok(Self { opened: captures, offsets, places, intake })
+    }
+
+    /// The processes and threads.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// What was opened.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// All records, in the order in which they ended.
+    pub fn records(&self) -> Records<'_> {
+        Records::new(self)
+    }
+}
+
+impl Capture {
+    pub(super) fn parts(&self) -> Arc<[&[u8]]> {
+        self.maps.iter().map(|map| &map[..]).collect()
+    }
+}
+
+fn open_capture(
+    files: &CaptureFiles,
+    gazetteer: &mut Gazetteer,
+    intake: &mut Intake,
+) -> Result<Capture, String> {
+    let maps = files.parts.iter().map(|file| map(file)).collect::<io::Result<Vec<_>>>();
+    let maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
+    let parts: Arc<[&[u8]]> = maps.iter().map(|map| &map[..]).collect();
+    let index = Index::of(&parts);
+    let facts = facts(&index, &parts);
+    for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
+        check_format(format)?;
+    }
+    let (tracks, nowhere) = gazetteer.add(&files.name, &index, &facts);
+
+    intake.files += files.parts.len();
+    intake.bytes += maps.iter().map(|map| map.len() as u64).sum::<u64>();
+    intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
+    intake.malformed += index.malformed;
+    for damage in &index.damage {
+        let file = files.parts[damage.part].clone();
+        log::warn!("{}: the last {} bytes can't be read", file.display(), damage.lost);
+        intake.torn.push(TornFile { file, kept: damage.offset, lost: damage.lost });
+    }
+    Ok(Capture { maps, index, tracks, nowhere })
+}
+
+fn map(path: &Path) -> io::Result<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: a capture file is only ever appended to, so no mapped byte changes or goes away; the same holds for any
+    // file that a person keeps from being cut while it is read.
+    unsafe { Mmap::map(&file) }
+}
+
+/// What the records of domain `Meta` say about each process, by its track. They lie on the few packet sequences
+/// that belong to a process as a whole.
+fn facts(index: &Index, parts: &Arc<[&[u8]]>) -> FxHashMap<u64, Facts> {
+    let mut facts: FxHashMap<u64, Facts> = FxHashMap::default();
+    for (position, sequence) in index.sequences.iter().enumerate() {
+        let is_process =
+            index.tracks.get(&sequence.track).is_some_and(|t| matches!(t.kind, TrackKind::Process { .. }));
+        if !is_process {
+            continue;
+        }
+        let known = facts.entry(sequence.track).or_default();
+        known.clocks = known.clocks.or(sequence.clocks);
+        let mut reader = index.read(position, parts.clone());
+        while reader.advance() {
+            let event = reader.event();
+            let is_meta = event.label.is_some_and(|label| label.domain().as_str() == META_DOMAIN);
+            if is_meta && event.kind == EventKind::Instant {
+                known.add(&event.attributes);
+            }
+        }
+    }
+    facts
+}
+
+fn check_format(format: &str) -> Result<(), String> {
+    let ours = Version::parse(FORMAT_VERSION).map_err(|error| format!("{FORMAT_VERSION}: {error}"))?;
+    match Version::parse(format) {
+        Ok(theirs) if theirs.major == ours.major => Ok(()),
+        Ok(_) => Err(format!(
+            "its format is {format}, this program reads {}.x: use the msprof-rs that recorded it, or a newer one",
+            ours.major
+        )),
+        Err(error) => Err(format!("its format is stated as {format:?}, which is no version ({error})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_different_major_version_is_refused() {
+        for (format, fits) in [
+            ("1.0.0", true),
+            ("1.7.3", true),
+            ("1.0.0-rc.1", true),
+            ("2.0.0", false),
+            ("0.9.0", false),
+            ("one", false),
+        ] {
+            assert_eq!(check_format(format).is_ok(), fits, "{format}");
+        }
+        assert!(check_format("2.0.0").unwrap_err().contains("reads 1.x"));
+    }
+
+    #[test]
+    fn a_missing_folder_and_an_empty_one_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Captures::open(&folder.path().join("nothing")).unwrap_err();
+        assert!(matches!(missing, SourceError::Unreadable { .. }), "{missing}");
+        let empty = Captures::open(folder.path()).unwrap_err();
+        assert!(matches!(empty, SourceError::NoCaptures { .. }), "{empty}");
+    }
+}

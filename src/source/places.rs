@@ -1,0 +1,159 @@
+//! From tracks to places: which process, thread and lane a track stands for, and each host's offset from boot time
+//! to unix time. Used while captures are opened.
+
+use rustc_hash::FxHashMap;
+
+use crate::clock::Snapshot;
+use crate::event::{Entries, Places, Process, ProcessId, Thread, ThreadId, View};
+use crate::trace::{Index, TrackKind};
+
+/// Where a track's events happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) process: ProcessId,
+    pub(super) thread: ThreadId,
+    pub(super) lane: u32,
+}
+
+/// What a process has said about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) format: Option<String>,
+    host: Option<String>,
+    parent: Option<u32>,
+    dp_rank: Option<u32>,
+    pub(super) clocks: Option<Snapshot>,
+}
+
+impl Facts {
+    /// Takes the known keys out of a meta record.
+    pub(super) fn add(&mut self, attributes: &[u8]) {
+        let number = |value: &View<'_>| value.as_int().and_then(|n| u32::try_from(n).ok());
+        for (key, value) in Entries::of(attributes) {
+            match key {
+                "format" => self.format = value.as_str().map(Into::into),
+                "hostname" => self.host = value.as_str().map(Into::into),
+                "ppid" => self.parent = number(&value),
+                // -1 stands for none.
+                "dpRankId" => self.dp_rank = number(&value),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Collects the places of all captures.
+#[derive(Debug, Default)]
+pub(super) struct Gazetteer {
+    places: Places,
+    /// Each process's own clocks, and where its capture has none, another's of the same capture.
+    clocks: Vec<Option<Snapshot>>,
+}
+
+impl Gazetteer {
+    /// The places of one capture's tracks, and the place for events whose track is unknown.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        index: &Index,
+        facts: &FxHashMap<u64, Facts>,
+    ) -> (FxHashMap<u64, Place>, Place) {
+        let first = self.places.processes.len();
+        let any_clocks = index.sequences.iter().find_map(|sequence| sequence.clocks);
+        let mut tracks: FxHashMap<u64, Place> = FxHashMap::default();
+        let unknown = Facts::default();
+        for uuid in &index.track_order {
+            let Some(track) = index.tracks.get(uuid) else { continue };
+            if let TrackKind::Process { pid, .. } = track.kind {
+                let facts = facts.get(uuid).unwrap_or(&unknown);
+                let process = Process {
+                    pid,
+                    name: track.name.clone(),
+                    host: facts.host.clone().unwrap_or_default(),
+                    parent: facts.parent,
+                    dp_rank: facts.dp_rank,
+                    capture: name.to_owned(),
+                };
+                tracks.insert(*uuid, self.process(first, process, facts.clocks.or(any_clocks)));
+            }
+        }
+        if self.places.processes.len() == first {
+            let pid = name.rsplit_once('-').and_then(|(_, pid)| pid.parse().ok()).unwrap_or_default();
+            let process = Process { pid, capture: name.to_owned(), ..Process::default() };
+            self.process(first, process, any_clocks);
+        }
+        if self.places.processes.len() > first + 1 {
+            // Several captures joined in one file: each process has its own name, as in files of their own.
+            for process in &mut self.places.processes[first..] {
+                process.capture = format!("{}-{}", process.host, process.pid);
+            }
+        }
+        self.threads(first, index, &mut tracks);
+        lanes(index, &mut tracks);
+        let process = ProcessId(first as u32);
+        let thread = self.places.threads.iter().position(|thread| thread.process == process);
+        (tracks, Place { process, thread: ThreadId(thread.unwrap_or_default() as u32), lane: 0 })
+    }
+
+    /// All places, and each process's offset from `CLOCK_BOOTTIME` to unix time. Processes of one host share the
+    /// offset of its first: they share the clock, so their order stays exact.
+    pub(super) fn finish(self) -> (Places, Vec<i64>) {
+        let mut hosts: FxHashMap<&str, i64> = FxHashMap::default();
+        for (process, clocks) in self.places.processes.iter().zip(&self.clocks) {
+            if let Some(clocks) = clocks {
+                hosts.entry(&process.host).or_insert(clocks.real.0.wrapping_sub(clocks.boot.0) as i64);
+            }
+        }
+        let offset = |process: &Process| hosts.get(process.host.as_str()).copied().unwrap_or_default();
+        let offsets = self.places.processes.iter().map(offset).collect();
+        (self.places, offsets)
+    }
+
+    /// Adds a process with a thread that stands for the process as a whole, or finds it among those from `first` on:
+    /// a later part of a capture may describe its process again.
+    fn process(&mut self, first: usize, process: Process, clocks: Option<Snapshot>) -> Place {
+        let same = |known: &Process| known.pid == process.pid && known.host == process.host;
+        if let Some(known) = self.places.processes[first..].iter().position(same) {
+            let id = ProcessId((first + known) as u32);
+            let thread =
+                self.places.threads.iter().position(|thread| thread.process == id).unwrap_or_default();
+            return Place { process: id, thread: ThreadId(thread as u32), lane: 0 };
+        }
+        let id = ProcessId(self.places.processes.len() as u32);
+        let place = Place { process: id, thread: ThreadId(self.places.threads.len() as u32), lane: 0 };
+        self.places.threads.push(Thread { process: id, tid: process.pid, name: String::new() });
+        self.places.processes.push(process);
+        self.clocks.push(clocks);
+        place
+    }
+
+    fn threads(&mut self, first: usize, index: &Index, tracks: &mut FxHashMap<u64, Place>) {
+        for uuid in &index.track_order {
+            let Some(track) = index.tracks.get(uuid) else { continue };
+            let TrackKind::Thread { pid, tid } = track.kind else { continue };
+            let by_pid = || {
+                let position = self.places.processes[first..].iter().position(|process| process.pid == pid);
+                ProcessId((first + position.unwrap_or_default()) as u32)
+            };
+            let process = tracks.get(&track.parent).map_or_else(by_pid, |place| place.process);
+            let thread = ThreadId(self.places.threads.len() as u32);
+            self.places.threads.push(Thread { process, tid, name: track.name.clone() });
+            tracks.insert(*uuid, Place { process, thread, lane: 0 });
+        }
+    }
+}
+
+/// Numbers the lanes of each thread from 1 on.
+fn lanes(index: &Index, tracks: &mut FxHashMap<u64, Place>) {
+    let mut lanes: FxHashMap<ThreadId, u32> = FxHashMap::default();
+    for uuid in &index.track_order {
+        let Some(track) = index.tracks.get(uuid) else { continue };
+        if track.kind != TrackKind::Lane {
+            continue;
+        }
+        let Some(parent) = tracks.get(&track.parent).copied() else { continue };
+        let lane = lanes.entry(parent.thread).or_default();
+        *lane += 1;
+        tracks.insert(*uuid, Place { lane: *lane, ..parent });
+    }
+}
