@@ -86,6 +86,8 @@ def test_the_helper_that_inspects_model_classes_is_left_alone(program: Program) 
     """VLLM runs `python -m vllm.model_executor.models.registry` for each model class."""
     package = program.folder / "fake" / "vllm" / "model_executor" / "models"
     package.mkdir(parents=True)
+    for parent in (package, *package.parents[:2]):
+        (parent / "__init__.py").touch()
     (package / "registry.py").write_text(
         "import msprof_rs, processes\nprint(len(processes.threads()), msprof_rs.is_recording())\n"
     )
