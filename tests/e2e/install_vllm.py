@@ -1,4 +1,4 @@
-"""Makes a virtual environment with a real vLLM (its CPU build) in it, and a tiny model to serve.
+"""Makes a virtual environment with a real vLLM (its CPU build) in it.
 
     python install_vllm.py VENV [VERSION] [PYTHON]
 
@@ -9,6 +9,7 @@ version `+cpu`, which PyPI does not carry: those pins are loosened to the public
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+DEFAULT_VERSION = "0.32.0"
 ALIAS_METADATA = "Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
 
 
@@ -32,12 +34,23 @@ def overrides(wheel: Path, version: str) -> list[str]:
     return lines
 
 
-def install(venv: Path, version: str, python: str) -> None:
-    stamp = venv / f".vllm-{version}"
-    if stamp.exists():
-        print(f"vLLM {version} is ready in {venv}")
-        return
-    subprocess.run([python, "-m", "venv", str(venv)], check=True)
+def install(venv: Path, version: str = DEFAULT_VERSION, python: str = sys.executable) -> None:
+    """Installs once; a second process that wants the same waits for the first."""
+    venv.mkdir(parents=True, exist_ok=True)
+    with (venv / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = venv / f".vllm-{version}"
+        if stamp.exists():
+            print(f"vLLM {version} is ready in {venv}")
+            return
+        subprocess.run([python, "-m", "venv", str(venv)], check=True)
+        fill(venv, version)
+        stamp.touch()
+        print(f"vLLM {version} installed in {venv}")
+
+
+def fill(venv: Path, version: str) -> None:
+    """Puts vLLM into a fresh environment, or finishes what was interrupted."""
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "install", "uv"], check=True)
     with tempfile.TemporaryDirectory() as tmp:
@@ -54,11 +67,9 @@ def install(venv: Path, version: str, python: str) -> None:
     alias.mkdir(exist_ok=True)
     (alias / "METADATA").write_text(ALIAS_METADATA.format(version=version))
     (alias / "RECORD").touch()
-    stamp.touch()
-    print(f"vLLM {version} installed in {venv}")
 
 
 if __name__ == "__main__":
     if not 2 <= len(sys.argv) <= 4:
         sys.exit(__doc__)
-    install(Path(sys.argv[1]), *(sys.argv[2:] + ["0.32.0", sys.executable][len(sys.argv) - 2 :]))
+    install(Path(sys.argv[1]), *sys.argv[2:])

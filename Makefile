@@ -1,0 +1,61 @@
+# Everything a developer types. `make` alone lists it. Needs Debian's build tools, Python >= 3.10 and Rust.
+
+PYTHON ?= python3
+# `make build PROFILE=` builds without optimisation, in a third of the time.
+PROFILE ?= --release
+VENV := .venv
+BIN := $(VENV)/bin
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+
+PYTHON_CODE := python examples tests
+TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py
+
+.DEFAULT_GOAL := help
+.PHONY: help venv build demo test format lint e2e throughput clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.ready  ## make .venv with the pinned tools
+
+$(VENV)/.ready: tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+	touch $@
+
+build: venv  ## build the extension module into .venv
+	$(BIN)/maturin develop $(PROFILE) --quiet
+
+demo: build  ## serve, collect, parse: the whole way with the example service
+	$(BIN)/python examples/demo.py build/demo
+
+test: venv  ## Rust tests (no Python needed), then the Python tests on a fresh build
+	cargo test --quiet
+	$(MAKE) build
+	$(BIN)/pytest tests --ignore=tests/e2e
+
+format:  ## format the Rust and the Python code
+	cargo fmt
+	$(BIN)/ruff check --fix --quiet $(PYTHON_CODE)
+	$(BIN)/ruff format --quiet $(PYTHON_CODE)
+
+lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --features python -- -D warnings
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	$(BIN)/mypy $(TYPED_CODE)
+	cd examples/service && $(abspath $(BIN)/mypy) --config-file ../../pyproject.toml serve.py
+	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml .
+
+e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
+	$(BIN)/pytest tests/e2e
+
+throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
+	$(BIN)/python tests/e2e/throughput.py
+
+clean:  ## remove everything that was built
+	cargo clean --quiet
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache python/msprof_rs/*.so

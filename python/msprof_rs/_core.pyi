@@ -1,0 +1,30 @@
+"""Types of the Rust side (`src/python.rs`)."""
+
+from collections.abc import Sequence
+
+__version__: str
+
+def activate(
+    config: str,
+    home: str,
+    symbols_path: str | None = None,
+    version: str | None = None,
+    process_name: str | None = None,
+) -> None:
+    """Installs the hooks and starts the recorder.
+
+    `config` is the collection config's path, `version` the framework's version. Raises OSError if the
+    recorder cannot start.
+    """
+
+def shutdown() -> None:
+    """Writes everything and stops recording; a second call does nothing."""
+
+def forked_child() -> None:
+    """Gives a forked child a recorder of its own."""
+
+def is_recording() -> bool:
+    """Whether events are being collected now."""
+
+def cli_main(arguments: Sequence[str]) -> int:
+    """The command line of `msprof-rs`, the program's name first; gives its exit code."""

@@ -1,0 +1,70 @@
+"""Where the real vLLM comes from: a CPython, a cached environment with vLLM in it, and our wheel on top."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import install_vllm
+
+REPOSITORY = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msprof_rs"
+MATURIN = Path(sys.executable).with_name("maturin")
+
+
+class UnavailableError(Exception):
+    """This machine cannot run it, which is no fault of ours."""
+
+
+def find_python(version: str) -> str:
+    """A CPython of this version, such as `3.12`, from the PATH or from pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [shutil.which(f"python{version}"), sys.executable]
+    candidates += sorted(map(str, pyenv.glob(f"versions/{version}*/bin/python")), reverse=True)
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    for candidate in filter(None, candidates):
+        # A shim of pyenv may be on the PATH without a Python behind it.
+        answer = subprocess.run([candidate, "-c", ask], capture_output=True, text=True)
+        if answer.stdout.strip() == version:
+            return candidate
+    raise UnavailableError(f"there is no CPython {version} on the PATH or in pyenv")
+
+
+class Environment:
+    """One cached virtual environment with a real vLLM in it."""
+
+    def __init__(self, python_version: str, vllm_version: str = install_vllm.DEFAULT_VERSION) -> None:
+        self.python_version = python_version
+        self._base_python = find_python(python_version)
+        self.folder = CACHE / f"vllm-{vllm_version}-cp{python_version.replace('.', '')}"
+        try:
+            install_vllm.install(self.folder, vllm_version, self._base_python)
+        except (subprocess.CalledProcessError, OSError) as error:
+            raise UnavailableError(f"vLLM cannot be installed: {error}") from error
+
+    def program(self, name: str) -> str:
+        """The path of a console script."""
+        return str(self.folder / "bin" / name)
+
+    def install_wheel(self) -> None:
+        """Builds our wheel for this Python and installs it, in place of an earlier one."""
+        wheels = REPOSITORY / "build" / "e2e" / f"wheels-{self.python_version}"
+        shutil.rmtree(wheels, ignore_errors=True)
+        # The Makefile speaks of the Python of `.venv`; this build is for another one.
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYO3_PYTHON", "VIRTUAL_ENV")}
+        build = [str(MATURIN), "build", "--release", "--quiet", "--out", str(wheels)]
+        build += ["--interpreter", self._base_python]
+        subprocess.run(build, cwd=REPOSITORY, env=environment, check=True)
+        (wheel,) = wheels.glob("*.whl")
+        self._pip("install", "--force-reinstall", "--no-deps", str(wheel))
+
+    def uninstall(self) -> None:
+        """Leaves vLLM alone in the environment."""
+        self._pip("uninstall", "--yes", "msprof-rs")
+
+    def _pip(self, *arguments: str) -> None:
+        pip = [self.program("python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        subprocess.run([*pip, *arguments], check=True)

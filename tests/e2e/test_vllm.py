@@ -1,0 +1,186 @@
+"""A person's whole way with a real vLLM: serve, switch on, send requests, switch off, parse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+from environment import Environment, UnavailableError
+from server import Server, ServerError
+
+from capture import Capture
+from perfetto_sql import NODE, WHY_NOT, TraceProcessor
+from program import Program, wait_until
+
+REQUESTS = 200
+PROCESSES = 3
+"""API server, engine core, worker."""
+
+
+@pytest.fixture(scope="module", params=["3.11", "3.12"])
+def vllm(request: pytest.FixtureRequest) -> Environment:
+    """A real vLLM with our wheel installed; 3.11 hooks by wrappers, 3.12 in place."""
+    try:
+        environment = Environment(request.param)
+    except UnavailableError as error:
+        skip_loudly(f"CPython {request.param}: {error}")
+    environment.install_wheel()
+    return environment
+
+
+def skip_loudly(reason: str) -> None:
+    """What cannot run here must not look as if it had passed."""
+    print(f"\n{'*' * 100}\nNOT RUN: {reason}\n{'*' * 100}", file=sys.__stderr__)
+    pytest.skip(reason)
+
+
+class Run:
+    """One server with the profiler: what the benchmark saw, and what was captured and parsed."""
+
+    def __init__(self, environment: Environment, folder: Path) -> None:
+        self.program = Program(folder / "profiler")
+        self.program.configure(enable=0)
+        settings = {"SERVICE_PROF_CONFIG_PATH": str(self.program.config)}
+        with Server(environment, folder / "server", settings) as server:
+            self.log = server.log
+            server.benchmark(20, "off")
+            assert self.program.sessions() == [], "captured something while switched off"
+            self.benchmark = self._collect(server, REQUESTS, "first")
+            self.second_benchmark = self._collect(server, 20, "second")
+        self.sessions = self.program.sessions()
+        self.capture = Capture(self.sessions[0])
+        self.output = folder / "output"
+        parser = [environment.program("msprof-rs"), "parse", "--input-path", str(self.sessions[0])]
+        self.parsed = subprocess.run(
+            [*parser, "--output-path", str(self.output)], capture_output=True, text=True
+        )
+
+    def _collect(self, server: Server, requests: int, prefix: str) -> dict[str, Any]:
+        """One period of collection around a benchmark."""
+        before = len(self.program.sessions())
+        self.program.switch(1)
+        wait_until(
+            lambda: (
+                [len(list(path.glob("*.pftrace"))) for path in self.program.sessions()[before:]]
+                == [PROCESSES]
+            ),
+            "collection in all processes",
+        )
+        figures = server.benchmark(requests, prefix)
+        self.program.switch(0)
+        session = self.program.sessions()[before]
+        wait_until(
+            lambda: all(path.suffix == ".pftrace" for path in session.iterdir()), "the end of collection"
+        )
+        return figures
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows of one of the tables."""
+        with (self.output / name).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(vllm: Environment, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(vllm, tmp_path_factory.mktemp(f"vllm-{vllm.python_version}"))
+
+
+@pytest.fixture(scope="module")
+def unset_server(vllm: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the plugin installed and the variable unset. If not even vLLM alone runs here, skips."""
+    folder = tmp_path_factory.mktemp(f"unset-{vllm.python_version}")
+    try:
+        with Server(vllm, folder, {"HOME": str(folder)}) as server:
+            yield server
+    except ServerError as error:
+        vllm.uninstall()
+        try:
+            with Server(vllm, folder / "alone"):
+                pass
+        except ServerError:
+            skip_loudly(f"vLLM does not run on this machine, even without the profiler: {error}")
+        raise
+
+
+def test_with_the_variable_unset_nothing_of_ours_is_in_any_process(unset_server: Server) -> None:
+    pids = unset_server.pids()
+    assert len(pids) == PROCESSES
+    for pid in pids:
+        # Without the native library there can be no hook and no thread.
+        assert "msprof_rs" not in Path(f"/proc/{pid}/maps").read_text()
+        threads = [task.read_text().strip() for task in Path(f"/proc/{pid}/task").glob("*/comm")]
+        assert not [name for name in threads if "msprof" in name]
+    assert not list(unset_server.folder.rglob("*.pftrace"))
+    assert not (unset_server.folder / ".ms_server_profiler").exists()
+
+
+def test_nothing_was_lost_and_the_parser_is_content(run: Run) -> None:
+    assert run.parsed.returncode == 0, run.parsed.stdout + run.parsed.stderr
+    assert run.capture.dropped == 0
+    assert not [
+        line for line in run.log.read_text().splitlines() if "[msprof_rs]" in line and "ERROR" in line
+    ]
+
+
+def test_each_period_of_collection_has_a_folder_of_its_own(run: Run) -> None:
+    assert len(run.sessions) == 2
+    second = Capture(run.sessions[1])
+    requests = {event.attributes["rid"] for event in second.named("httpReq")}
+    assert requests == {f"cmpl-second-{i}-0" for i in range(20)}
+
+
+def test_request_csv_has_exactly_the_requests_with_their_tokens(run: Run) -> None:
+    rows = {
+        row["http_rid"]: (float(row["recv_token_size"]), float(row["reply_token_size"]))
+        for row in run.table("request.csv")
+    }
+    lengths = zip(run.benchmark["input_lens"], run.benchmark["output_lens"], strict=True)
+    assert rows == {f"cmpl-first-{i}-0": lengths_of_one for i, lengths_of_one in enumerate(lengths)}
+
+
+@pytest.mark.parametrize(
+    ("column", "figures"), [("first_token_latency(ms)", "ttfts"), ("execution_time(ms)", "latencies")]
+)
+def test_mean_times_are_those_of_the_benchmark(run: Run, column: str, figures: str) -> None:
+    parsed = mean(float(row[column]) for row in run.table("request.csv"))
+    assert parsed == pytest.approx(mean(run.benchmark[figures]) * 1000, rel=0.1, abs=5)
+
+
+def test_batch_csv_has_the_tokens_that_were_computed(run: Run) -> None:
+    steps = [row for row in run.table("batch.csv") if row["name"] == "batchFrameworkProcessing"]
+    scheduled = sum(float(row["total_scheduled_tokens"]) for row in steps)
+    tokens_in, tokens_out = sum(run.benchmark["input_lens"]), sum(run.benchmark["output_lens"])
+    cached = sum(
+        round(float(row["cache_hit_rate"]) * float(row["recv_token_size"]))
+        for row in run.table("request.csv")
+    )
+    # The last token of a request is not fed back.
+    assert scheduled == tokens_in - cached + tokens_out - REQUESTS
+
+
+def test_processes_and_threads_have_names_that_people_know(run: Run) -> None:
+    names = " ".join(run.capture.process_names.values())
+    assert len(run.capture.process_names) == PROCESSES
+    for part in ("vllm", "EngineCore", "Worker"):
+        assert part.lower() in names.lower(), names
+    assert all(run.capture.thread_names.values())
+
+
+@pytest.mark.skipif(not NODE, reason=WHY_NOT)
+def test_the_files_joined_by_cat_load_in_the_real_trace_processor(run: Run) -> None:
+    timeline = json.loads((run.output / "chrome_tracing.json").read_text())
+    with TraceProcessor(b"".join(map(Path.read_bytes, run.capture.files))) as processor:
+        assert processor.errors() == []
+        (row,) = processor.query("select count(*) as n from slice where category != 'Meta'")
+        spans = processor.query("select count(*) as n from slice where category != 'Meta' and dur > 0")
+    assert row["n"] == len(run.capture.spans) + len(run.capture.instants)
+    assert spans == [{"n": sum(event["ph"] == "X" for event in timeline)}]
+    with TraceProcessor((run.output / "chrome_tracing.json").read_bytes()) as processor:
+        assert processor.errors() == []

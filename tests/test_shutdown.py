@@ -1,0 +1,111 @@
+"""However a process ends, what it recorded is in the file."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from perfetto_sql import NODE, WHY_NOT, TraceProcessor
+from program import PATIENCE, Program
+
+SYMBOL = "- {symbol: 'shapes:add', domain: Test, attributes: [{name: a, expr: a}]}"
+
+
+@pytest.mark.parametrize(
+    ("end", "exit_code"),
+    [
+        ("pass", 0),
+        ("raise SystemExit(3)", 3),
+        ("import sys; sys.exit(4)", 4),
+        ("raise ValueError('unhandled')", 1),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM); signal.pause()", -signal.SIGTERM),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGINT); signal.pause()", -signal.SIGINT),
+        ("msprof_rs.shutdown(); import os; os._exit(5)", 5),
+        ("msprof_rs.shutdown(); msprof_rs.shutdown()", 0),
+    ],
+)
+def test_every_event_is_in_the_file(program: Program, end: str, exit_code: int) -> None:
+    program.hook(SYMBOL)
+    program.run(f"import shapes\nfor i in range(1000): shapes.add(i)\n{end}", exit_code)
+    capture = program.capture()
+    assert [span.attributes["a"] for span in capture.spans] == list(range(1000))
+    assert all(span.duration is not None for span in capture.spans)
+    assert capture.dropped == 0
+
+
+def test_a_signal_from_outside_ends_the_process_as_before(program: Program) -> None:
+    program.hook(SYMBOL)
+    process = program.start("import processes; processes.call_add_and_wait_for_a_signal()")
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGTERM
+    assert len(program.capture().spans) == 1
+
+
+def test_the_programs_own_signal_handler_stays(program: Program) -> None:
+    program.hook(SYMBOL)
+    process = program.start(
+        """
+        import signal, sys
+        import processes
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        processes.call_add_and_wait_for_a_signal()
+        """
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 7
+    assert len(program.capture().spans) == 1
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_a_child_of_multiprocessing_has_a_file_of_its_own(program: Program, method: str) -> None:
+    program.hook(SYMBOL)
+    program.run(f"import processes; processes.call_add_in_a_child({method!r})")
+    capture = program.capture()
+    spans = capture.named("add")
+    assert sorted(span.attributes["a"] for span in spans) == [1, 2]
+    assert len({span.pid for span in spans}) == 2
+    assert len(program.sessions()) == 1
+
+
+def test_a_call_that_runs_when_the_process_ends_is_an_unfinished_span(program: Program) -> None:
+    program.hook(SYMBOL.replace("shapes:add", "processes:call_add_and_wait_for_a_signal").replace(
+        ", attributes: [{name: a, expr: a}]", ""
+    ))  # fmt: skip
+    process = program.start("import processes; processes.call_add_and_wait_for_a_signal()")
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    (span,) = program.capture().spans
+    assert span.duration is None or "error" in span.attributes
+
+
+def test_after_a_run_nothing_is_left_but_traces(program: Program) -> None:
+    program.hook(SYMBOL)
+    program.run("import shapes; shapes.add(1)")
+    (session,) = program.sessions()
+    assert [path.suffix for path in session.rglob("*") if path.is_file()] == [".pftrace"]
+
+
+@pytest.mark.skipif(not NODE, reason=WHY_NOT)
+def test_captures_of_several_processes_joined_by_cat_load_in_the_real_trace_processor(
+    program: Program,
+) -> None:
+    program.hook(SYMBOL)
+    program.run(
+        "import processes; processes.call_add_in_threads(2, 100); processes.call_add_in_a_child('spawn')"
+    )
+    capture = program.capture()
+    with TraceProcessor(b"".join(map(Path.read_bytes, capture.files))) as processor:
+        assert processor.errors() == []
+        rows = processor.query("select name, count(*) as n from slice where dur >= 0 group by name")
+    assert rows == [{"name": "add", "n": 202}]
+    assert len(capture.spans) == 202
