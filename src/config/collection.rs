@@ -95,14 +95,14 @@ impl<'a> Check<'a> {
     }
 
     /// Notes that `key` has a value that it can't have, and that `used` takes its place.
-    fn invalid(&mut self, key: &'static str, expected: &'static str, used: impl ToString) {
+    fn invalid(&mut self, key: &'static str, expected: &'static str, used: &str) {
         let value = self.get(key).map(Value::to_string).unwrap_or_default();
         self.warnings.push(Warning::Invalid {
             path: self.path.into(),
             key,
             value,
             expected,
-            used: used.to_string(),
+            used: used.into(),
         });
     }
 
@@ -135,7 +135,7 @@ impl<'a> Check<'a> {
             Some(Value::String(folder)) if !folder.is_empty() => folder.into(),
             None | Some(Value::String(_)) => default,
             Some(_) => {
-                self.invalid("prof_dir", "the path of a folder", default.display());
+                self.invalid("prof_dir", "the path of a folder", &default.to_string_lossy());
                 default
             }
         }
@@ -148,11 +148,7 @@ impl<'a> Check<'a> {
             Some(value) => value.as_u64().and_then(|number| u32::try_from(number).ok()).map(Level::new),
         };
         level.unwrap_or_else(|| {
-            self.invalid(
-                "profiler_level",
-                "ERROR, INFO, DETAILED, VERBOSE or a number from 0 up",
-                Level::INFO,
-            );
+            self.invalid("profiler_level", "ERROR, INFO, DETAILED, VERBOSE or a number from 0 up", "INFO");
             Level::INFO
         })
     }
@@ -177,7 +173,7 @@ impl<'a> Check<'a> {
         match value.as_u64() {
             Some(seconds) if seconds <= LONGEST => Some(Duration::from_secs(seconds)),
             Some(_) => {
-                self.invalid("timelimit", EXPECTED, LONGEST);
+                self.invalid("timelimit", EXPECTED, "7200");
                 Some(Duration::from_secs(LONGEST))
             }
             None => {

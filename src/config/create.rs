@@ -43,7 +43,7 @@ pub fn create_default(path: &Path, home: &Path) -> Result<(), ConfigError> {
 /// Why the file may not be made at this place.
 fn refusal(path: &Path) -> Option<&'static str> {
     let text = path.to_str().unwrap_or("\0");
-    if !text.ends_with(".json") {
+    if path.extension().is_none_or(|extension| extension != "json") {
         return Some("its name must end in .json");
     }
     if !text.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/\\~-".contains(c)) {

@@ -116,7 +116,9 @@ impl Watch {
 
     fn tell(&mut self, warnings: Vec<Warning>) {
         if self.warnings != warnings {
-            warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            for warning in &warnings {
+                log::warn!("{warning}");
+            }
             self.warnings = warnings;
         }
     }

@@ -18,8 +18,9 @@ pub struct Signature {
 impl Signature {
     /// The names that an expression may use, for messages.
     pub(super) fn names(&self) -> String {
-        let named = self.positional.iter().chain(&self.keyword_only).chain(&self.varargs).chain(&self.varkw);
-        let names: Vec<_> = named.map(String::as_str).collect();
+        let parameters =
+            self.positional.iter().chain(&self.keyword_only).chain(&self.varargs).chain(&self.varkw);
+        let names: Vec<_> = parameters.map(String::as_str).collect();
         if names.is_empty() { "none".into() } else { names.join(", ") }
     }
 }

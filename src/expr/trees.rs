@@ -10,13 +10,13 @@ use super::grammar::RESERVED;
 impl Expr {
     /// Needs no parentheses wherever it stands.
     fn is_atom(&self) -> bool {
-        match self {
-            Self::Unary(..) | Self::Binary(..) | Self::Compare(..) | Self::And(..) | Self::Or(..) => false,
-            Self::Conditional { .. } => false,
-            // `1.x` would be a number.
-            Self::Int(_) | Self::Float(_) => false,
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::Unary(..) | Self::Binary(..) | Self::Compare(..) | Self::And(..) | Self::Or(..)
+                | Self::Conditional { .. }
+                // `1.x` would be a number.
+                | Self::Int(_) | Self::Float(_)
+        )
     }
 }
 
@@ -41,14 +41,10 @@ impl Display for Expr {
             Self::Name(name) => f.write_str(&name.text),
             Self::Attribute(object, name) => write!(f, "{}.{name}", Tight(object)),
             Self::Index(object, index) => write!(f, "{}[{index}]", Tight(object)),
-            Self::Slice(object, [start, stop, step]) => {
-                write!(f, "{}[", Tight(object))?;
-                write_optional(f, start)?;
-                f.write_str(":")?;
-                write_optional(f, stop)?;
-                f.write_str(":")?;
-                write_optional(f, step)?;
-                f.write_str("]")
+            Self::Slice(object, parts) => {
+                let [from, to, by] =
+                    parts.each_ref().map(|part| part.as_ref().map_or(String::new(), ToString::to_string));
+                write!(f, "{}[{from}:{to}:{by}]", Tight(object))
             }
             Self::Call(builtin, arguments) => match &arguments[..] {
                 [receiver, rest @ ..] if builtin.is_method() => {
@@ -70,10 +66,6 @@ impl Display for Expr {
             }
         }
     }
-}
-
-fn write_optional(f: &mut Formatter<'_>, part: &Option<Box<Expr>>) -> fmt::Result {
-    part.as_ref().map_or(Ok(()), |part| write!(f, "{part}"))
 }
 
 fn write_list(f: &mut Formatter<'_>, items: &[Expr]) -> fmt::Result {

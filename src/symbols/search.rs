@@ -16,7 +16,9 @@ const PACK_NAME: &str = "built-in vllm.yaml";
 /// from the built-in pack first, for the user to change. Anything else, or nothing, means the built-in pack.
 pub fn load(path: Option<&Path>) -> Table {
     let (table, problems) = find(path);
-    problems.iter().for_each(|problem| log::warn!("{problem}"));
+    for problem in problems {
+        log::warn!("{problem}");
+    }
     table
 }
 

@@ -213,7 +213,7 @@ for line in sys.stdin:
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut python) = python else { return eprintln!("skipped: there is no python3 to compare with") };
-        let lines: String = pairs.iter().map(|(a, b)| format!("{a}\t{b}\n")).collect();
+        let lines = pairs.iter().map(|(a, b)| format!("{a}\t{b}\n")).collect::<Vec<_>>().concat();
         let mut stdin = python.stdin.take().unwrap();
         // It ends early if it has no `packaging`; its status tells.
         let writer = std::thread::spawn(move || drop(stdin.write_all(lines.as_bytes())));

@@ -206,12 +206,11 @@ mod tests {
             "x | attr y",
             "é",
         ];
-        let yaml: String = written.iter().map(|text| format!("- {text}  # note\n")).collect();
+        let yaml = format!("- {}  # note\n", written.join("  # note\n- "));
         assert_eq!(texts(&yaml), written);
         assert_eq!(texts(&format!("[{}]", written.join(", "))), written, "in flow style too");
-        let utf: String =
-            written.iter().map(|text| format!("- {text} # ünïcode in front of the next\n")).collect();
-        assert_eq!(texts(&utf), written);
+        let non_ascii = format!("- {} # ü\n", written.join(" # ünïcode before the next\n- "));
+        assert_eq!(texts(&non_ascii), written);
     }
 
     #[test]

@@ -111,6 +111,14 @@ fn an_error_points_at_its_place_and_says_what_helps() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_expressions() {
+    let documentation = include_str!("../../../docs/expressions.md");
+    let examples = documentation.split("```expr\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(examples.lines().count() > 10);
+    examples.lines().for_each(|example| drop(tree(example)));
+}
+
+#[test]
 fn what_is_too_long_or_too_deep_is_refused_before_it_can_exhaust_the_stack() {
     for text in [
         "(".repeat(900),
