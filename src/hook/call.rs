@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::args::{Args, OwnedArgs};
 use super::coroutine::{Ending, FollowedCoroutine};
@@ -22,6 +24,8 @@ const MOST_FAILURES: u32 = 5;
 pub(crate) struct Hook {
     pub(super) label: Label,
     pub(super) gate: &'static Gate,
+    /// Only calls below a function of this name count.
+    pub(super) caller: Option<String>,
     pub(super) action: Action,
     /// `module:Class.method`, for messages.
     pub(super) symbol: String,
@@ -83,7 +87,9 @@ impl Hooked {
             let Some(inner) = open else { return (self.entry)(self.target, args, nargsf, names) };
             let hook = self.hooks[inner];
             match &hook.action {
-                Action::Timer(attributes) if !self.is_coroutine && attributes.is_empty() => {
+                Action::Timer(attributes)
+                    if !self.is_coroutine && attributes.is_empty() && hook.caller.is_none() =>
+                {
                     let open = recorder::begin(hook.label);
                     let result = self.run(inner, args, nargsf, names);
                     if let Some(open) = open {
@@ -111,6 +117,9 @@ impl Hooked {
         let (py, args) = unsafe { (Python::assume_attached(), Args::new(values, nargsf, names)) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
+        if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {
+            return original();
+        }
         let retired = hook.failures.load(Ordering::Relaxed) >= MOST_FAILURES;
         match &hook.action {
             Action::Custom(handler) if !retired => {
@@ -261,6 +270,23 @@ impl<'a, 'py> Call<'a, 'py> {
     fn into_outcome(self) -> PyResult<Bound<'py, PyAny>> {
         self.outcome.unwrap_or_else(|| Err(pyo3::exceptions::PySystemError::new_err("the original did not run")))
     }
+}
+
+/// Whether a function of this name is on the call stack. What can't be found out counts as no.
+fn is_below(py: Python<'_>, name: &str) -> bool {
+    let is_called = |frame: &Bound<'_, PyAny>| {
+        let called = frame.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_name"))?;
+        Ok::<_, PyErr>(called.cast::<PyString>()?.to_str()? == name)
+    };
+    let first = py.import(intern!(py, "sys")).and_then(|sys| sys.call_method0(intern!(py, "_getframe")));
+    let mut next = first.ok();
+    while let Some(frame) = next.filter(|frame| !frame.is_none()) {
+        if is_called(&frame).unwrap_or(false) {
+            return true;
+        }
+        next = frame.getattr(intern!(py, "f_back")).ok();
+    }
+    false
 }
 
 /// The span of a call that raised, with the exception's type; the exception stays set.

@@ -92,6 +92,7 @@ impl Registry {
         let hook = Hook {
             label: Label::new(&symbol.domain, name),
             gate: Gate::new(symbol.level, domain),
+            caller: symbol.caller_filter.clone(),
             action,
             symbol: format!("{module_name}:{path}"),
             failures: AtomicU32::new(0),

@@ -1,5 +1,5 @@
 //! Python objects as attribute values: numbers and texts keep their type, containers are cut at a size that a person
-//! would still read, anything else is its `str()`.
+//! would still read, anything else (None in a container too: the file has no word for nothing) is its `str()`.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};

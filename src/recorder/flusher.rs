@@ -27,6 +27,9 @@ const IDLE_PERIOD: Duration = Duration::from_millis(25);
 /// A visit that found more records than this is soon followed by another.
 const BUSY_RECORDS: usize = 2_000;
 
+/// How long a process that starts waits for a collection that is on already: so that nothing of it is missed.
+const START_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long a process that ends waits for its last events to be written.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,7 +75,11 @@ pub fn activate(options: Options) -> std::io::Result<()> {
     let waker = Arc::new(Waker::new()?);
     let (shutdown, commands) = crossbeam_channel::unbounded();
     let flusher = Flusher::new(options.clone(), waker.clone(), commands);
-    std::thread::Builder::new().name("msprof-rs".into()).spawn(move || flusher.run())?;
+    let (ready, wait) = crossbeam_channel::bounded(1);
+    std::thread::Builder::new().name("msprof-rs".into()).spawn(move || flusher.run(&ready))?;
+    if wait.recv_timeout(START_PATIENCE).is_err() {
+        log::warn!("the collection config has not been read within {START_PATIENCE:?}; the server goes on meanwhile");
+    }
     termination::watch(&waker);
     HANDLE.store(Some(Arc::new(Handle { options, pid: std::process::id(), waker, shutdown })));
     Ok(())
@@ -130,9 +137,13 @@ impl Flusher {
         Self { options, waker, commands, watch, rendezvous, running: None }
     }
 
-    fn run(mut self) {
+    /// The thread's life. Says when it has looked at the config for the first time.
+    fn run(mut self, ready: &Sender<()>) {
         termination::block_signals();
-        let mut next_look = Instant::now();
+        self.follow_config();
+        // Nobody waits any more if this took too long.
+        let _ = ready.send(());
+        let mut next_look = Instant::now() + CONFIG_PERIOD;
         loop {
             if Instant::now() >= next_look {
                 self.follow_config();

@@ -71,7 +71,7 @@ pub(super) fn watch(waker: &Waker) {
         let mut ours: libc::sigaction = std::mem::zeroed();
         ours.sa_sigaction = on_sigterm as extern "C" fn(libc::c_int) as usize;
         // A second SIGTERM kills at once, whatever the flusher does.
-        ours.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
+        ours.sa_flags = libc::SA_RESETHAND;
         libc::sigaction(libc::SIGTERM, &raw const ours, std::ptr::null_mut());
     }
 }
@@ -90,31 +90,37 @@ pub(super) fn unwatch() {
     }
 }
 
-/// Ends this process as SIGTERM would have without us.
+/// Ends this process as SIGTERM would have without us. Called by the flusher, which takes the signal itself: the
+/// thread that got the first one is waiting in its handler.
 pub(super) fn die() {
-    // SAFETY: both are plain system calls; the flusher thread blocks signals, so another thread gets it.
+    // SAFETY: plain system calls and a signal set on the stack.
     unsafe {
         libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
         libc::kill(libc::getpid(), libc::SIGTERM);
     }
 }
 
 extern "C" fn on_sigterm(_: libc::c_int) {
     let fd = WAKE_FD.load(Ordering::Acquire);
-    // SAFETY: getpid, write, signal and kill may be called in a signal handler; `TERMINATE` outlives the call. errno is
-    // put back, since the interrupted code may be about to read it.
+    // SAFETY: getpid, write, poll, signal and kill may be called in a signal handler; the bytes outlive the call.
     unsafe {
-        let errno = *libc::__errno_location();
         // A forked child that has no flusher (yet) must not wake its parent's.
         let ours = fd >= 0 && OWNER.load(Ordering::Acquire) == libc::getpid() as u32;
-        let written = ours && libc::write(fd, (&raw const TERMINATE_BYTES).cast(), 8) == 8;
-        if !written {
-            libc::signal(libc::SIGTERM, libc::SIG_DFL);
-            libc::kill(libc::getpid(), libc::SIGTERM);
+        if ours && libc::write(fd, (&raw const TERMINATE_BYTES).cast(), 8) == 8 {
+            // The interrupted code would have run no further, so it does not: the flusher ends the process meanwhile.
+            libc::poll(std::ptr::null_mut(), 0, PATIENCE_MS);
         }
-        *libc::__errno_location() = errno;
+        libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        libc::kill(libc::getpid(), libc::SIGTERM);
     }
 }
+
+/// Longer than any flush should take; what it could not write is in the ring files.
+const PATIENCE_MS: libc::c_int = 5_000;
 
 static TERMINATE_BYTES: [u8; 8] = TERMINATE.to_ne_bytes();
 
