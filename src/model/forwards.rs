@@ -36,7 +36,7 @@ pub struct Forward {
 #[derive(Debug, Default)]
 pub struct Forwards {
     rows: Vec<Row>,
-    /// The last schedules of each list of requests.
+    /// The last schedules of each set of requests.
     schedules: FxHashMap<Box<[RequestId]>, Vec<Schedule>>,
     key: Vec<RequestId>,
     has_schedules: bool,
@@ -64,6 +64,8 @@ impl Forwards {
         }
         self.key.clear();
         self.key.extend(resources.list.iter().map(|resource| resource.request));
+        // A worker keeps its batch in an order of its own.
+        self.key.sort_unstable();
         let batch_type = batch_type(record, resources);
         if is_schedule {
             self.has_schedules = true;
@@ -169,6 +171,16 @@ mod tests {
             .map(|row| (row.start.0, row.batch_type.map(Name::as_str), row.iter, row.bubble, row.since_first))
             .collect();
         assert_eq!(seen, [(10, Some("Prefill"), 1, Some(5), 0), (25, Some("Decode"), 2, None, 15)]);
+    }
+
+    #[test]
+    fn a_worker_may_name_the_requests_of_a_batch_in_another_order() {
+        let rows = build(&[
+            schedule((1, 2), ids(&["a", "b"]), "Decode"),
+            forward((10, 20), ids(&["b", "a"])),
+        ]);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].batch_type.map(Name::as_str), Some("Decode"));
     }
 
     #[test]

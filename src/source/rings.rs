@@ -1,0 +1,184 @@
+//! What a process that was killed had committed and its flusher had not taken: the tail of a capture, read from the
+//! ring files that the process left behind, as further packets of the capture.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::folder::CaptureFiles;
+use crate::clock::{Calibration, Snapshot};
+use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
+use crate::ring::{Consumer, Kind, Record, Ring};
+use crate::trace::{Clocks, Index, Process, Thread, TrackKind, Writer};
+
+/// The tail of a capture.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// Packets to be read after those of the capture's files.
+    pub(super) packets: Vec<u8>,
+    /// Events in them.
+    pub(super) events: u64,
+    /// Ring files that could not be read, or only in part.
+    pub(super) damaged: Vec<PathBuf>,
+}
+
+/// Reads the rings of a capture whose process has ended. None: it left none, or still runs and takes them itself.
+pub(super) fn tail(files: &CaptureFiles, index: &Index) -> Option<Tail> {
+    let last = files.parts.last()?;
+    let rings = ring_files(last, &files.name);
+    let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
+    if rings.is_empty() || is_running(files) {
+        return None;
+    }
+    let texts = match Texts::read(&last.with_extension("names")) {
+        Ok(texts) => texts,
+        Err(error) => {
+            log::warn!("{}: its rings can't be read without their names: {error}", files.name);
+            return Some(Tail { damaged: rings, ..Tail::default() });
+        }
+    };
+    let mut tail = Tail::default();
+    let mut writer = writer(index, clocks)?;
+    for path in rings {
+        match Ring::open(&path) {
+            Ok(ring) => tail.events += drain(ring, index, &texts, &mut writer, &path, &mut tail.damaged),
+            Err(error) => {
+                log::warn!("{error}");
+                tail.damaged.push(path);
+            }
+        }
+    }
+    tail.packets = writer.pending().to_vec();
+    Some(tail)
+}
+
+/// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped.
+fn ring_files(capture: &Path, name: &str) -> Vec<PathBuf> {
+    let is_ours = |path: &Path, prefix: &str| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = file.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".ring"));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let in_folder = |folder: &Path, prefix: &str| {
+        let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| is_ours(path, prefix)).collect::<Vec<_>>()
+    };
+    let mut rings = in_folder(capture.parent().unwrap_or(Path::new(".")), &format!("{name}-"));
+    rings.extend(in_folder(Path::new("/dev/shm"), &format!("msprof_rs-{name}-")));
+    rings.sort();
+    rings
+}
+
+/// Whether the process that captures is still there. On another host it can't be seen, and its files lie still.
+fn is_running(files: &CaptureFiles) -> bool {
+    let Some((host, pid)) = files.name.rsplit_once('-') else { return false };
+    let here = rustix::system::uname();
+    here.nodename().to_string_lossy() == host && Path::new("/proc").join(pid).join("fd").is_dir()
+}
+
+/// A writer that goes on where the capture's own stopped.
+fn writer(index: &Index, clocks: Snapshot) -> Option<Writer> {
+    let uuid = index.track_order.iter().find(|uuid| is_process(index, **uuid))?;
+    let track = index.tracks.get(uuid)?;
+    let TrackKind::Process { pid, command } = &track.kind else { return None };
+    let process = Process { pid: *pid, name: track.name.clone(), command: command.clone() };
+    Some(Writer::continuing(process, *uuid, Clocks::Fixed(clocks)))
+}
+
+fn is_process(index: &Index, uuid: u64) -> bool {
+    index.tracks.get(&uuid).is_some_and(|track| matches!(track.kind, TrackKind::Process { .. }))
+}
+
+fn drain(
+    ring: Ring, index: &Index, texts: &Texts, writer: &mut Writer, path: &Path, damaged: &mut Vec<PathBuf>,
+) -> u64 {
+    let owner = ring.owner();
+    let calibration = Calibration::from_line(ring.line());
+    let known = index.sequences.iter().find(|sequence| sequence.id == u64::from(owner.sequence));
+    let mut sequence = match known {
+        Some(known) => writer.resume(owner.sequence, known.track),
+        // The flusher never saw this thread.
+        None => writer.thread(&Thread { tid: owner.tid, name: String::new(), sequence: owner.sequence }),
+    };
+    let mut events = 0;
+    let mut lost = 0;
+    let outcome = Consumer::new(Arc::new(ring)).drain(|record| {
+        let time = calibration.to_boot(record.ticks);
+        let (Some(label), Ok(attributes)) = (texts.label(record.label), texts.translate(&record)) else {
+            lost += 1;
+            return;
+        };
+        events += 1;
+        let attributes = attributes.as_bytes();
+        let written = match record.kind {
+            Kind::Begin => {
+                writer.begin(&mut sequence, time, label);
+                Ok(())
+            }
+            Kind::End => writer.end(&mut sequence, time, attributes),
+            Kind::Instant => writer.instant(&mut sequence, time, label, attributes),
+            Kind::AsyncBegin => {
+                writer.async_begin(&mut sequence, time, label, record.id);
+                Ok(())
+            }
+            // One whose beginning was taken by the flusher stays unfinished: which lane it has is not known here.
+            Kind::AsyncEnd => writer.async_end(&mut sequence, time, record.id, attributes),
+            Kind::Meta => {
+                writer.meta(time, label, attributes);
+                Ok(())
+            }
+        };
+        lost += u64::from(written.is_err());
+    });
+    if outcome.is_err() || lost > 0 {
+        log::warn!("{}: a part of it can't be read", path.display());
+        damaged.push(path.to_owned());
+    }
+    events
+}
+
+/// The texts behind the numbers in a process's rings, as names of this process.
+#[derive(Debug, Default)]
+struct Texts {
+    names: FxHashMap<u32, Name>,
+    labels: FxHashMap<u32, Label>,
+}
+
+impl Texts {
+    /// Reads the file that the recorder keeps beside the rings. A line that was cut by the process's death is left out.
+    fn read(path: &Path) -> io::Result<Self> {
+        let mut texts = Self::default();
+        for line in std::fs::read_to_string(path)?.lines() {
+            if let Ok(("n", index, text)) = serde_json::from_str::<(&str, u32, String)>(line) {
+                texts.names.insert(index, Name::new(&text));
+            } else if let Ok(("l", index, domain, name)) =
+                serde_json::from_str::<(&str, u32, String, String)>(line)
+            {
+                texts.labels.insert(index, Label::new(&domain, &name));
+            }
+        }
+        Ok(texts)
+    }
+
+    fn label(&self, index: u32) -> Option<Label> {
+        self.labels.get(&index).copied()
+    }
+
+    /// A record's attributes with the names of this process.
+    fn translate(&self, record: &Record<'_>) -> Result<Attributes, Damaged> {
+        let mut reader = AttributeReader::new(record.attributes);
+        let mut attributes = Attributes::default();
+        let name = |index: u32| self.names.get(&index).copied().ok_or(Damaged(0));
+        while !reader.is_done() {
+            match reader.key()? {
+                Key::Name(index) => attributes.key(name(index)?),
+                Key::Text(text) => attributes.key_text(text),
+            };
+            let text = |index: u32| name(index).map_or("", Name::as_str).into();
+            attributes.value(&reader.value(&text)?);
+        }
+        Ok(attributes)
+    }
+}
