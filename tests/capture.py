@@ -24,8 +24,8 @@ class Event:
     duration: int | None
     pid: int
     tid: int
-    lane: str
-    """The name of the track below the thread, for spans of coroutines; else empty."""
+    track: int
+    """The track's own number: spans of one track nest, those of coroutines have tracks of their own."""
     attributes: dict[str, Any]
     flow_ids: list[int]
 
@@ -41,7 +41,6 @@ class _Track:
     parent: int = 0
     pid: int = 0
     tid: int = 0
-    name: str = ""
 
 
 @dataclass
@@ -139,7 +138,7 @@ class _File:
             self._describe(packet.track_descriptor)
 
     def _describe(self, descriptor: Any) -> None:
-        track = _Track(parent=descriptor.parent_uuid, name=descriptor.name)
+        track = _Track(parent=descriptor.parent_uuid)
         if descriptor.HasField("process"):
             track.pid = descriptor.process.pid
             self._capture.process_names[track.pid] = descriptor.process.process_name
@@ -152,7 +151,8 @@ class _File:
         clock = packet.timestamp_clock_id or sequence.clock or BOOTTIME
         now: int = packet.timestamp
         if clock >= 64:  # the sequence's own clock counts from the packet before
-            now += sequence.clocks[clock]
+            # A step back in time is a very large step forward.
+            now = (now + sequence.clocks[clock]) % 2**64
             sequence.clocks[clock] = now
         assert self._realtime_offset is not None, "no clock snapshot before the first event"
         return now + self._realtime_offset
@@ -172,7 +172,7 @@ class _File:
             return
         categories = [*event.categories, *(sequence.names["category", iid] for iid in event.category_iids)]
         name = sequence.names["event", event.name_iid] if event.name_iid else event.name
-        thread, lane = self._thread(uuid)
+        thread = self._thread(uuid)
         domain = categories[0] if categories else ""
         is_span = event.type == TrackEvent.TYPE_SLICE_BEGIN
         record = Event(
@@ -182,7 +182,7 @@ class _File:
             duration=None if is_span else 0,
             pid=thread.pid,
             tid=thread.tid,
-            lane=lane,
+            track=uuid,
             attributes=attributes,
             flow_ids=list(event.flow_ids),
         )
@@ -192,11 +192,9 @@ class _File:
         elif event.type == TrackEvent.TYPE_INSTANT:
             self._capture.events.append(("meta" if domain == "Meta" else "instant", record))
 
-    def _thread(self, uuid: int) -> tuple[_Track, str]:
+    def _thread(self, uuid: int) -> _Track:
         track = self._tracks[uuid]
-        if track.pid or not track.parent:
-            return track, ""
-        return self._tracks[track.parent], track.name
+        return track if track.pid or not track.parent else self._tracks[track.parent]
 
 
 def _name(annotation: Any, sequence: _Sequence) -> str:

@@ -41,6 +41,7 @@ class Program:
     """The config, the symbols and the captures of one test."""
 
     def __init__(self, folder: Path, force_wrapper: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.config = folder / "config.json"
         self.symbols = folder / "symbols.yaml"

@@ -83,7 +83,7 @@ def test_vllm_finds_the_plugin() -> None:
 
 
 def test_the_helper_that_inspects_model_classes_is_left_alone(program: Program) -> None:
-    """VLLM runs `python -m vllm.model_executor.models.registry` for each model class."""
+    """vLLM runs `python -m vllm.model_executor.models.registry` for each model class."""
     package = program.folder / "fake" / "vllm" / "model_executor" / "models"
     package.mkdir(parents=True)
     for parent in (package, *package.parents[:2]):

@@ -95,7 +95,7 @@ def test_an_expression_that_cannot_be_compiled_is_named_by_line_and_the_span_sta
         ("2**63 - 1", 2**63 - 1),
         ("0.1", 0.1),
         ("'naïve \\U0001f600 \\n \"quoted\"'", 'naïve \U0001f600 \n "quoted"'),
-        ("['a', 1, [2.5, {'k': None}]]", ["a", 1, [2.5, {"k": None}]]),
+        ("['a', 1, [2.5, {'k': True}]]", ["a", 1, [2.5, {"k": True}]]),
         ("{'rid': 'x', 'iter': 0}", {"rid": "x", "iter": 0}),
         ("(1, 2)", [1, 2]),
     ],

@@ -93,13 +93,13 @@ def test_the_timeline_is_an_array_of_events_in_order_of_the_spec(demo: Demo) -> 
     assert isinstance(events, list)
     spans = [event for event in events if event["ph"] == "X"]
     assert len(spans) == len([span for span in demo.capture.spans if "KVCache" not in span.domain])
-    flows = {event["id"] for event in events if event["ph"] == "s"}
+    flows = {event["cat"] for event in events if event["ph"] == "s"}
     assert flows == {request["request_id"] for request in demo.truth["requests"]}
 
 
 def test_the_summary_answers_the_first_five_questions(demo: Demo) -> None:
     summary = demo.stdout.lower()
-    for word in ("requests", "ttft", "latency", "tokens/s", "idle", "150", "request.csv"):
+    for word in ("requests", "first token", "latency", "tokens/s", "idle", "150 rows", "request.csv"):
         assert word in summary, f"{word!r} is not in\n{demo.stdout}"
 
 

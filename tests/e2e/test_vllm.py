@@ -114,7 +114,7 @@ def test_with_the_variable_unset_nothing_of_ours_is_in_any_process(unset_server:
     assert len(pids) == PROCESSES
     for pid in pids:
         # Without the native library there can be no hook and no thread.
-        assert "msprof_rs" not in Path(f"/proc/{pid}/maps").read_text()
+        assert "/msprof_rs/_core." not in Path(f"/proc/{pid}/maps").read_text()
         threads = [task.read_text().strip() for task in Path(f"/proc/{pid}/task").glob("*/comm")]
         assert not [name for name in threads if "msprof" in name]
     assert not list(unset_server.folder.rglob("*.pftrace"))

@@ -31,7 +31,6 @@ def main() -> None:
     environment.install_wheel()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "profiler").mkdir()
         program = Program(folder / "profiler")
         program.configure(enable=int(not arguments.off))
         with (

@@ -22,11 +22,24 @@ class CachedRequestState:
         self.num_computed_tokens = num_computed_tokens
 
 
+class InputBatch:
+    """The requests of the step that runs."""
+
+    def __init__(self, req_ids: list[str]) -> None:
+        self.req_ids = req_ids
+
+    @property
+    def num_reqs(self) -> int:
+        """How many there are."""
+        return len(self.req_ids)
+
+
 class GPUModelRunner:
     """Executes batches in two steps, the model and the sampler, as vLLM does."""
 
     def __init__(self) -> None:
         self.requests: dict[str, CachedRequestState] = {}
+        self.input_batch = InputBatch([])
         self.execute_model_state: SchedulerOutput | None = None
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput | None:
@@ -61,6 +74,7 @@ class GPUModelRunner:
             self.requests[new.req_id] = CachedRequestState(
                 new.req_id, len(new.prompt_token_ids), new.num_computed_tokens
             )
+        self.input_batch = InputBatch(list(scheduler_output.num_scheduled_tokens))
 
     def _prepare_inputs(self, scheduler_output: SchedulerOutput) -> int:
         """The number of tokens to compute."""
