@@ -14,7 +14,11 @@ use crate::{cli, recorder, symbols};
 #[pyfunction]
 #[pyo3(signature = (config, home, symbols_path=None, version=None, process_name=None))]
 fn activate(
-    py: Python<'_>, config: PathBuf, home: PathBuf, symbols_path: Option<PathBuf>, version: Option<&str>,
+    py: Python<'_>,
+    config: PathBuf,
+    home: PathBuf,
+    symbols_path: Option<PathBuf>,
+    version: Option<&str>,
     process_name: Option<String>,
 ) -> PyResult<()> {
     logging::init();
@@ -114,7 +118,11 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         // `asyncio` takes for a coroutine what `collections.abc.Coroutine` knows.
         let coroutine = module.py().get_type::<crate::hook::FollowedCoroutine>();
-        module.py().import("collections.abc")?.getattr("Coroutine")?.call_method1("register", (coroutine,))?;
+        module
+            .py()
+            .import("collections.abc")?
+            .getattr("Coroutine")?
+            .call_method1("register", (coroutine,))?;
         Ok(())
     }
 }

@@ -24,7 +24,8 @@ fn switch(config: &Path, folder: &Path, enable: u8) {
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let sessions = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let sessions =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     sessions
         .flat_map(|session| std::fs::read_dir(session).unwrap().map(|entry| entry.unwrap().path()))
         .filter(|path| path.extension().is_some_and(|e| e == extension))
@@ -67,7 +68,11 @@ fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() 
                         let mut attributes = Attributes::default();
                         attributes.key(Name::new("step")).int(step);
                         attributes.key(Name::new("rid")).str(&format!("request-{thread}"));
-                        recorder::instant(Label::new("Engine", "httpReq"), Ticks::now(), attributes.as_bytes());
+                        recorder::instant(
+                            Label::new("Engine", "httpReq"),
+                            Ticks::now(),
+                            attributes.as_bytes(),
+                        );
                         recorder::end(open, label, Ticks::now(), attributes.as_bytes());
                         recorder::async_end(follow, Label::new("Engine", "generate"), Ticks::now(), &[]);
                     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,21 @@ def test_the_programs_own_signal_handler_stays(program: Program) -> None:
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 7
     assert len(program.capture().spans) == 1
+
+
+@pytest.mark.parametrize("calls", [10, 100_000])
+def test_what_a_killed_process_had_recorded_is_parsed_all_the_same(program: Program, calls: int) -> None:
+    program.hook(SYMBOL)
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    code = f"import shapes\nfor i in range({calls}): shapes.add(i)\n{kill}"
+    program.run(code, -signal.SIGKILL)
+    (session,) = program.sessions()
+    msprof_rs = Path(sys.executable).with_name("msprof-rs")
+    command = [msprof_rs, "parse", "--input-path", session, "--output-path", session / "out"]
+    summary = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"{calls:,} spans" in summary
+    timeline = json.loads((session / "out" / "chrome_tracing.json").read_text())
+    assert [event["args"]["a"] for event in timeline if event["name"] == "add"] == list(range(calls))
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])

@@ -1,4 +1,4 @@
-"""Switches the profiler on in one process, and sees to it that nothing is lost when the process forks or ends."""
+"""Switches the profiler on in one process; sees to it that nothing is lost when it forks or ends."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def start(config_path: str) -> None:
     _core.activate(config_path, os.path.expanduser("~"), symbols_path, framework_version(), child_name)
     atexit.register(_core.shutdown)
     os.register_at_fork(after_in_child=_after_fork)
+    _follow_multiprocessing()
     if child_name is not None:
         _shut_down_with_multiprocessing()
 
@@ -40,8 +41,12 @@ def _multiprocessing_name() -> str | None:
 
 def _after_fork() -> None:
     _core.forked_child()
+    _follow_multiprocessing()
+
+
+def _follow_multiprocessing() -> None:
+    """A child of `multiprocessing` forgets all finalizers before its work begins, and then runs these hooks."""
     if "multiprocessing.util" in sys.modules:
-        # The child is about to forget the finalizers that it inherited; this comes after.
         from multiprocessing import util
 
         util.register_after_fork(_core, lambda _: _shut_down_with_multiprocessing())

@@ -99,8 +99,11 @@ pub struct Report {
 impl Report {
     /// The exit code that says how it went.
     pub fn exit_code(&self) -> u8 {
-        let Intake { torn, refused, malformed, .. } = &self.intake;
-        let is_whole = torn.is_empty() && refused.is_empty() && malformed + self.tally.malformed == 0;
+        let Intake { torn, refused, malformed, damaged_rings, .. } = &self.intake;
+        let is_whole = torn.is_empty()
+            && refused.is_empty()
+            && damaged_rings.is_empty()
+            && malformed + self.tally.malformed == 0;
         if is_whole { EXIT_FINE } else { EXIT_DAMAGED }
     }
 }

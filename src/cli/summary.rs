@@ -61,6 +61,16 @@ impl Summary<'_> {
         for refusal in &intake.refused {
             lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
         }
+        for ring in &intake.damaged_rings {
+            lines.push(format!(
+                "{}: the last events of a killed process can't be read in full",
+                ring.display()
+            ));
+        }
+        if intake.recovered > 0 {
+            let recovered = count(intake.recovered, "event");
+            lines.push(format!("{recovered} recovered from the rings of processes that were killed"));
+        }
         for (number, what) in [
             (intake.malformed + tally.malformed, "packet"),
             (tally.orphans, "end of a span"),

@@ -59,7 +59,8 @@ fn counter_is_invariant() -> bool {
     let Some(line) = flags.lines().find(|line| line.starts_with("flags")) else { return false };
     let has = |flag| line.split_ascii_whitespace().any(|word| word == flag);
     let current = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    let trusted = current.is_ok_and(|name| matches!(name.trim(), "tsc" | "kvm-clock" | "hyperv_clocksource_tsc_page"));
+    let trusted =
+        current.is_ok_and(|name| matches!(name.trim(), "tsc" | "kvm-clock" | "hyperv_clocksource_tsc_page"));
     has("constant_tsc") && has("nonstop_tsc") && trusted
 }
 

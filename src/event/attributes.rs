@@ -252,9 +252,9 @@ impl<'a> AttributeReader<'a> {
             Token::Int(n) => Value::Int(n),
             Token::Double(x) => Value::Double(x),
             Token::Str(text) => Value::Str(text.into()),
-            Token::Array(n) => Value::Array(
-                (0..n).map(|_| self.value_at(name, depth + 1)).collect::<Result<_, _>>()?,
-            ),
+            Token::Array(n) => {
+                Value::Array((0..n).map(|_| self.value_at(name, depth + 1)).collect::<Result<_, _>>()?)
+            }
             Token::Dict(n) => Value::Dict(
                 (0..n)
                     .map(|_| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use once_cell::sync::Lazy;
+use once_cell::sync::{Lazy, OnceCell};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
@@ -39,8 +39,20 @@ impl<T: Clone + Eq + std::hash::Hash> Table<T> {
         let item = make();
         let id = self.items.push(item.clone()) as u32;
         ids.insert(item, id);
+        drop(ids);
+        if let Some(listener) = LISTENER.get() {
+            listener();
+        }
         id
     }
+}
+
+static LISTENER: OnceCell<fn()> = OnceCell::new();
+
+/// Has `listener` called after each name or label that is added, before anything can be recorded with it.
+pub fn listen_to_names(listener: fn()) {
+    // The first listener stays; there is one recorder in a process.
+    let _ = LISTENER.set(listener);
 }
 
 static NAMES: Lazy<Table<Arc<str>>> = Lazy::new(Table::new);
@@ -103,9 +115,11 @@ impl Label {
 /// All labels that exist, from position `start` on: what a session writes beside its rings, so that a ring
 /// can be read after its process has died.
 pub fn labels_from(start: u32) -> impl Iterator<Item = (u32, &'static str, &'static str)> {
-    LABELS.items.iter().skip(start as usize).map(|(index, (domain, name))| {
-        (index as u32, domain.as_str(), name.as_str())
-    })
+    LABELS
+        .items
+        .iter()
+        .skip(start as usize)
+        .map(|(index, (domain, name))| (index as u32, domain.as_str(), name.as_str()))
 }
 
 /// All names that exist, from position `start` on.

@@ -98,6 +98,9 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
         if name.is_empty() || HIDDEN.contains(&domain) || domain.starts_with("expert_hot") {
             return Ok(());
         }
+        if name == "batchFrameworkProcessing" && resources.list.is_empty() {
+            return Ok(()); // a step that schedules nothing is not shown
+        }
         let row = self.row(record, domain);
         self.slice(record, resources, ids, row)?;
         for resource in &resources.list {

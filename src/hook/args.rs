@@ -19,7 +19,9 @@ impl<'a> Args<'a> {
     /// # Safety
     /// The three are those of a vectorcall that does not return before `'a` ends.
     pub(super) unsafe fn new(
-        values: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+        values: *const *mut ffi::PyObject,
+        nargsf: usize,
+        names: *mut ffi::PyObject,
     ) -> Self {
         let positional = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         Self { values, positional, names, call: PhantomData }
@@ -51,7 +53,11 @@ impl<'a> Args<'a> {
     }
 
     /// The argument of a parameter that may be given by position or by keyword.
-    pub(crate) fn get<'py>(&self, index: usize, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
+    pub(crate) fn get<'py>(
+        &self,
+        index: usize,
+        name: &Bound<'py, PyString>,
+    ) -> Option<Borrowed<'a, 'py, PyAny>> {
         self.positional(name.py(), index).or_else(|| self.keyword(name))
     }
 

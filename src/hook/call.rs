@@ -68,7 +68,10 @@ impl Hooked {
     /// The arguments are those of a vectorcall, the interpreter's lock is held, no exception is set.
     #[inline]
     pub(super) unsafe fn call(
-        &'static self, args: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+        &'static self,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
         // SAFETY: passed on.
         unsafe { self.run(self.hooks.len(), args, nargsf, names) }
@@ -79,7 +82,11 @@ impl Hooked {
     /// # Safety
     /// As [`Hooked::call`].
     pub(super) unsafe fn run(
-        &'static self, depth: usize, args: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+        &'static self,
+        depth: usize,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
         // SAFETY: passed on; the target is alive.
         unsafe {
@@ -110,7 +117,11 @@ impl Hooked {
     /// A hook that looks at arguments or result.
     #[inline(never)]
     unsafe fn run_full(
-        &'static self, hook: &'static Hook, inner: usize, values: *const *mut ffi::PyObject, nargsf: usize,
+        &'static self,
+        hook: &'static Hook,
+        inner: usize,
+        values: *const *mut ffi::PyObject,
+        nargsf: usize,
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
         // SAFETY: CPython holds the interpreter's lock around a vectorcall, and its arguments live as long.
@@ -186,7 +197,11 @@ impl Hooked {
 impl Hook {
     /// Evaluates a timer's attributes. One that fails is left out.
     pub(super) fn evaluate(
-        &self, py: Python<'_>, attributes: &[Evaluated], args: Args<'_>, result: Option<Borrowed<'_, '_, PyAny>>,
+        &self,
+        py: Python<'_>,
+        attributes: &[Evaluated],
+        args: Args<'_>,
+        result: Option<Borrowed<'_, '_, PyAny>>,
         buffer: &mut Attributes,
     ) {
         for attribute in attributes {
@@ -215,7 +230,8 @@ impl Hook {
     pub(super) fn fail(&self, py: Python<'_>, error: &PyErr) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures == MOST_FAILURES {
-            let traceback = error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
+            let traceback =
+                error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
             log::error!(
                 "{}: its handler has failed {failures} times and is not called any more, the timer takes its \
                  place: {error}\n{traceback}",
@@ -268,7 +284,8 @@ impl<'a, 'py> Call<'a, 'py> {
     }
 
     fn into_outcome(self) -> PyResult<Bound<'py, PyAny>> {
-        self.outcome.unwrap_or_else(|| Err(pyo3::exceptions::PySystemError::new_err("the original did not run")))
+        self.outcome
+            .unwrap_or_else(|| Err(pyo3::exceptions::PySystemError::new_err("the original did not run")))
     }
 }
 

@@ -47,7 +47,10 @@ struct State {
 impl FollowedCoroutine {
     /// Follows `coroutine`; gives it back as it is where that fails.
     pub(super) fn wrap<'py>(
-        py: Python<'py>, coroutine: Bound<'py, PyAny>, hook: &'static Hook, ending: Ending,
+        py: Python<'py>,
+        coroutine: Bound<'py, PyAny>,
+        hook: &'static Hook,
+        ending: Ending,
     ) -> Bound<'py, PyAny> {
         let state = Mutex::new(State { started: false, ending: Some(ending), open: None });
         match Bound::new(py, Self { inner: coroutine.clone().unbind(), hook, state }) {

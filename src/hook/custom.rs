@@ -27,7 +27,10 @@ struct Original {
 impl Original {
     #[pyo3(signature = (*args, **kwargs))]
     fn __call__(
-        &self, py: Python<'_>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>,
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         if self.called.swap(true, Ordering::Relaxed) {
             return match &*self.outcome.lock() {
@@ -70,7 +73,11 @@ const _: () = assert!(size_of::<Bound<'static, PyAny>>() == size_of::<*mut ffi::
 
 /// Calls the handler in place of the target; gives what a vectorcall gives.
 pub(super) fn call(
-    py: Python<'_>, hooked: &'static Hooked, hook: &'static Hook, inner: usize, handler: &Bound<'_, PyAny>,
+    py: Python<'_>,
+    hooked: &'static Hooked,
+    hook: &'static Hook,
+    inner: usize,
+    handler: &Bound<'_, PyAny>,
     args: Args<'_>,
 ) -> *mut ffi::PyObject {
     let original = Original {
@@ -102,7 +109,11 @@ enum Around<'py> {
 }
 
 fn around<'py>(
-    py: Python<'py>, hook: &'static Hook, handler: &Bound<'py, PyAny>, args: Args<'_>, original: Original,
+    py: Python<'py>,
+    hook: &'static Hook,
+    handler: &Bound<'py, PyAny>,
+    args: Args<'_>,
+    original: Original,
 ) -> Around<'py> {
     let original = match Bound::new(py, original) {
         Ok(original) => original,
@@ -135,7 +146,10 @@ fn around<'py>(
 }
 
 fn call_handler<'py>(
-    py: Python<'py>, handler: &Bound<'py, PyAny>, original: &Bound<'py, Original>, args: Args<'_>,
+    py: Python<'py>,
+    handler: &Bound<'py, PyAny>,
+    original: &Bound<'py, Original>,
+    args: Args<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut values = vec![original.clone().into_any()];
     if args.count() == 0 {

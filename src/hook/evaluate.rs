@@ -58,7 +58,11 @@ impl Evaluated {
     /// # Errors
     /// What the expression raised.
     pub(super) fn append(
-        &self, py: Python<'_>, args: Args<'_>, result: Option<Borrowed<'_, '_, PyAny>>, buffer: &mut Attributes,
+        &self,
+        py: Python<'_>,
+        args: Args<'_>,
+        result: Option<Borrowed<'_, '_, PyAny>>,
+        buffer: &mut Attributes,
     ) -> PyResult<()> {
         let value = self.run(py, args, result)?;
         if !value.is_none() {
@@ -72,12 +76,17 @@ impl Evaluated {
     pub(super) fn report(&self, symbol: &str, problem: &str) {
         if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
             let name = self.name.as_str();
-            log::warn!("{symbol}: attribute {name} is left out where its expression fails, as now: {problem}");
+            log::warn!(
+                "{symbol}: attribute {name} is left out where its expression fails, as now: {problem}"
+            );
         }
     }
 
     fn run<'py>(
-        &self, py: Python<'py>, args: Args<'_>, result: Option<Borrowed<'_, 'py, PyAny>>,
+        &self,
+        py: Python<'py>,
+        args: Args<'_>,
+        result: Option<Borrowed<'_, 'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut stack = Stack { values: Vec::with_capacity(self.stack) };
         let mut at = 0;
@@ -86,14 +95,17 @@ impl Evaluated {
             match *op {
                 Op::LoadArgument(n) => stack.push(self.argument(py, args, n)?),
                 Op::LoadThis => {
-                    let this = args.positional(py, 0).ok_or_else(|| PyNameError::new_err("no instance was given"))?;
+                    let this = args
+                        .positional(py, 0)
+                        .ok_or_else(|| PyNameError::new_err("no instance was given"))?;
                     stack.push(this.to_owned());
                 }
                 Op::LoadArgs => stack.push(positional(py, args, 0)?),
                 Op::LoadRest(from) => stack.push(positional(py, args, usize::from(from))?),
                 Op::LoadKwargs => stack.push(keywords(py, args)?),
                 Op::LoadReturn => {
-                    let result = result.ok_or_else(|| PyNameError::new_err("the call raised and returned nothing"))?;
+                    let result =
+                        result.ok_or_else(|| PyNameError::new_err("the call raised and returned nothing"))?;
                     stack.push(result.to_owned());
                 }
                 Op::Const(n) => stack.push(entry(&self.constants, n)?.bind(py).clone()),
@@ -230,7 +242,11 @@ fn keywords<'py>(py: Python<'py>, args: Args<'_>) -> PyResult<Bound<'py, PyAny>>
     Ok(dict.into_any())
 }
 
-fn call<'py>(py: Python<'py>, builtin: Builtin, arguments: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+fn call<'py>(
+    py: Python<'py>,
+    builtin: Builtin,
+    arguments: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let first = || arguments.first().ok_or_else(malformed);
     Ok(match builtin {
         Builtin::Len => first()?.len()?.into_pyobject(py)?.into_any(),

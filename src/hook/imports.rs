@@ -23,7 +23,9 @@ impl Finder {
         let sys = py.import("sys")?;
         let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
         for (name, module) in modules.copy()?.iter() {
-            let (Ok(name), Ok(module)) = (name.extract::<String>(), module.cast_into::<PyModule>()) else { continue };
+            let (Ok(name), Ok(module)) = (name.extract::<String>(), module.cast_into::<PyModule>()) else {
+                continue;
+            };
             if finder.get().registry.wants(&name) {
                 finder.get().hook(&name, &module);
             }
@@ -65,7 +67,9 @@ fn is_initializing(module: &Bound<'_, PyModule>) -> bool {
 impl Finder {
     #[pyo3(signature = (name, path=None, target=None))]
     fn find_spec<'py>(
-        slf: &Bound<'py, Self>, name: &Bound<'py, PyString>, path: Option<Bound<'py, PyAny>>,
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyString>,
+        path: Option<Bound<'py, PyAny>>,
         target: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();

@@ -96,7 +96,10 @@ pub(super) unsafe fn install(function: *mut ffi::PyObject, hooked: &'static Hook
 }
 
 unsafe extern "C" fn entry(
-    function: *mut ffi::PyObject, args: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+    function: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     match find(function) {
         // SAFETY: this is a vectorcall.

@@ -15,7 +15,8 @@ use super::wrapper;
 #[cfg(Py_3_12)]
 /// `MSPROF_FORCE_WRAPPER=1` uses the wrapper object also where functions could be hooked in place: so that both
 /// are tested on every version.
-static FORCE_WRAPPER: once_cell::sync::Lazy<bool> = once_cell::sync::Lazy::new(|| std::env::var("MSPROF_FORCE_WRAPPER").is_ok_and(|v| v == "1"));
+static FORCE_WRAPPER: once_cell::sync::Lazy<bool> =
+    once_cell::sync::Lazy::new(|| std::env::var("MSPROF_FORCE_WRAPPER").is_ok_and(|v| v == "1"));
 
 /// What a symbol names: where it is found, and what is there.
 pub(super) struct Place<'py> {
@@ -128,7 +129,11 @@ pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, is_coroutin
 }
 
 /// Other modules that took the function by `from module import function` get the wrapper too.
-fn rebind_aliases(py: Python<'_>, original: &Bound<'_, PyAny>, replacement: &Bound<'_, PyAny>) -> PyResult<()> {
+fn rebind_aliases(
+    py: Python<'_>,
+    original: &Bound<'_, PyAny>,
+    replacement: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let modules = py.import("sys")?.getattr("modules")?.cast_into::<pyo3::types::PyDict>()?;
     for module in modules.values() {
         let Ok(module) = module.cast_into::<PyModule>() else { continue };
@@ -142,7 +147,11 @@ fn rebind_aliases(py: Python<'_>, original: &Bound<'_, PyAny>, replacement: &Bou
 }
 
 /// The hooks of a function with one more. The former ones are leaked: a call may be running through them.
-fn with(former: Option<&'static Hooked>, hook: &'static Hook, plain: impl FnOnce() -> Hooked) -> &'static Hooked {
+fn with(
+    former: Option<&'static Hooked>,
+    hook: &'static Hook,
+    plain: impl FnOnce() -> Hooked,
+) -> &'static Hooked {
     let mut hooked = match former {
         Some(Hooked { entry, target, is_coroutine, hooks }) => {
             Hooked { entry: *entry, target: *target, is_coroutine: *is_coroutine, hooks: hooks.clone() }

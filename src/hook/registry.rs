@@ -27,7 +27,9 @@ impl Registry {
         let parsed = version.and_then(|text| {
             let version = text.parse::<Version>();
             if version.is_err() {
-                log::warn!("the framework's version {text:?} is not one of PEP 440: version limits are not applied");
+                log::warn!(
+                    "the framework's version {text:?} is not one of PEP 440: version limits are not applied"
+                );
             }
             version.ok()
         });
@@ -60,21 +62,35 @@ impl Registry {
 
     /// Hooks the method of each class that the module itself defines and that defines the method itself.
     fn hook_matching(
-        &self, symbol: &Symbol, name: &str, module: &Bound<'_, PyModule>, pattern: &crate::symbols::Pattern,
+        &self,
+        symbol: &Symbol,
+        name: &str,
+        module: &Bound<'_, PyModule>,
+        pattern: &crate::symbols::Pattern,
     ) -> PyResult<()> {
         let method = &pattern.method;
         for (_, value) in module.dict().iter() {
             let Ok(class) = value.cast_into::<PyType>() else { continue };
             let class_name = class.name()?.to_string();
-            let home: String = class.getattr("__module__").and_then(|home| home.extract()).unwrap_or_default();
-            if home == name && pattern.matches_class(&class_name) && class.getattr("__dict__")?.contains(method)? {
+            let home: String =
+                class.getattr("__module__").and_then(|home| home.extract()).unwrap_or_default();
+            if home == name
+                && pattern.matches_class(&class_name)
+                && class.getattr("__dict__")?.contains(method)?
+            {
                 self.hook(symbol, name, module, &format!("{class_name}.{method}"))?;
             }
         }
         Ok(())
     }
 
-    fn hook(&self, symbol: &Symbol, module_name: &str, module: &Bound<'_, PyModule>, path: &str) -> PyResult<()> {
+    fn hook(
+        &self,
+        symbol: &Symbol,
+        module_name: &str,
+        module: &Bound<'_, PyModule>,
+        path: &str,
+    ) -> PyResult<()> {
         let py = module.py();
         let place = locate(module, path)?;
         let inspect = py.import("inspect")?;
@@ -107,7 +123,11 @@ impl Registry {
             HandlerRef::BuiltIn(built_in) => match handlers::code(*built_in) {
                 Some((handler, domain)) => Some((Action::BuiltIn(handler), Some(domain))),
                 None => {
-                    log::warn!("{}:{}: this built-in handler does not exist yet; the timer is used", self.file, symbol.line);
+                    log::warn!(
+                        "{}:{}: this built-in handler does not exist yet; the timer is used",
+                        self.file,
+                        symbol.line
+                    );
                     None
                 }
             },
@@ -116,7 +136,8 @@ impl Registry {
                 match found {
                     Ok(handler) if handler.is_callable() => Some((Action::Custom(handler.unbind()), None)),
                     outcome => {
-                        let problem = outcome.map_or_else(|error| error.to_string(), |_| "it can't be called".into());
+                        let problem =
+                            outcome.map_or_else(|error| error.to_string(), |_| "it can't be called".into());
                         log::warn!(
                             "{}:{}: the handler {module}:{function} can't be used, the timer takes its place: {problem}",
                             self.file,
@@ -139,7 +160,9 @@ impl Registry {
         for attribute in &symbol.attributes {
             match expr::compile(&attribute.expr, &signature) {
                 Ok(program) => attributes.push(Evaluated::new(&place.callable, &attribute.name, &program)?),
-                Err(error) => log::warn!("{}:{}: attribute {}: {error}", self.file, attribute.line, attribute.name),
+                Err(error) => {
+                    log::warn!("{}:{}: attribute {}: {error}", self.file, attribute.line, attribute.name)
+                }
             }
         }
         Ok(attributes)

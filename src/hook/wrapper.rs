@@ -123,14 +123,19 @@ unsafe fn hooks(object: *mut ffi::PyObject) -> &'static Hooked {
 }
 
 unsafe extern "C" fn entry(
-    object: *mut ffi::PyObject, args: *const *mut ffi::PyObject, nargsf: usize, names: *mut ffi::PyObject,
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: this is a vectorcall of an object of our type.
     unsafe { hooks(object).call(args, nargsf, names) }
 }
 
 unsafe extern "C" fn bind(
-    object: *mut ffi::PyObject, instance: *mut ffi::PyObject, _: *mut ffi::PyObject,
+    object: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: a slot call; the instance is null or alive.
     unsafe {
@@ -142,7 +147,10 @@ unsafe extern "C" fn bind(
     }
 }
 
-unsafe extern "C" fn get_attribute(object: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject {
+unsafe extern "C" fn get_attribute(
+    object: *mut ffi::PyObject,
+    name: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
     // SAFETY: a slot call with a text as name.
     unsafe {
         let is = |own: &&CStr| ffi::PyUnicode_CompareWithASCIIString(name, own.as_ptr()) == 0;
@@ -154,7 +162,9 @@ unsafe extern "C" fn get_attribute(object: *mut ffi::PyObject, name: *mut ffi::P
 }
 
 unsafe extern "C" fn set_attribute(
-    object: *mut ffi::PyObject, name: *mut ffi::PyObject, value: *mut ffi::PyObject,
+    object: *mut ffi::PyObject,
+    name: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
 ) -> c_int {
     // SAFETY: a slot call; a null value deletes, which `PyObject_SetAttr` does too.
     unsafe { ffi::PyObject_SetAttr(hooks(object).target, name, value) }

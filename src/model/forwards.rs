@@ -175,10 +175,8 @@ mod tests {
 
     #[test]
     fn a_worker_may_name_the_requests_of_a_batch_in_another_order() {
-        let rows = build(&[
-            schedule((1, 2), ids(&["a", "b"]), "Decode"),
-            forward((10, 20), ids(&["b", "a"])),
-        ]);
+        let rows =
+            build(&[schedule((1, 2), ids(&["a", "b"]), "Decode"), forward((10, 20), ids(&["b", "a"]))]);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].batch_type.map(Name::as_str), Some("Decode"));
     }

@@ -44,7 +44,9 @@ fn readable_name(command: &[String]) -> String {
             _ => "python -c".into(),
         },
         Some(script) => match words.next() {
-            Some(verb) if verb.chars().all(|c| c.is_ascii_alphanumeric()) => format!("{} {verb}", base(script)),
+            Some(verb) if verb.chars().all(|c| c.is_ascii_alphanumeric()) => {
+                format!("{} {verb}", base(script))
+            }
             _ => base(script),
         },
         None => "python".into(),

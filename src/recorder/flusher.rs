@@ -78,7 +78,9 @@ pub fn activate(options: Options) -> std::io::Result<()> {
     let (ready, wait) = crossbeam_channel::bounded(1);
     std::thread::Builder::new().name("msprof-rs".into()).spawn(move || flusher.run(&ready))?;
     if wait.recv_timeout(START_PATIENCE).is_err() {
-        log::warn!("the collection config has not been read within {START_PATIENCE:?}; the server goes on meanwhile");
+        log::warn!(
+            "the collection config has not been read within {START_PATIENCE:?}; the server goes on meanwhile"
+        );
     }
     termination::watch(&waker);
     HANDLE.store(Some(Arc::new(Handle { options, pid: std::process::id(), waker, shutdown })));
@@ -97,7 +99,9 @@ pub fn shutdown() {
     if handle.shutdown.send(done).is_ok() {
         handle.waker.wake();
         if wait.recv_timeout(SHUTDOWN_PATIENCE) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            log::warn!("the last events could not be written within {SHUTDOWN_PATIENCE:?}; the ring files have them");
+            log::warn!(
+                "the last events could not be written within {SHUTDOWN_PATIENCE:?}; the ring files have them"
+            );
         }
     }
 }
@@ -238,7 +242,10 @@ impl Flusher {
         match running.session.drain() {
             Ok(records) => Some(records),
             Err(error) => {
-                log::error!("{}: {error}; collection stops, the server goes on", running.session.path().display());
+                log::error!(
+                    "{}: {error}; collection stops, the server goes on",
+                    running.session.path().display()
+                );
                 self.leave();
                 None
             }

@@ -46,11 +46,10 @@ impl Rendezvous {
     pub(super) fn new(config: &Path) -> Self {
         let path = std::path::absolute(config).unwrap_or_else(|_| config.into());
         let path = path.canonicalize().unwrap_or(path);
-        let hash = path
-            .as_os_str()
-            .as_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash =
+            path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| {
+                (h ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         let shared_memory = Path::new("/dev/shm");
         let folder = if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() };
         let stem = format!("msprof_rs-{}-{hash:016x}", rustix::process::geteuid().as_raw());
@@ -65,11 +64,7 @@ impl Rendezvous {
         let live = open_private(&self.live)?;
         let deserted = flock(&live, FlockOperation::NonBlockingLockExclusive).is_ok();
         if deserted || !note.open || !note.folder.is_dir() {
-            note = Note {
-                generation: note.generation + 1,
-                folder: new_folder(prof_dir, stamp)?,
-                open: true,
-            };
+            note = Note { generation: note.generation + 1, folder: new_folder(prof_dir, stamp)?, open: true };
             file.rewind()?;
             file.set_len(0)?;
             file.write_all(&serde_json::to_vec(&note)?)?;
@@ -121,7 +116,10 @@ fn open_private(path: &Path) -> io::Result<File> {
     if file.metadata()?.uid() == rustix::process::geteuid().as_raw() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} belongs to another user", path.display())))
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} belongs to another user", path.display()),
+        ))
     }
 }
 
@@ -147,10 +145,8 @@ mod tests {
 
     fn meeting() -> (tempfile::TempDir, Rendezvous) {
         let folder = tempfile::tempdir().unwrap();
-        let rendezvous = Rendezvous {
-            note: folder.path().join("x.session"),
-            live: folder.path().join("x.live"),
-        };
+        let rendezvous =
+            Rendezvous { note: folder.path().join("x.session"), live: folder.path().join("x.live") };
         (folder, rendezvous)
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use super::{Options, facts, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
@@ -29,6 +30,9 @@ static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 
 /// What a thread needs at its first event.
 static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
+
+/// The running session's file of names.
+static NAMES: ArcSwapOption<Mutex<NamesFile>> = ArcSwapOption::const_empty();
 
 /// Where the threads of the running session announce themselves.
 #[derive(Debug)]
@@ -54,7 +58,6 @@ pub(super) struct Session {
     stem: PathBuf,
     path: PathBuf,
     file: File,
-    names: NamesFile,
     writer: Writer,
     calibration: Calibration,
     next_snapshot: Nanos,
@@ -75,7 +78,8 @@ impl Session {
         let host = facts::hostname();
         let stem = folder.join(format!("{host}-{}", std::process::id()));
         let (path, file) = new_trace_file(&stem)?;
-        let names = NamesFile::create(&path)?;
+        NAMES.store(Some(Arc::new(Mutex::new(NamesFile::create(&path)?))));
+        event::listen_to_names(note_names);
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
         let now = Snapshot::now();
@@ -103,8 +107,18 @@ impl Session {
         let next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);
         let threads = Vec::new();
         let process_name = options.process_name.clone();
-        let mut session =
-            Self { process_name, stem, path, file, names, writer, calibration, next_snapshot, newcomers, threads, dropped: 0 };
+        let mut session = Self {
+            process_name,
+            stem,
+            path,
+            file,
+            writer,
+            calibration,
+            next_snapshot,
+            newcomers,
+            threads,
+            dropped: 0,
+        };
         session.write_pending(0)?;
         Ok(session)
     }
@@ -127,7 +141,6 @@ impl Session {
             let sequence = self.writer.thread(&newcomer.thread);
             self.threads.push(Drained { consumer: Consumer::new(newcomer.ring), sequence });
         }
-        self.names.append()?;
         let mut records = 0;
         let mut index = 0;
         while index < self.threads.len() {
@@ -187,8 +200,9 @@ impl Session {
         for ring in self.threads.iter().map(|thread| thread.consumer.ring().clone()).chain(late) {
             ring.remove_file();
         }
-        if outcome.is_ok() {
-            self.names.remove(); // the trace file has every name that was used
+        let names = NAMES.swap(None);
+        if let (Ok(_), Some(names)) = (&outcome, names) {
+            names.lock().remove(); // the trace file has every name that was used
         }
         if self.dropped > 0 {
             let (count, path) = (self.dropped, self.path.display());
@@ -218,7 +232,7 @@ pub(super) fn ring_for_this_thread(session: u64) -> Option<Arc<Ring>> {
 
 /// In a forked child: the door is the parent's, and so is what hangs on it.
 pub(super) fn forget_parents() {
-    std::mem::forget(DOOR.swap(None));
+    std::mem::forget((DOOR.swap(None), NAMES.swap(None)));
 }
 
 /// In the session's folder, so that it outlives the process; else in shared memory, else in private memory.
@@ -234,7 +248,9 @@ fn make_ring(stem: &Path, number: u32, owner: Owner) -> Option<Ring> {
         match Ring::create(place, RING_SIZE, owner) {
             Ok(ring) => {
                 if is_private {
-                    log::warn!("a thread records into private memory: a kill of this process would lose its last events");
+                    log::warn!(
+                        "a thread records into private memory: a kill of this process would lose its last events"
+                    );
                 }
                 return Some(ring);
             }
@@ -246,7 +262,8 @@ fn make_ring(stem: &Path, number: u32, owner: Owner) -> Option<Ring> {
 }
 
 fn system_thread_name(tid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).map_or_else(|_| "thread".into(), |s| s.trim().into())
+    std::fs::read_to_string(format!("/proc/self/task/{tid}/comm"))
+        .map_or_else(|_| "thread".into(), |s| s.trim().into())
 }
 
 fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, record: &Record<'_>) {
@@ -292,6 +309,17 @@ fn new_trace_file(stem: &Path) -> io::Result<(PathBuf, File)> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Notes the names that were added since the last time. Where another thread is just doing that, it may come too late
+/// for the newest name, which then waits for the next one.
+fn note_names() {
+    if let Some(names) = &*NAMES.load()
+        && let Some(mut names) = names.try_lock()
+        && let Err(error) = names.append()
+    {
+        log::debug!("a name could not be noted: {error}");
+    }
 }
 
 /// The texts behind the numbers in the rings, for whoever reads the rings of a process that was killed: one JSON

@@ -181,7 +181,13 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for n in 0..200_000_u32 {
-                    while !producer.record(Kind::Instant, n & 0xff_ffff, Ticks(u64::from(n)), 0, &n.to_le_bytes()) {
+                    while !producer.record(
+                        Kind::Instant,
+                        n & 0xff_ffff,
+                        Ticks(u64::from(n)),
+                        0,
+                        &n.to_le_bytes(),
+                    ) {
                         std::thread::yield_now();
                     }
                 }

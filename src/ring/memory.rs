@@ -59,8 +59,9 @@ impl Ring {
         let capacity = capacity.max(4096).next_power_of_two();
         let size = HEADER_SIZE + capacity;
         let memory = match &place {
-            Place::File(path) => map_new_file(path, size)
-                .map_err(|source| RingError::Map { path: path.clone(), source })?,
+            Place::File(path) => {
+                map_new_file(path, size).map_err(|source| RingError::Map { path: path.clone(), source })?
+            }
             Place::Private => MmapMut::map_anon(size)
                 .map_err(|source| RingError::Map { path: "private memory".into(), source })?
                 .into(),

@@ -66,7 +66,15 @@ impl Producer {
     }
 
     #[inline]
-    fn push(&mut self, kind: Kind, label: u32, ticks: Ticks, id: u64, attributes: &[u8], reserve: usize) -> bool {
+    fn push(
+        &mut self,
+        kind: Kind,
+        label: u32,
+        ticks: Ticks,
+        id: u64,
+        attributes: &[u8],
+        reserve: usize,
+    ) -> bool {
         let id_size = if kind.has_id() { 8 } else { 0 };
         let length = RECORD_HEAD + id_size + attributes.len();
         let size = length.next_multiple_of(ALIGN);

@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::folder::{CaptureFiles, find};
 use super::places::{Facts, Gazetteer, Place};
 use super::records::Records;
+use super::rings::tail;
 use crate::event::Places;
 use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind};
 
@@ -83,12 +84,18 @@ pub struct Intake {
     pub torn: Vec<TornFile>,
     /// Captures left out.
     pub refused: Vec<Refusal>,
+    /// Events that killed processes had left in their rings.
+    pub recovered: u64,
+    /// Rings that can't be read, or only in part.
+    pub damaged_rings: Vec<PathBuf>,
 }
 
 /// An opened capture.
 #[derive(Debug)]
 pub(super) struct Capture {
     maps: Vec<Mmap>,
+    /// Packets from the rings of a killed process, to be read after the files.
+    tail: Vec<u8>,
     pub(super) index: Index,
     /// Where the events of each track happen.
     pub(super) tracks: FxHashMap<u64, Place>,
@@ -155,7 +162,7 @@ impl Captures {
 
 impl Capture {
     pub(super) fn parts(&self) -> Arc<[&[u8]]> {
-        self.maps.iter().map(|map| &map[..]).collect()
+        parts(&self.maps, &self.tail)
     }
 }
 
@@ -166,8 +173,15 @@ fn open_capture(
 ) -> Result<Capture, String> {
     let maps = files.parts.iter().map(|file| map(file)).collect::<io::Result<Vec<_>>>();
     let maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
-    let parts: Arc<[&[u8]]> = maps.iter().map(|map| &map[..]).collect();
-    let index = Index::of(&parts);
+    let mut packets = Vec::new();
+    let mut index = Index::of(&parts(&maps, &packets));
+    if let Some(tail) = tail(files, &index) {
+        intake.recovered += tail.events;
+        intake.damaged_rings.extend(tail.damaged);
+        packets = tail.packets;
+        index = Index::of(&parts(&maps, &packets));
+    }
+    let parts = parts(&maps, &packets);
     let facts = facts(&index, &parts);
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
         check_format(format)?;
@@ -179,11 +193,15 @@ fn open_capture(
     intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     intake.malformed += index.malformed;
     for damage in &index.damage {
-        let file = files.parts[damage.part].clone();
+        let Some(file) = files.parts.get(damage.part).cloned() else { continue };
         log::warn!("{}: the last {} bytes can't be read", file.display(), damage.lost);
         intake.torn.push(TornFile { file, kept: damage.offset, lost: damage.lost });
     }
-    Ok(Capture { maps, index, tracks, nowhere })
+    Ok(Capture { maps, tail: packets, index, tracks, nowhere })
+}
+
+fn parts<'a>(maps: &'a [Mmap], tail: &'a [u8]) -> Arc<[&'a [u8]]> {
+    maps.iter().map(|map| &map[..]).chain((!tail.is_empty()).then_some(tail)).collect()
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {

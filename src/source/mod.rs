@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 mod folder;
 mod places;
 mod records;
+mod rings;
 
 pub use captures::{Captures, Intake, Refusal, SourceError, TornFile};
 pub use folder::{CaptureFiles, find};

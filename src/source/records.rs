@@ -236,7 +236,7 @@ fn fill(record: &mut Record, kind: Kind, place: Place, label: Label, start: Nano
 mod tests {
     use std::path::Path;
 
-    use super::super::fixture::{BOOT, Recording, ids, booted_at, session, text};
+    use super::super::fixture::{BOOT, Recording, booted_at, ids, session, text};
     use super::*;
     use crate::event::{Value, View};
     use crate::trace::Thread;

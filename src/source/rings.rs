@@ -92,7 +92,12 @@ fn is_process(index: &Index, uuid: u64) -> bool {
 }
 
 fn drain(
-    ring: Ring, index: &Index, texts: &Texts, writer: &mut Writer, path: &Path, damaged: &mut Vec<PathBuf>,
+    ring: Ring,
+    index: &Index,
+    texts: &Texts,
+    writer: &mut Writer,
+    path: &Path,
+    damaged: &mut Vec<PathBuf>,
 ) -> u64 {
     let owner = ring.owner();
     let calibration = Calibration::from_line(ring.line());

@@ -112,7 +112,9 @@ impl HandlerRef {
             // The file's name is enough: `v1.batch_handlers`.
             let file = package.rsplit('.').next().unwrap_or(package);
             let is_it = |name: &str| name.split_once(':') == Some((file, function));
-            let found = BUILT_IN.iter().find(|row| row.2.iter().any(|name| is_it(name)) && package.starts_with("v1."));
+            let found = BUILT_IN
+                .iter()
+                .find(|row| row.2.iter().any(|name| is_it(name)) && package.starts_with("v1."));
             return found.map(|row| Self::BuiltIn(row.0)).ok_or_else(|| {
                 format!("msServiceProfiler's handler {text:?} has no counterpart here; the timer is used")
             });

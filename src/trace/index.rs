@@ -50,6 +50,8 @@ pub(super) struct Run {
 /// Where the packets of one sequence lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceIndex {
+    /// Its id.
+    pub id: u64,
     pub(super) runs: Vec<Run>,
     /// The track of its events that name none; 0 if it states none.
     pub track: u64,
@@ -132,7 +134,7 @@ impl Index {
                 latest = found.sequence;
                 position = *positions.entry(latest).or_insert_with(|| {
                     let (runs, track, packets, clocks) = (Vec::new(), 0, 0, None);
-                    self.sequences.push(SequenceIndex { runs, track, packets, clocks });
+                    self.sequences.push(SequenceIndex { id: latest, runs, track, packets, clocks });
                     self.sequences.len() - 1
                 });
             }

@@ -197,9 +197,7 @@ impl Writer {
     ///
     /// # Errors
     /// The attributes are damaged; those before the damage are written.
-    pub fn end(
-        &mut self, sequence: &mut Sequence, time: Nanos, attributes: &[u8],
-    ) -> Result<(), Damaged> {
+    pub fn end(&mut self, sequence: &mut Sequence, time: Nanos, attributes: &[u8]) -> Result<(), Damaged> {
         self.event(sequence, time, field::event_type::SLICE_END, None, None, attributes)
     }
 
@@ -208,7 +206,11 @@ impl Writer {
     /// # Errors
     /// The attributes are damaged; those before the damage are written.
     pub fn instant(
-        &mut self, sequence: &mut Sequence, time: Nanos, label: Label, attributes: &[u8],
+        &mut self,
+        sequence: &mut Sequence,
+        time: Nanos,
+        label: Label,
+        attributes: &[u8],
     ) -> Result<(), Damaged> {
         self.event(sequence, time, field::event_type::INSTANT, Some(label), None, attributes)
     }
@@ -227,7 +229,11 @@ impl Writer {
     /// # Errors
     /// The attributes are damaged; those before the damage are written.
     pub fn async_end(
-        &mut self, sequence: &mut Sequence, time: Nanos, id: u64, attributes: &[u8],
+        &mut self,
+        sequence: &mut Sequence,
+        time: Nanos,
+        id: u64,
+        attributes: &[u8],
     ) -> Result<(), Damaged> {
         let Some(lane) = self.open_async.remove(&id) else { return Ok(()) };
         self.lanes[lane].busy = false;
@@ -325,7 +331,12 @@ impl Writer {
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one packet")]
     fn event(
-        &mut self, sequence: &mut Sequence, time: Nanos, event_type: u64, label: Option<Label>, track: Option<u64>,
+        &mut self,
+        sequence: &mut Sequence,
+        time: Nanos,
+        event_type: u64,
+        label: Option<Label>,
+        track: Option<u64>,
         attributes: &[u8],
     ) -> Result<(), Damaged> {
         if !sequence.cleared || sequence.written > BYTES_UNTIL_CLEARED {
@@ -378,7 +389,11 @@ impl Writer {
     }
 
     fn annotations(
-        &mut self, keys: &mut Known, event: &mut Vec<u8>, interned: &mut Vec<u8>, attributes: &[u8],
+        &mut self,
+        keys: &mut Known,
+        event: &mut Vec<u8>,
+        interned: &mut Vec<u8>,
+        attributes: &[u8],
     ) -> Result<(), Damaged> {
         let mut reader = AttributeReader::new(attributes);
         while !reader.is_done() {
@@ -396,7 +411,11 @@ impl Writer {
 
     /// A key and its value.
     fn entry(
-        &mut self, keys: &mut Known, out: &mut Vec<u8>, interned: &mut Vec<u8>, reader: &mut AttributeReader<'_>,
+        &mut self,
+        keys: &mut Known,
+        out: &mut Vec<u8>,
+        interned: &mut Vec<u8>,
+        reader: &mut AttributeReader<'_>,
         depth: u32,
     ) -> Result<(), Damaged> {
         let mut is_request = false;
@@ -413,8 +432,13 @@ impl Writer {
     }
 
     fn annotation(
-        &mut self, keys: &mut Known, out: &mut Vec<u8>, interned: &mut Vec<u8>, reader: &mut AttributeReader<'_>,
-        is_request: bool, depth: u32,
+        &mut self,
+        keys: &mut Known,
+        out: &mut Vec<u8>,
+        interned: &mut Vec<u8>,
+        reader: &mut AttributeReader<'_>,
+        is_request: bool,
+        depth: u32,
     ) -> Result<(), Damaged> {
         if depth > 16 {
             return Err(Damaged(0));
@@ -528,7 +552,8 @@ fn flow_id(rid: &str) -> u64 {
         Some((base, suffix)) if suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_hexdigit()) => base,
         _ => rid,
     };
-    base.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    base.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -87,7 +87,8 @@ impl Batch {
                 None => requests.entry(rid.into()).or_insert(Request { steps: 0, prompt_tokens: None }),
             };
             let computed = computed.get(rid).copied();
-            let is_prefill = matches!((computed, request.prompt_tokens), (Some(done), Some(all)) if done < all);
+            let is_prefill =
+                matches!((computed, request.prompt_tokens), (Some(done), Some(all)) if done < all);
             batch.has_prefill |= is_prefill;
             batch.has_decode |= !is_prefill;
             let known = 4 + usize::from(computed.is_some()) + usize::from(request.prompt_tokens.is_some());
@@ -140,7 +141,8 @@ pub(super) fn append_ids<S: AsRef<str>>(attributes: &mut Attributes, ids: &[S]) 
 
 /// Tokens of each request that were computed before this step; notes the prompt lengths of new requests.
 fn computed_tokens(
-    output: &Bound<'_, PyAny>, requests: &mut FxHashMap<Box<str>, Request>,
+    output: &Bound<'_, PyAny>,
+    requests: &mut FxHashMap<Box<str>, Request>,
 ) -> PyResult<FxHashMap<String, i64>> {
     let py = output.py();
     let mut computed = FxHashMap::default();

@@ -4,8 +4,8 @@ use once_cell::sync::Lazy;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{BATCH_SIZE, label};
 use super::batch::Batch;
+use super::{BATCH_SIZE, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
 use crate::hook::{Call, append_error, with_buffer};

@@ -8,9 +8,9 @@ use pyo3::types::PyString;
 
 use super::batch::append_ids;
 use super::{RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, label};
-use crate::handlers::http;
 use crate::clock::Ticks;
 use crate::event::Label;
+use crate::handlers::http;
 use crate::hook::{Call, Ending, Follower, with_buffer};
 use crate::recorder;
 
@@ -87,9 +87,11 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
 
 fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Ticks) -> PyResult<()> {
     let py = rid.py();
-    let prompt = state
-        .getattr(intern!(py, "prompt_len"))
-        .or_else(|_| state.getattr(intern!(py, "prompt_token_ids")).and_then(|ids| Ok(ids.len()?.into_pyobject(py)?.into_any())));
+    let prompt = state.getattr(intern!(py, "prompt_len")).or_else(|_| {
+        state
+            .getattr(intern!(py, "prompt_token_ids"))
+            .and_then(|ids| Ok(ids.len()?.into_pyobject(py)?.into_any()))
+    });
     let prompt: Option<i64> = prompt.ok().and_then(|prompt| prompt.extract().ok());
     let generated = generated_tokens(state);
     with_buffer(|attributes| {
@@ -111,7 +113,16 @@ fn generated_tokens(state: &Bound<'_, PyAny>) -> Option<i64> {
     let detokenizer = state.getattr(intern!(py, "detokenizer")).ok();
     let counted = detokenizer.and_then(|detokenizer| {
         let count = detokenizer.call_method0(intern!(py, "num_output_tokens")).ok();
-        count.or_else(|| detokenizer.getattr(intern!(py, "token_ids")).ok()?.len().ok()?.into_pyobject(py).ok().map(Bound::into_any))
+        count.or_else(|| {
+            detokenizer
+                .getattr(intern!(py, "token_ids"))
+                .ok()?
+                .len()
+                .ok()?
+                .into_pyobject(py)
+                .ok()
+                .map(Bound::into_any)
+        })
     });
     let counted = counted.and_then(|count| count.extract().ok());
     counted.or_else(|| {

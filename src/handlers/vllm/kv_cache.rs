@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::{
-    ALLOCATED_BLOCKS, DEVICE_BLOCK, FREE_BLOCKS, HIT_CACHE, RID, TOTAL_BLOCKS, USAGE_PERCENT, USED_BLOCKS, label,
+    ALLOCATED_BLOCKS, DEVICE_BLOCK, FREE_BLOCKS, HIT_CACHE, RID, TOTAL_BLOCKS, USAGE_PERCENT, USED_BLOCKS,
+    label,
 };
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
@@ -90,9 +91,9 @@ pub(in crate::handlers) fn get_computed_blocks(call: &mut Call<'_, '_>) -> PyRes
 /// The parameter `request` of a method.
 pub(super) fn request<'py>(call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let request = call.args.get(1, intern!(call.py, "request"));
-    request.map(|request| request.to_owned()).ok_or_else(|| {
-        pyo3::exceptions::PyTypeError::new_err("called without `request`")
-    })
+    request
+        .map(|request| request.to_owned())
+        .ok_or_else(|| pyo3::exceptions::PyTypeError::new_err("called without `request`"))
 }
 
 /// The id of the parameter `request`.

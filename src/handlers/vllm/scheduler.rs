@@ -117,7 +117,10 @@ fn ids(all: &[Bound<'_, PyAny>], others: &[Bound<'_, PyAny>]) -> PyResult<Vec<St
 }
 
 fn record_blocks(
-    manager: Option<&Bound<'_, PyAny>>, before: Option<Blocks>, batch: &Batch, ticks: Ticks,
+    manager: Option<&Bound<'_, PyAny>>,
+    before: Option<Blocks>,
+    batch: &Batch,
+    ticks: Ticks,
 ) -> PyResult<()> {
     let (Some(manager), Some(before)) = (manager, before) else { return Ok(()) };
     let blocks = Blocks::of(manager)?;
