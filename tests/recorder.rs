@@ -1,5 +1,7 @@
 //! The recorder as a process uses it: config file in, capture out. One test, since there is one recorder a process.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,14 +36,8 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 
 #[test]
 fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() {
-    let temporary;
-    let folder = match std::env::var_os("MSPROF_TEST_KEEP") {
-        Some(kept) => PathBuf::from(kept),
-        None => {
-            temporary = tempfile::tempdir().unwrap();
-            temporary.path().to_owned()
-        }
-    };
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().to_owned();
     let config = folder.join("config.json");
     switch(&config, &folder, 0);
     let options = Options {

@@ -92,7 +92,9 @@ def test_the_timeline_is_an_array_of_events_in_order_of_the_spec(demo: Demo) -> 
     events = json.loads((demo.folder / "output" / "chrome_tracing.json").read_text())
     assert isinstance(events, list)
     spans = [event for event in events if event["ph"] == "X"]
-    assert len(spans) == len([span for span in demo.capture.spans if "KVCache" not in span.domain])
+    # A scheduling step that schedules nothing is in the capture, but not shown.
+    empty = [s for s in demo.capture.named("batchFrameworkProcessing") if "rid" not in s.attributes]
+    assert len(spans) == len(demo.capture.spans) - len(empty)
     flows = {event["cat"] for event in events if event["ph"] == "s"}
     assert flows == {request["request_id"] for request in demo.truth["requests"]}
 

@@ -31,7 +31,7 @@ def activate() -> bool:
 
 
 def shutdown() -> None:
-    """Writes all events to disk and stops recording in this process. Happens by itself when the process ends."""
+    """Writes all events to disk and stops recording here. Happens by itself when the process ends."""
     if _activated:
         from msprof_rs import _core
 

@@ -45,7 +45,7 @@ def _after_fork() -> None:
 
 
 def _follow_multiprocessing() -> None:
-    """A child of `multiprocessing` forgets all finalizers before its work begins, and then runs these hooks."""
+    """A child of `multiprocessing` first forgets all finalizers, and then runs these hooks."""
     if "multiprocessing.util" in sys.modules:
         from multiprocessing import util
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import pairwise
 
 # vLLM asks a helper process about each model class; it serves nothing and ends at once.
 _MODEL_INSPECTION = "vllm.model_executor.models.registry"
@@ -21,8 +22,7 @@ def register() -> None:
 
 def is_model_inspection() -> bool:
     """Whether this is the helper process that vLLM starts to look at a model class."""
-    arguments = sys.orig_argv
-    return any(pair == ("-m", _MODEL_INSPECTION) for pair in zip(arguments, arguments[1:], strict=False))
+    return ("-m", _MODEL_INSPECTION) in pairwise(sys.orig_argv)
 
 
 def framework_version() -> str | None:

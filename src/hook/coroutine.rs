@@ -104,7 +104,7 @@ impl FollowedCoroutine {
     }
 
     /// A step that raised ended the coroutine, unless it says with `StopIteration` that it returned.
-    fn raised<'py>(&self, py: Python<'py>, error: PyErr) -> PyErr {
+    fn raised(&self, py: Python<'_>, error: PyErr) -> PyErr {
         if error.is_instance_of::<PyStopIteration>(py) {
             let value = error.value(py).getattr("value").unwrap_or_else(|_| py.None().into_bound(py));
             self.end(py, Ok(&value));

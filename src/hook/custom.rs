@@ -43,12 +43,12 @@ impl Original {
         let mut values: Vec<Bound<'_, PyAny>> = args.iter().skip(usize::from(drop_this)).collect();
         let positional = values.len();
         let mut names = Vec::new();
-        for (name, value) in kwargs.into_iter().flat_map(|kwargs| kwargs.iter()) {
+        for (name, value) in kwargs.into_iter().flat_map(pyo3::types::PyDictMethods::iter) {
             names.push(name);
             values.push(value);
         }
         let names = (!names.is_empty()).then(|| PyTuple::new(py, names)).transpose()?;
-        let names = names.as_ref().map_or(std::ptr::null_mut(), |names| names.as_ptr());
+        let names = names.as_ref().map_or(std::ptr::null_mut(), pyo3::Bound::as_ptr);
         // SAFETY: a `Bound` is one pointer, so the vector is an array of them; all live until the call has returned.
         let outcome = unsafe {
             let result = self.hooked.run(self.inner, values.as_ptr().cast(), positional, names);
@@ -156,8 +156,8 @@ fn call_handler<'py>(
         values.push(py.None().into_bound(py));
     }
     let positional = values.len() + args.count();
-    values.extend(args.values(py).map(|value| value.to_owned()));
-    let names = args.names(py).map_or(std::ptr::null_mut(), |names| names.as_ptr());
+    values.extend(args.values(py).map(pyo3::Borrowed::to_owned));
+    let names = args.names(py).map_or(std::ptr::null_mut(), pyo3::Borrowed::as_ptr);
     // SAFETY: as in `Original::__call__`; the names are those of the values at the end.
     unsafe {
         let result = ffi::PyObject_Vectorcall(handler.as_ptr(), values.as_ptr().cast(), positional, names);

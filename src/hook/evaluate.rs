@@ -161,7 +161,7 @@ impl Evaluated {
             None => args.keyword(name),
         };
         let default = || argument.default.as_ref().map(|value| value.bind(py).clone());
-        let value = given.map(|value| value.to_owned()).or_else(default);
+        let value = given.map(pyo3::Borrowed::to_owned).or_else(default);
         value.ok_or_else(|| PyNameError::new_err(format!("{name} was not given")))
     }
 }

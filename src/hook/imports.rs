@@ -50,7 +50,7 @@ impl Finder {
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let names = std::mem::take(&mut *self.unfinished.lock());
         for name in names {
-            if let Some(Ok(module)) = modules.get_item(&name)?.map(|module| module.cast_into::<PyModule>()) {
+            if let Some(Ok(module)) = modules.get_item(&name)?.map(pyo3::Bound::cast_into::<PyModule>) {
                 self.hook(&name, &module);
             }
         }

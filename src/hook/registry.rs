@@ -120,9 +120,10 @@ impl Registry {
     fn handler(&self, py: Python<'_>, symbol: &Symbol) -> Option<(Action, Option<&'static str>)> {
         match &symbol.handler {
             HandlerRef::Timer => None,
-            HandlerRef::BuiltIn(built_in) => match handlers::code(*built_in) {
-                Some((handler, domain)) => Some((Action::BuiltIn(handler), Some(domain))),
-                None => {
+            HandlerRef::BuiltIn(built_in) => {
+                if let Some((handler, domain)) = handlers::code(*built_in) {
+                    Some((Action::BuiltIn(handler), Some(domain)))
+                } else {
                     log::warn!(
                         "{}:{}: this built-in handler does not exist yet; the timer is used",
                         self.file,
@@ -130,7 +131,7 @@ impl Registry {
                     );
                     None
                 }
-            },
+            }
             HandlerRef::Custom { module, function } => {
                 let found = py.import(module.as_str()).and_then(|module| module.getattr(function.as_str()));
                 match found {
@@ -161,7 +162,7 @@ impl Registry {
             match expr::compile(&attribute.expr, &signature) {
                 Ok(program) => attributes.push(Evaluated::new(&place.callable, &attribute.name, &program)?),
                 Err(error) => {
-                    log::warn!("{}:{}: attribute {}: {error}", self.file, attribute.line, attribute.name)
+                    log::warn!("{}:{}: attribute {}: {error}", self.file, attribute.line, attribute.name);
                 }
             }
         }

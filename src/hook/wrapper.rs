@@ -154,7 +154,7 @@ unsafe extern "C" fn get_attribute(
     // SAFETY: a slot call with a text as name.
     unsafe {
         let is = |own: &&CStr| ffi::PyUnicode_CompareWithASCIIString(name, own.as_ptr()) == 0;
-        if OWN.iter().any(|own| is(own)) {
+        if OWN.iter().any(is) {
             return ffi::PyObject_GenericGetAttr(object, name);
         }
         ffi::PyObject_GetAttr(hooks(object).target, name)

@@ -344,11 +344,13 @@ impl NamesFile {
     fn append(&mut self) -> io::Result<()> {
         let mut lines = String::new();
         for (index, text) in event::names_from(self.names) {
-            lines += &format!("{}\n", serde_json::json!(["n", index, text]));
+            lines.push_str(&serde_json::json!(["n", index, text]).to_string());
+            lines.push('\n');
             self.names = index + 1;
         }
         for (index, domain, name) in event::labels_from(self.labels) {
-            lines += &format!("{}\n", serde_json::json!(["l", index, domain, name]));
+            lines.push_str(&serde_json::json!(["l", index, domain, name]).to_string());
+            lines.push('\n');
             self.labels = index + 1;
         }
         if lines.is_empty() { Ok(()) } else { self.file.write_all(lines.as_bytes()) }

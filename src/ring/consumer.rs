@@ -54,7 +54,7 @@ impl Consumer {
         let capacity = self.ring.capacity();
         let mut tail = self.tail;
         let damaged = |tail: u64| Damaged { lost: head.wrapping_sub(tail) };
-        if head.wrapping_sub(tail) > capacity as u64 || tail % ALIGN as u64 != 0 {
+        if head.wrapping_sub(tail) > capacity as u64 || !tail.is_multiple_of(ALIGN as u64) {
             return Err(damaged(tail));
         }
         while tail < head {

@@ -1,5 +1,7 @@
 //! The memory of a ring: a shared mapping of a file, or private memory where no file can be mapped.
 
+#![allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;

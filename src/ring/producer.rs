@@ -66,6 +66,7 @@ impl Producer {
     }
 
     #[inline]
+    #[allow(clippy::cast_ptr_alignment, reason = "records begin at multiples of 8")]
     fn push(
         &mut self,
         kind: Kind,

@@ -31,7 +31,12 @@ static REQUESTS: Lazy<Mutex<FxHashMap<Box<str>, Request>>> = Lazy::new(Mutex::de
 
 /// Batches that were scheduled, for the executor, which gets the same object. Holding the object keeps its address
 /// from being used again.
-static SCHEDULED: Lazy<Mutex<VecDeque<(Py<PyAny>, Batch)>>> = Lazy::new(Mutex::default);
+static SCHEDULED: Lazy<Mutex<VecDeque<Scheduled>>> = Lazy::new(Mutex::default);
+
+struct Scheduled {
+    output: Py<PyAny>,
+    batch: Batch,
+}
 
 /// The requests of one step, ready to be attributes.
 #[derive(Clone, Default)]
@@ -52,19 +57,18 @@ impl Batch {
         if scheduled.len() == MOST_WAITING {
             scheduled.pop_front();
         }
-        scheduled.push_back((output.clone().unbind(), batch.clone()));
+        scheduled.push_back(Scheduled { output: output.clone().unbind(), batch: batch.clone() });
         Ok(batch)
     }
 
     /// The batch that the executor is given: the one that was scheduled, where the scheduler is hooked too.
     pub(super) fn executed(output: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut scheduled = SCHEDULED.lock();
-        match scheduled.iter().position(|(known, _)| known.is(output)) {
-            Some(index) => Ok(scheduled.remove(index).map(|(_, batch)| batch).unwrap_or_default()),
-            None => {
-                drop(scheduled);
-                Self::read(output)
-            }
+        if let Some(index) = scheduled.iter().position(|known| known.output.is(output)) {
+            Ok(scheduled.remove(index).map(|known| known.batch).unwrap_or_default())
+        } else {
+            drop(scheduled);
+            Self::read(output)
         }
     }
 

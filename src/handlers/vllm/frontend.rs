@@ -2,6 +2,7 @@
 //! (`OutputProcessor.process_outputs`).
 
 use once_cell::sync::Lazy;
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -18,11 +19,9 @@ use crate::recorder;
 /// when it is on its way to the engine.
 pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
-    let rid = call.args.get(1, intern!(py, "request_id")).map(|rid| rid.to_owned());
-    let rid: Option<String> = rid.and_then(|rid| rid.cast_into::<PyString>().ok()?.extract().ok());
-    if let Some(rid) = rid {
-        call.when_ended(Ending::Handler(Box::new(Adding { rid })));
-    }
+    let rid = call.args.get(1, intern!(py, "request_id"));
+    let rid = rid.ok_or_else(|| PyTypeError::new_err("called without `request_id`"))?.extract()?;
+    call.when_ended(Ending::Handler(Box::new(Adding { rid })));
     Ok(())
 }
 
@@ -58,10 +57,10 @@ impl Follower for Adding {
 pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let processor = call.this()?.to_owned();
-    let outputs = call.args.get(1, intern!(py, "engine_core_outputs")).map(|outputs| outputs.to_owned());
+    let outputs = call.args.get(1, intern!(py, "engine_core_outputs")).map(pyo3::Borrowed::to_owned);
     let states = processor.getattr(intern!(py, "request_states"))?;
     let mut before = Vec::new();
-    for output in outputs.iter().flat_map(|outputs| outputs.try_iter()).flatten() {
+    for output in outputs.iter().flat_map(pyo3::types::PyAnyMethods::try_iter).flatten() {
         let rid = output?.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
         // Gone from the table when the request has ended, so it is taken now.
         if let Ok(state) = states.get_item(&rid) {

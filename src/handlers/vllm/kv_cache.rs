@@ -92,7 +92,7 @@ pub(in crate::handlers) fn get_computed_blocks(call: &mut Call<'_, '_>) -> PyRes
 pub(super) fn request<'py>(call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let request = call.args.get(1, intern!(call.py, "request"));
     request
-        .map(|request| request.to_owned())
+        .map(pyo3::Borrowed::to_owned)
         .ok_or_else(|| pyo3::exceptions::PyTypeError::new_err("called without `request`"))
 }
 

@@ -109,7 +109,7 @@ fn record_queues(scheduler: &Bound<'_, PyAny>, before: &[Bound<'_, PyAny>], tick
 
 /// Ids of the requests in `all` that are not in `others`. The same request is the same object.
 fn ids(all: &[Bound<'_, PyAny>], others: &[Bound<'_, PyAny>]) -> PyResult<Vec<String>> {
-    let others: rustc_hash::FxHashSet<_> = others.iter().map(|request| request.as_ptr()).collect();
+    let others: rustc_hash::FxHashSet<_> = others.iter().map(pyo3::Bound::as_ptr).collect();
     all.iter()
         .filter(|request| !others.contains(&request.as_ptr()))
         .map(|request| request.getattr(intern!(request.py(), "request_id"))?.extract())

@@ -52,6 +52,10 @@ class EngineCore:
         self.stats.scheduled_tokens += num_tokens
         return outputs, num_tokens > 0
 
+    def step_with_batch_queue(self) -> tuple[Outputs, bool]:
+        """What vLLM calls instead where steps overlap; here they never do."""
+        return self.step()
+
     def shutdown(self) -> None:
         """Stops the workers."""
         self.model_executor.shutdown()
