@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-PYTHON_CODE := python examples tests
-TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py
+PYTHON_CODE := python examples benches tests
+TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py benches/call_cost.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint e2e throughput clean
+.PHONY: help venv build demo test format lint e2e bench throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e
+
+bench: build  ## what a hook adds to a call, beside its peers
+	$(BIN)/python benches/call_cost.py
 
 throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
 	$(BIN)/python tests/e2e/throughput.py

@@ -74,8 +74,8 @@ def test_what_a_killed_process_had_recorded_is_parsed_all_the_same(program: Prog
     code = f"import shapes\nfor i in range({calls}): shapes.add(i)\n{kill}"
     program.run(code, -signal.SIGKILL)
     (session,) = program.sessions()
-    msprof_rs = Path(sys.executable).with_name("msprof-rs")
-    command: list[str | Path] = [msprof_rs, "parse", "--input-path", session, "--output-path", session / "out"]
+    msprof_rs = str(Path(sys.executable).with_name("msprof-rs"))
+    command = [msprof_rs, "parse", "--input-path", str(session), "--output-path", str(session / "out")]
     summary = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"{calls:,} spans" in summary
     timeline = json.loads((session / "out" / "chrome_tracing.json").read_text())

@@ -1,37 +1,68 @@
-//! The HTTP server in front of the engine (uvicorn): the span of each request, and the moment when it arrived. From there
-//! to the engine a request may wait for milliseconds, on a busy event loop or for its tokenization.
+//! The HTTP server in front of the engine (uvicorn): the span of each request from its arrival, and when the first and
+//! the last piece of its answer went out. A request waits for milliseconds on a busy event loop before vLLM gets to
+//! it, and so does its answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBytes;
 
 use crate::clock::Ticks;
 use crate::event::{Label, Name};
 use crate::hook::{Call, Ending, Follower, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
-static LABEL: Lazy<Label> = Lazy::new(|| Label::new("Server", "httpRequest"));
+static REQUEST: Lazy<Label> = Lazy::new(|| Label::new("Server", "httpRequest"));
+static SEND: Lazy<Label> = Lazy::new(|| Label::new("Engine", "sendResponse"));
 static METHOD: Lazy<Name> = Lazy::new(|| Name::new("method"));
 static PATH: Lazy<Name> = Lazy::new(|| Name::new("path"));
+static CHUNK: Lazy<Name> = Lazy::new(|| Name::new("chunk"));
+static RID: Lazy<Name> = Lazy::new(|| Name::new("rid"));
 
-/// Ticks at the arrival of the HTTP request that the current task serves. The tasks that it starts inherit it.
-static ARRIVAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// The context variable that holds the [`Served`] of a task; the tasks that it starts inherit it.
+static SERVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// `async run_asgi(self, app)` of uvicorn's request cycle: one HTTP request, until its response is sent.
-pub(super) fn request(call: &mut Call<'_, '_>) -> PyResult<()> {
-    let py = call.py;
-    let scope = call.this()?.getattr(intern!(py, "scope"))?;
-    let text = |key: &str| scope.get_item(key).and_then(|value| value.extract()).unwrap_or_default();
-    let request = Request { method: text("method"), path: text("path"), open: None };
-    call.when_ended(Ending::Handler(Box::new(request)));
-    Ok(())
+/// The HTTP request that a task serves.
+#[pyclass(frozen, module = "msprof_rs._core", name = "served")]
+pub(super) struct Served {
+    arrival: Ticks,
+    /// The engine's requests that it led to: a completion of several prompts makes several.
+    requests: Mutex<Vec<String>>,
+    answered: AtomicBool,
 }
 
-/// When the HTTP request that the current task serves arrived; None where there is none.
-pub(super) fn arrival(py: Python<'_>) -> PyResult<Option<Ticks>> {
-    let Some(variable) = ARRIVAL.get(py) else { return Ok(None) };
+impl Served {
+    /// When it arrived.
+    pub(super) fn arrival(&self) -> Ticks {
+        self.arrival
+    }
+
+    /// Notes a request that it leads to.
+    pub(super) fn leads_to(&self, rid: &str) {
+        self.requests.lock().push(rid.to_owned());
+    }
+
+    fn record(&self, chunk: &str) {
+        let ticks = Ticks::now();
+        for rid in &*self.requests.lock() {
+            with_buffer(|attributes| {
+                attributes.key(*RID).str(rid);
+                attributes.key(*CHUNK).str(chunk);
+                recorder::instant(*SEND, ticks, attributes.as_bytes());
+            });
+        }
+    }
+}
+
+/// What the current task serves; None where that is no HTTP request.
+pub(super) fn served(py: Python<'_>) -> PyResult<Option<Bound<'_, Served>>> {
+    let Some(variable) = SERVED.get(py) else { return Ok(None) };
     let mut value = std::ptr::null_mut();
     // SAFETY: a context variable; gives a new reference, or null where it is not set.
     let value = unsafe {
@@ -40,19 +71,43 @@ pub(super) fn arrival(py: Python<'_>) -> PyResult<Option<Ticks>> {
         }
         Bound::from_owned_ptr_or_opt(py, value)
     };
-    value.map(|value| value.extract().map(Ticks)).transpose()
+    Ok(value.and_then(|value| value.cast_into().ok()))
 }
 
-fn set_arrival(py: Python<'_>, ticks: Ticks) -> PyResult<()> {
-    let variable = ARRIVAL.get_or_try_init(py, || {
-        let variable = py.import("contextvars")?.getattr("ContextVar")?;
-        PyResult::Ok(variable.call1(("msprof_rs_arrival",))?.unbind())
-    })?;
-    variable.bind(py).call_method1(intern!(py, "set"), (ticks.0,))?;
+/// `async run_asgi(self, app)` of uvicorn's request cycle: one HTTP request, until its response is sent. It is called
+/// when the request's first bytes have been parsed, and takes its first step when the event loop gets to it.
+pub(super) fn request(call: &mut Call<'_, '_>) -> PyResult<()> {
+    let py = call.py;
+    let arrival = Ticks::now();
+    let open = recorder::async_begin(*REQUEST);
+    let scope = call.this()?.getattr(intern!(py, "scope"))?;
+    let text = |key: &str| scope.get_item(key).and_then(|value| value.extract()).unwrap_or_default();
+    let request = Request { arrival, method: text("method"), path: text("path"), open };
+    call.when_ended(Ending::Handler(Box::new(request)));
+    Ok(())
+}
+
+/// `async send(self, message)` of uvicorn's request cycle: a piece of a response goes out.
+pub(super) fn send(call: &mut Call<'_, '_>) -> PyResult<()> {
+    let py = call.py;
+    let Some(served) = served(py)? else { return Ok(()) };
+    let message = call.args.get(1, intern!(py, "message"));
+    let message = message.ok_or_else(|| PyTypeError::new_err("called without `message`"))?;
+    // The start of a response has no body.
+    let Ok(body) = message.get_item(intern!(py, "body")) else { return Ok(()) };
+    let more = message.get_item(intern!(py, "more_body"));
+    if !more.is_ok_and(|more| more.is_truthy().unwrap_or(false)) {
+        served.get().record("last");
+    } else if body.cast::<PyBytes>().is_ok_and(|body| !body.as_bytes().is_empty())
+        && !served.get().answered.swap(true, Ordering::Relaxed)
+    {
+        served.get().record("first");
+    }
     Ok(())
 }
 
 struct Request {
+    arrival: Ticks,
     method: String,
     path: String,
     open: Option<AsyncOpen>,
@@ -60,8 +115,14 @@ struct Request {
 
 impl Follower for Request {
     fn started(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.open = recorder::async_begin(*LABEL);
-        set_arrival(py, Ticks::now())
+        let variable = SERVED.get_or_try_init(py, || {
+            let variable = py.import("contextvars")?.getattr("ContextVar")?;
+            PyResult::Ok(variable.call1(("msprof_rs_served",))?.unbind())
+        })?;
+        let served =
+            Served { arrival: self.arrival, requests: Mutex::default(), answered: AtomicBool::new(false) };
+        variable.bind(py).call_method1(intern!(py, "set"), (Bound::new(py, served)?,))?;
+        Ok(())
     }
 
     fn ended(self: Box<Self>, py: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks) {
@@ -72,7 +133,7 @@ impl Follower for Request {
             if let Err(error) = outcome {
                 append_error(attributes, error, py);
             }
-            recorder::async_end(open, *LABEL, ticks, attributes.as_bytes());
+            recorder::async_end(open, *REQUEST, ticks, attributes.as_bytes());
         });
     }
 }

@@ -18,6 +18,7 @@ pub(crate) fn code(handler: BuiltIn) -> Option<(Handler, &'static str)> {
         BuiltIn::GetComputedBlocks => (vllm::kv_cache::get_computed_blocks, "Schedule.KVCache"),
         BuiltIn::ExecuteModel => (vllm::executor::execute_model, "Execute"),
         BuiltIn::HttpRequest => (http::request, "Server"),
+        BuiltIn::HttpSend => (http::send, "Engine"),
         BuiltIn::AsyncLlmAddRequest => (vllm::frontend::add_request, "Engine"),
         BuiltIn::ProcessOutputs => (vllm::frontend::process_outputs, "Engine"),
         _ => return None,

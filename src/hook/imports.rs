@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::registry::Registry;
 
-/// The finder. It stays for the life of the process and costs a set look-up per imported module.
+/// The finder. It stays for the life of the process and costs a few comparisons of names per imported module.
 #[pyclass(frozen, module = "msprof_rs._core", name = "finder")]
 pub(crate) struct Finder {
     registry: Registry,

@@ -27,9 +27,10 @@ pub struct Request {
 
 /// Builds the requests.
 ///
-/// The first output is, by what the capture has: the end of the first `detokenize` or `decode` that names the
-/// request (the API server has its text); else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that
-/// completed its prefill; else the first `sendResponse`.
+/// The first output is, by what the capture has: when the first piece of a streamed answer went out (`sendResponse` with
+/// `chunk` = `first`); else the end of the first `detokenize` or `decode` that names the request (the API server has its
+/// text); else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that completed its prefill; else the
+/// first `sendResponse`.
 #[derive(Debug, Default)]
 pub struct Requests {
     states: Vec<State>,
@@ -46,6 +47,7 @@ struct State {
     output_syncs: i64,
     enqueued: Option<Nanos>,
     dequeued: Option<Nanos>,
+    streamed: Option<Nanos>,
     text: Option<Nanos>,
     prefilled: Option<Nanos>,
     sent: Option<Nanos>,
@@ -88,6 +90,9 @@ impl Requests {
                 "sendResponse" => {
                     latest(&mut state.end, record.end);
                     earliest(&mut state.sent, record.end);
+                    if record.get("chunk").is_some_and(|chunk| chunk.as_str() == Some("first")) {
+                        earliest(&mut state.streamed, record.end);
+                    }
                 }
                 "outputSync" => {
                     latest(&mut state.end, record.end);
@@ -131,7 +136,7 @@ impl Requests {
                 prompt_tokens: state.prompt_tokens,
                 output_tokens: if is_sync { Some(state.output_syncs) } else { state.output_tokens },
                 queue_wait: state.enqueued.and_then(wait),
-                first_output: state.text.or(state.prefilled).or(state.sent),
+                first_output: state.streamed.or(state.text).or(state.prefilled).or(state.sent),
                 cache_hit: state.cache_hit,
             })
         };
@@ -196,6 +201,13 @@ mod tests {
         assert_eq!(first_token(&engine), Some(30));
         assert_eq!(first_token(&[&engine[..], &texts[..]].concat()), Some(50));
         assert_eq!(first_token(&[]), None);
+        // A streamed answer's first output is the first piece that goes out; another answer goes out as a whole.
+        let sent = |time, chunk: &str| {
+            record((time, time), "Engine", "sendResponse", &[("rid", text("a")), ("chunk", text(chunk))])
+        };
+        let streamed = [&texts[..], &[sent(65, "first"), sent(80, "last")]].concat();
+        assert_eq!(first_token(&streamed), Some(55));
+        assert_eq!(first_token(&[&texts[..], &[sent(80, "last")]].concat()), Some(50));
     }
 
     #[test]

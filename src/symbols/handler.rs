@@ -47,6 +47,8 @@ built_in_handlers! {
     AsyncLlmAddRequest = "async_llm_add_request", "request_handlers:add_request_async";
     /// An HTTP request is served.
     HttpRequest = "http_request";
+    /// A piece of an HTTP response goes out.
+    HttpSend = "http_send";
     /// Outputs go back to the clients.
     ProcessOutputs = "process_outputs", "request_handlers:process_outputs";
     /// The logits are computed.

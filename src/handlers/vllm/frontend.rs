@@ -40,7 +40,11 @@ impl Adding {
 
 impl Follower for Adding {
     fn started(&mut self, py: Python<'_>) -> PyResult<()> {
-        let arrival = http::arrival(py)?.unwrap_or_else(Ticks::now);
+        let served = http::served(py)?;
+        if let Some(served) = &served {
+            served.get().leads_to(&self.rid);
+        }
+        let arrival = served.map_or_else(Ticks::now, |served| served.get().arrival());
         self.record(label!("Engine", "httpReq"), arrival);
         Ok(())
     }
