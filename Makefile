@@ -53,11 +53,12 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e
 
-bench: build  ## what a hook adds to a call, beside its peers
+bench: build  ## what a hook adds to a call, beside its peers, and what all add to an engine step
 	$(BIN)/python benches/call_cost.py
+	$(BIN)/python benches/step_cost.py
 
 throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
-	$(BIN)/python tests/e2e/throughput.py
+	PYTHONPATH=tests $(BIN)/python tests/e2e/throughput.py
 
 clean:  ## remove everything that was built
 	cargo clean --quiet

@@ -2,8 +2,8 @@
 
     python benches/call_cost.py
 
-Each figure is the least of many short loops: what the code costs when nobody disturbs it. Loops of all variants take
-turns, so that they meet the same machine.
+Each figure is the least of many short loops: what the code costs when nobody disturbs it. Loops of all
+variants take turns, so that they meet the same machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ ROUNDS = 60
 SYMBOLS = """
 - {symbol: 'calls:Plain.method', domain: Bench}
 - {symbol: 'calls:Attributes.method', domain: Bench, attributes: [
-    {name: argument, expr: 'args[1] | str'}, {name: field, expr: this.field}, {name: length, expr: return | len}]}
+    {name: argument, expr: 'args[1] | str'},
+    {name: field, expr: this.field},
+    {name: length, expr: return | len}]}
 - {symbol: 'calls:Off.method', domain: Elsewhere}
 """
 
@@ -85,9 +87,9 @@ def profiled(folder: Path) -> Iterator[Any]:
     os.environ["PROFILING_SYMBOLS_PATH"] = str(folder / "symbols.yaml")
     os.environ["PROF_LOG_LEVEL"] = "ERROR"
     sys.path.insert(0, str(folder))
-    import msprof_rs
-
     import calls  # type: ignore[import-not-found]
+
+    import msprof_rs
 
     assert msprof_rs.is_recording()
     yield calls

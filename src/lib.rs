@@ -11,6 +11,16 @@
 //! The recording wing ([`hook`], [`handlers`], [`recorder`]) runs in the server; the reading wing ([`cli`],
 //! [`source`], [`model`], [`export`]) runs after it. They share the vocabulary of [`event`] and the file format of
 //! [`trace`], and nothing else.
+//!
+//! Everything below [`hook`] works without Python. What a user's symbol file says, for instance:
+//!
+//! ```
+//! use msprof_rs::symbols::Table;
+//!
+//! let (table, problems) = Table::parse("- {symbol: 'shop:price_of', domain: Shop}\n- {domain: Shop}\n", "shop.yaml");
+//! assert_eq!(table.symbols[0].target.function(), "price_of");
+//! assert_eq!(problems[0].line, Some(2)); // an entry without a symbol costs only itself
+//! ```
 
 pub mod clock;
 pub mod config;

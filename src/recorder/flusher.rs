@@ -18,11 +18,10 @@ use crate::config::{self, Collection, Watch};
 /// How often the config file is looked at: the contract is 100 ms, half of which leaves room for a busy machine.
 const CONFIG_PERIOD: Duration = Duration::from_millis(50);
 
-/// Between two visits to the rings: short while much comes, long while nothing does. A thread that suddenly makes
-/// ten million events a second fills its ring in 26 ms.
+/// Between two visits to the rings: short while much comes, long otherwise, since each visit takes a core from the
+/// server for an instant. A thread that suddenly makes ten million events a second fills its ring in 26 ms.
 const BUSY_PERIOD: Duration = Duration::from_millis(2);
-const CALM_PERIOD: Duration = Duration::from_millis(10);
-const IDLE_PERIOD: Duration = Duration::from_millis(25);
+const CALM_PERIOD: Duration = Duration::from_millis(25);
 
 /// A visit that found more records than this is soon followed by another.
 const BUSY_RECORDS: usize = 2_000;
@@ -154,7 +153,6 @@ impl Flusher {
                 next_look = Instant::now() + CONFIG_PERIOD;
             }
             let period = match self.drain() {
-                Some(0) => IDLE_PERIOD,
                 Some(records) if records > BUSY_RECORDS => BUSY_PERIOD,
                 Some(_) => CALM_PERIOD,
                 None => CONFIG_PERIOD,

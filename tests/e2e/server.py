@@ -20,7 +20,9 @@ START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 BENCHMARK_SECONDS = 600.0
 NAME = "tiny"
-WARMUPS = 16
+CONCURRENCY = 16
+WARMUPS = CONCURRENCY
+OUTPUT_TOKENS = 32
 
 VLLM_SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -124,8 +126,8 @@ class Server:
     def benchmark(self, requests: int, prefix: str) -> dict[str, Any]:
         """`vllm bench serve`: 64 tokens in, 32 out, 16 at once. Request i is called `cmpl-<prefix>-<i>-0`.
 
-        Before them come `WARMUPS` requests of other names, which open the client's connections: what the client
-        needs for that is no server's latency.
+        Before them come `WARMUPS` requests of other names, which open the client's connections: what the
+        client needs for that is no server's latency.
         """
         result = self.folder / f"benchmark-{prefix}.json"
         command = [self._environment.program("vllm"), "bench", "serve", "--backend", "vllm"]
@@ -138,12 +140,19 @@ class Server:
             "--request-id-prefix",
             f"{prefix}-",
         ]
-        command += ["--dataset-name", "random", "--random-input-len", "64", "--random-output-len", "32"]
+        command += [
+            "--dataset-name",
+            "random",
+            "--random-input-len",
+            "64",
+            "--random-output-len",
+            str(OUTPUT_TOKENS),
+        ]
         command += [
             "--num-prompts",
             str(requests),
             "--max-concurrency",
-            "16",
+            str(CONCURRENCY),
             "--ignore-eos",
             "--disable-tqdm",
         ]

@@ -157,8 +157,8 @@ def test_request_csv_has_exactly_the_requests_with_their_tokens(run: Run) -> Non
     ("column", "figures"), [("first_token_latency(ms)", "ttfts"), ("execution_time(ms)", "latencies")]
 )
 def test_mean_times_are_those_of_the_benchmark(run: Run, column: str, figures: str) -> None:
-    """The benchmark's client shares two cores with the server. Where it stalls, for its garbage collection say, its
-    own means rise by tens of milliseconds that no server could see; so one take without a stall is enough.
+    """Of the takes, one is enough: the benchmark's client shares two cores with the server. Where it stalls,
+    its own means rise by tens of milliseconds that no server could see.
     """
     parsed = {prefix: mean(float(row[column]) for row in rows_of(run, prefix)) for prefix in TAKES}
     reported = {prefix: mean(benchmark[figures]) * 1000 for prefix, benchmark in run.benchmarks.items()}
@@ -192,11 +192,12 @@ def test_the_files_joined_by_cat_load_in_the_real_trace_processor(run: Run) -> N
     with TraceProcessor(b"".join(map(Path.read_bytes, run.capture.files))) as processor:
         assert processor.errors() == []
         (row,) = processor.query("select count(*) as n from slice where category != 'Meta'")
-        (spans,) = processor.query("select count(*) as n from slice where category != 'Meta' and dur > 0")
+        (counted,) = processor.query("select count(*) as n from slice where category != 'Meta' and dur > 0")
     assert row["n"] == len(run.capture.spans) + len(run.capture.instants)
-    assert f"{spans['n']:,} spans" in run.parsed.stdout
+    spans = int(counted["n"] or 0)
+    assert f"{spans:,} spans" in run.parsed.stdout
     # The timeline leaves out the steps that scheduled nothing.
     empty = [span for span in run.capture.named("batchFrameworkProcessing") if "rid" not in span.attributes]
-    assert spans["n"] - len(empty) == sum(event["ph"] == "X" for event in timeline)
+    assert spans - len(empty) == sum(event["ph"] == "X" for event in timeline)
     with TraceProcessor((run.output / "chrome_tracing.json").read_bytes()) as processor:
         assert processor.errors() == []

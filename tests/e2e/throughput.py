@@ -1,8 +1,10 @@
 """What the profiler costs a real server: paired runs of vLLM's benchmark. A report, no verdict.
 
-    python tests/e2e/throughput.py [--python 3.12] [--pairs 5] [--requests 600] [--off]
+    PYTHONPATH=tests python tests/e2e/throughput.py [--python 3.12] [--pairs 5] [--requests 600] [--off]
 
-Two servers run side by side and take turns, so that both meet the same machine.
+Two servers run side by side and take turns, so that both meet the same machine. The rate is that of 16
+requests at once of median latency: the client stalls for a second now and then, and a mean would tell of
+that.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import argparse
 import tempfile
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from environment import Environment
-from server import Server
+from server import CONCURRENCY, OUTPUT_TOKENS, Server
 
 from program import Program
 
@@ -51,12 +54,16 @@ def report(without: Server, with_us: Server, pairs: int, requests: int) -> None:
     print("pair   without      with     ratio   (output tokens/s)")
     for pair in range(pairs):
         order = (without, with_us) if pair % 2 == 0 else (with_us, without)
-        rate = {
-            server: float(server.benchmark(requests, f"pair{pair}")["output_throughput"]) for server in order
-        }
+        rate = {server: steady_rate(server.benchmark(requests, f"pair{pair}")) for server in order}
         ratios.append(rate[with_us] / rate[without])
         print(f"{pair + 1:>4} {rate[without]:>9.0f} {rate[with_us]:>9.0f} {ratios[-1]:>9.3f}", flush=True)
     print(f"median of the ratios: {median(ratios):.3f}")
+
+
+def steady_rate(figures: dict[str, Any]) -> float:
+    """Output tokens per second while nobody stalls."""
+    latencies: list[float] = figures["latencies"]
+    return CONCURRENCY * OUTPUT_TOKENS / median(latencies)
 
 
 if __name__ == "__main__":
