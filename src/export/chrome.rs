@@ -159,7 +159,7 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
     fn slice(&mut self, record: &Record, resources: &Resources, ids: &Ids, row: u32) -> io::Result<()> {
         let is_event = record.kind == Kind::Instant;
         self.begin(record.name(), if is_event { "I" } else { "X" }, record.start)?;
-        let duration = Micros(record.end.0.saturating_sub(record.start.0));
+        let duration = Micros(duration_as_read(record.start, record.end));
         write!(self.event, ",\"dur\":{duration}")?;
         self.at(row)?;
 
@@ -362,6 +362,19 @@ impl<'a, W: Write> ChromeTrace<'a, W> {
     }
 }
 
+/// A span's length between its start and end as a reader sees them that keeps `ts` in a double: at today's epoch that
+/// is exact to 256 ns. With the exact length, spans that touch or nest would seem to overlap, and be dropped.
+fn duration_as_read(start: Nanos, end: Nanos) -> u64 {
+    as_read(end).saturating_sub(as_read(start))
+}
+
+/// Nanoseconds after they were microseconds in a double, as Perfetto reads `ts`: whole microseconds as an integer, others
+/// multiplied as a double.
+fn as_read(time: Nanos) -> u64 {
+    let micros = (time.0 / 1_000) as f64 + (time.0 % 1_000) as f64 / 1e3;
+    if micros.fract() == 0.0 { micros as u64 * 1_000 } else { (micros * 1e3).round() as u64 }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
@@ -369,6 +382,20 @@ mod tests {
     use super::*;
     use crate::event::{Process, Thread, ThreadId, Value};
     use crate::source::fixture::{record, text};
+
+    #[test]
+    fn spans_that_touch_or_nest_do_so_for_a_reader_of_doubles() {
+        const NOW: u64 = 1_795_388_844_411_294_000;
+        for start in NOW..NOW + 2_000 {
+            for length in [1, 30, 200, 777, 5_000] {
+                let (start, end) = (Nanos(start), Nanos(start + length));
+                let duration = duration_as_read(start, end);
+                assert!(duration.abs_diff(length) <= 512, "{length} became {duration}");
+                assert_eq!(as_read(start) + duration, as_read(end));
+            }
+            assert!(as_read(Nanos(start)) <= as_read(Nanos(start + 1)));
+        }
+    }
 
     fn places(processes: &[(u32, &str, Option<u32>)]) -> Places {
         let processes: Vec<_> = processes
