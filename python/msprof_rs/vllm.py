@@ -30,31 +30,32 @@ def framework_version() -> str | None:
     return (
         os.environ.get("MSPROF_FRAMEWORK_VERSION")
         or getattr(sys.modules.get("vllm"), "__version__", None)
-        or _version_file()
-        or _distribution_version()
+        or _installed_version()
     )
 
 
-def _version_file() -> str | None:
-    """What the installed package says of itself, without importing it."""
-    import importlib.util
-    import re
-    from pathlib import Path
-
-    try:
-        spec = importlib.util.find_spec("vllm")
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin:
-        return None
-    for name in ("_version.py", "version.py"):
-        try:
-            text = Path(spec.origin).with_name(name).read_text(encoding="utf-8")
-        except OSError:
-            continue
-        if found := re.search(r"""^(?:__version__|version)\b.*?=\s*['"]([^'"]+)['"]""", text, re.MULTILINE):
-            return found[1]
+def _installed_version() -> str | None:
+    """What the installed package says of itself, without importing it; None where there is no vLLM."""
+    for folder in sys.path:
+        package = os.path.join(folder, "vllm")
+        for name in ("_version.py", "version.py"):
+            try:
+                with open(os.path.join(package, name), encoding="utf-8") as file:
+                    lines = file.read().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                if line.startswith(("__version__ =", "version =")) and (quoted := _quoted(line)):
+                    return quoted
+        if os.path.isdir(package):
+            return _distribution_version()
     return None
+
+
+def _quoted(line: str) -> str | None:
+    """The text between the line's first quotes."""
+    parts = line.replace('"', "'").split("'")
+    return parts[1] if len(parts) >= 3 else None
 
 
 def _distribution_version() -> str | None:

@@ -165,6 +165,17 @@ fn with(
 fn plain(callable: &Bound<'_, PyAny>, is_coroutine: bool) -> Hooked {
     let target = callable.clone().into_ptr();
     // SAFETY: alive; gives null for what has no vectorcall.
-    let entry = unsafe { ffi::PyVectorcall_Function(target) }.unwrap_or(ffi::PyObject_Vectorcall);
+    let entry = unsafe { ffi::PyVectorcall_Function(target) }.unwrap_or(call_object);
     Hooked { entry, target, is_coroutine, hooks: Vec::new() }
+}
+
+/// Calls what has no vectorcall of its own.
+unsafe extern "C" fn call_object(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the arguments of a vectorcall, passed on.
+    unsafe { ffi::PyObject_Vectorcall(callable, args, nargsf, names) }
 }
