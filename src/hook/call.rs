@@ -1,9 +1,6 @@
 //! One call of a hooked function: the hooks around it, outermost last, and the original in the middle, which runs
 //! exactly once. All state of a call lives on its stack.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,53 +10,10 @@ use super::args::{Args, OwnedArgs};
 use super::coroutine::{Ending, FollowedCoroutine};
 use super::custom;
 use super::evaluate::Evaluated;
+use super::hooked::{Action, Hook, Hooked, Kind};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
-use crate::recorder::{self, Gate};
-
-/// A handler that fails so often is not called any more; the plain timer takes its place.
-const MOST_FAILURES: u32 = 5;
-
-/// One entry of the symbol table on one function.
-pub(crate) struct Hook {
-    pub(super) label: Label,
-    pub(super) gate: &'static Gate,
-    /// Only calls below a function of this name count.
-    pub(super) caller: Option<String>,
-    pub(super) action: Action,
-    /// `module:Class.method`, for messages.
-    pub(super) symbol: String,
-    pub(super) failures: AtomicU32,
-}
-
-/// What a hook does around the call.
-pub(crate) enum Action {
-    /// A span, with attributes evaluated after the call.
-    Timer(Vec<Evaluated>),
-    /// A built-in handler.
-    BuiltIn(Handler),
-    /// A handler from the user's own code.
-    Custom(Py<PyAny>),
-}
-
-/// A built-in handler. It calls [`Call::proceed`] where the original has its place; one that does not, or that fails
-/// before it, has the original run after it all the same.
-pub(crate) type Handler = fn(&mut Call<'_, '_>) -> PyResult<()>;
-
-/// A function and the hooks on it. Lives as long as the process: calls may run through it at any time.
-pub(crate) struct Hooked {
-    /// What was there before: the entry and the object that it is called with.
-    pub(super) entry: ffi::vectorcallfunc,
-    pub(super) target: *mut ffi::PyObject,
-    pub(super) is_coroutine: bool,
-    /// In file order: later ones are outside.
-    pub(super) hooks: Vec<&'static Hook>,
-}
-
-// SAFETY: the target is a strong reference that is never given up, and everything else is immutable or atomic.
-unsafe impl Send for Hooked {}
-// SAFETY: as above.
-unsafe impl Sync for Hooked {}
+use crate::recorder;
 
 impl Hooked {
     /// The call, as CPython makes it.
@@ -74,28 +28,28 @@ impl Hooked {
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
         // SAFETY: passed on.
-        unsafe { self.run(self.hooks.len(), args, nargsf, names) }
+        unsafe { self.run(self.hooks(), args, nargsf, names) }
     }
 
-    /// The call from the `depth` innermost hooks on.
+    /// The call through these hooks, the innermost of all that are on it.
     ///
     /// # Safety
     /// As [`Hooked::call`].
     pub(super) unsafe fn run(
         &'static self,
-        depth: usize,
+        hooks: &'static [&'static Hook],
         args: *const *mut ffi::PyObject,
         nargsf: usize,
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
         // SAFETY: passed on; the target is alive.
         unsafe {
-            let open = self.hooks[..depth].iter().rposition(|hook| hook.gate.is_open());
-            let Some(inner) = open else { return (self.entry)(self.target, args, nargsf, names) };
-            let hook = self.hooks[inner];
+            let open = hooks.iter().rposition(|hook| hook.gate.is_open());
+            let Some(open) = open else { return (self.entry)(self.target, args, nargsf, names) };
+            let (inner, hook) = (&hooks[..open], hooks[open]);
             match &hook.action {
                 Action::Timer(attributes)
-                    if !self.is_coroutine && attributes.is_empty() && hook.caller.is_none() =>
+                    if self.kind == Kind::Function && attributes.is_empty() && hook.caller.is_none() =>
                 {
                     let open = recorder::begin(hook.label);
                     let result = self.run(inner, args, nargsf, names);
@@ -119,7 +73,7 @@ impl Hooked {
     unsafe fn run_full(
         &'static self,
         hook: &'static Hook,
-        inner: usize,
+        inner: &'static [&'static Hook],
         values: *const *mut ffi::PyObject,
         nargsf: usize,
         names: *mut ffi::PyObject,
@@ -131,7 +85,7 @@ impl Hooked {
         if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {
             return original();
         }
-        let retired = hook.failures.load(Ordering::Relaxed) >= MOST_FAILURES;
+        let retired = hook.is_retired();
         match &hook.action {
             Action::Custom(handler) if !retired => {
                 return custom::call(py, self, hook, inner, handler.bind(py), args);
@@ -156,7 +110,7 @@ impl Hooked {
         }
         let attributes: &'static [Evaluated] =
             if let Action::Timer(attributes) = &hook.action { attributes } else { &[] };
-        if self.is_coroutine {
+        if self.kind == Kind::Coroutine {
             let result = original();
             if result.is_null() {
                 return result;
@@ -191,55 +145,6 @@ impl Hooked {
             });
         }
         result
-    }
-}
-
-impl Hook {
-    /// Evaluates a timer's attributes. One that fails is left out.
-    pub(super) fn evaluate(
-        &self,
-        py: Python<'_>,
-        attributes: &[Evaluated],
-        args: Args<'_>,
-        result: Option<Borrowed<'_, '_, PyAny>>,
-        buffer: &mut Attributes,
-    ) {
-        for attribute in attributes {
-            let mark = buffer.mark();
-            let outcome = catch_unwind(AssertUnwindSafe(|| attribute.append(py, args, result, buffer)));
-            let problem = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "a defect in msprof_rs".into(),
-            };
-            buffer.truncate(mark);
-            attribute.report(&self.symbol, &problem);
-        }
-    }
-
-    /// Runs a handler's own code: an exception or a panic is counted and logged, and goes no further.
-    fn guard(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(py, &error),
-            Err(_) => self.fail(py, &pyo3::exceptions::PyRuntimeError::new_err("a defect in msprof_rs")),
-        }
-    }
-
-    /// Counts a failure of the handler; the last one that counts has the traceback.
-    pub(super) fn fail(&self, py: Python<'_>, error: &PyErr) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures == MOST_FAILURES {
-            let traceback =
-                error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
-            log::error!(
-                "{}: its handler has failed {failures} times and is not called any more, the timer takes its \
-                 place: {error}\n{traceback}",
-                self.symbol
-            );
-        } else if failures < MOST_FAILURES {
-            log::warn!("{}: its handler failed: {error}", self.symbol);
-        }
     }
 }
 

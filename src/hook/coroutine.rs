@@ -7,8 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::args::OwnedArgs;
-use super::call::{Hook, append_error, with_buffer};
+use super::call::{append_error, with_buffer};
 use super::evaluate::Evaluated;
+use super::hooked::Hook;
 use crate::clock::Ticks;
 use crate::recorder::{self, AsyncOpen};
 

@@ -10,13 +10,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
-use super::call::{Hook, Hooked};
+use super::hooked::{Hook, Hooked};
 
 /// What the handler gets as `original_func`: the call goes on inside. A second call gives the first outcome again.
 #[pyclass(frozen, module = "msprof_rs._core", name = "original")]
 struct Original {
     hooked: &'static Hooked,
-    inner: usize,
+    inner: &'static [&'static Hook],
     /// The target was called without a positional argument, so the handler's `this` is None and not passed on.
     without_this: bool,
     outcome: Mutex<Option<PyResult<Py<PyAny>>>>,
@@ -64,8 +64,7 @@ impl Original {
 
     /// `original_func.__name__` and the like are those of the target.
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: the target is never given up.
-        unsafe { Borrowed::from_ptr(py, self.hooked.target) }.getattr(name)
+        self.hooked.target(py).getattr(name)
     }
 }
 
@@ -76,7 +75,7 @@ pub(super) fn call(
     py: Python<'_>,
     hooked: &'static Hooked,
     hook: &'static Hook,
-    inner: usize,
+    inner: &'static [&'static Hook],
     handler: &Bound<'_, PyAny>,
     args: Args<'_>,
 ) -> *mut ffi::PyObject {

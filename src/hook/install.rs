@@ -2,12 +2,11 @@
 //! its place.
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
 
-use super::call::{Hook, Hooked};
+use super::hooked::{Hook, Hooked, Kind as FunctionKind};
 #[cfg(Py_3_12)]
 use super::in_place;
 use super::wrapper;
@@ -99,18 +98,18 @@ fn raw_attribute<'py>(class: &Bound<'py, PyType>, name: &str) -> PyResult<(Bound
 ///
 /// # Errors
 /// The attribute can't be set.
-pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, is_coroutine: bool) -> PyResult<()> {
+pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, kind: FunctionKind) -> PyResult<()> {
     let hook: &'static Hook = Box::leak(Box::new(hook));
     #[cfg(Py_3_12)]
     if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
         let function = place.callable.as_ptr();
-        let hooked = with(in_place::find(function), hook, || plain(&place.callable, is_coroutine));
-        // SAFETY: a Python function; `plain` took a reference that is never given up.
+        let hooked = with(in_place::find(function), hook, || Hooked::new(&place.callable, kind));
+        // SAFETY: a Python function; its hooks hold a reference that is never given up.
         unsafe { in_place::install(function, hooked) };
         return Ok(());
     }
     let former = wrapper::hooked_of(&place.callable).filter(|_| place.own);
-    let hooked = with(former, hook, || plain(&place.callable, is_coroutine));
+    let hooked = with(former, hook, || Hooked::new(&place.callable, kind));
     let object = wrapper::wrap(py, hooked)?;
     let binds = place.callable.get_type().hasattr("__get__")? || former.is_some();
     let on_class = place.owner.is_instance_of::<PyType>();
@@ -146,36 +145,15 @@ fn rebind_aliases(
     Ok(())
 }
 
-/// The hooks of a function with one more. The former ones are leaked: a call may be running through them.
+/// The hooks of a function with one more.
 fn with(
     former: Option<&'static Hooked>,
     hook: &'static Hook,
-    plain: impl FnOnce() -> Hooked,
+    new: impl FnOnce() -> &'static Hooked,
 ) -> &'static Hooked {
-    let mut hooked = match former {
-        Some(Hooked { entry, target, is_coroutine, hooks }) => {
-            Hooked { entry: *entry, target: *target, is_coroutine: *is_coroutine, hooks: hooks.clone() }
-        }
-        None => plain(),
-    };
-    hooked.hooks.push(hook);
-    Box::leak(Box::new(hooked))
-}
-
-fn plain(callable: &Bound<'_, PyAny>, is_coroutine: bool) -> Hooked {
-    let target = callable.clone().into_ptr();
-    // SAFETY: alive; gives null for what has no vectorcall.
-    let entry = unsafe { ffi::PyVectorcall_Function(target) }.unwrap_or(call_object);
-    Hooked { entry, target, is_coroutine, hooks: Vec::new() }
-}
-
-/// Calls what has no vectorcall of its own.
-unsafe extern "C" fn call_object(
-    callable: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    nargsf: usize,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: the arguments of a vectorcall, passed on.
-    unsafe { ffi::PyObject_Vectorcall(callable, args, nargsf, names) }
+    let hooked = former.unwrap_or_else(new);
+    let mut hooks = hooked.hooks().to_vec();
+    hooks.push(hook);
+    hooked.set_hooks(hooks);
+    hooked
 }

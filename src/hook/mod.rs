@@ -7,6 +7,7 @@ mod call;
 mod coroutine;
 mod custom;
 mod evaluate;
+mod hooked;
 mod imports;
 #[cfg(Py_3_12)]
 mod in_place;
@@ -15,7 +16,8 @@ mod registry;
 mod value;
 mod wrapper;
 
-pub(crate) use call::{Call, Handler, append_error, with_buffer};
+pub(crate) use call::{Call, append_error, with_buffer};
 pub(crate) use coroutine::{Ending, FollowedCoroutine, Follower};
+pub(crate) use hooked::Handler;
 pub(crate) use imports::Finder;
 pub(crate) use registry::Registry;

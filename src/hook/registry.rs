@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU32;
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyType};
 
-use super::call::{Action, Hook};
 use super::evaluate::Evaluated;
+use super::hooked::{Action, Hook, Kind};
 use super::install::{Place, install, locate};
 use crate::event::Label;
 use crate::expr::{self, Signature};
@@ -95,11 +95,19 @@ impl Registry {
         let place = locate(module, path)?;
         let inspect = py.import("inspect")?;
         let is = |question: &str| inspect.call_method1(question, (&place.callable,))?.is_truthy();
-        if is("isgeneratorfunction")? || is("isasyncgenfunction")? {
+        let kind = if is("iscoroutinefunction")? {
+            Kind::Coroutine
+        } else if is("isasyncgenfunction")? {
+            Kind::AsyncGenerator
+        } else if is("isgeneratorfunction")? {
+            Kind::Generator
+        } else {
+            Kind::Function
+        };
+        if matches!(kind, Kind::Generator | Kind::AsyncGenerator) {
             let problem = "is a generator function: its call only makes the generator, which a span would mistake for its run";
             return Err(pyo3::exceptions::PyTypeError::new_err(problem));
         }
-        let is_coroutine = is("iscoroutinefunction")?;
         let name = symbol.name.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(path));
         let (action, domain) = match self.handler(py, symbol) {
             Some((action, domain)) => (action, domain.unwrap_or(&symbol.domain)),
@@ -113,7 +121,7 @@ impl Registry {
             symbol: format!("{module_name}:{path}"),
             failures: AtomicU32::new(0),
         };
-        install(py, &place, hook, is_coroutine)
+        install(py, &place, hook, kind)
     }
 
     /// The handler that the entry names, and the domain of its events if it has one of its own; None for the timer.

@@ -1,0 +1,164 @@
+//! A hook: one entry of the symbol table on one function. And the function with all hooks that are on it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::args::Args;
+use super::call::Call;
+use super::evaluate::Evaluated;
+use crate::event::{Attributes, Label};
+use crate::recorder::Gate;
+
+/// A handler that fails so often is not called any more; the plain timer takes its place.
+const MOST_FAILURES: u32 = 5;
+
+/// One entry of the symbol table on one function.
+pub(crate) struct Hook {
+    pub(super) label: Label,
+    pub(super) gate: &'static Gate,
+    /// Only calls below a function of this name count.
+    pub(super) caller: Option<String>,
+    pub(super) action: Action,
+    /// `module:Class.method`, for messages.
+    pub(super) symbol: String,
+    pub(super) failures: AtomicU32,
+}
+
+/// What a hook does around the call.
+pub(crate) enum Action {
+    /// A span, with attributes evaluated after the call.
+    Timer(Vec<Evaluated>),
+    /// A built-in handler.
+    BuiltIn(Handler),
+    /// A handler from the user's own code.
+    Custom(Py<PyAny>),
+}
+
+/// A built-in handler. It calls [`Call::proceed`] where the original has its place; one that does not, or that fails
+/// before it, has the original run after it all the same.
+pub(crate) type Handler = fn(&mut Call<'_, '_>) -> PyResult<()>;
+
+/// What a call of the function gives: its result, or something that has still to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Function,
+    Coroutine,
+    Generator,
+    AsyncGenerator,
+}
+
+/// A function and the hooks on it. Lives as long as the process: calls may run through it at any time.
+pub(crate) struct Hooked {
+    /// What was there before: the entry and the object that it is called with.
+    pub(super) entry: ffi::vectorcallfunc,
+    pub(super) target: *mut ffi::PyObject,
+    pub(super) kind: Kind,
+    /// A list that is leaked when another takes its place: a call may be running through it.
+    hooks: AtomicPtr<Hooks>,
+}
+
+/// The hooks on a function in file order: later ones are outside.
+type Hooks = Vec<&'static Hook>;
+
+// SAFETY: the target is a strong reference that is never given up, and everything else is immutable or atomic.
+unsafe impl Send for Hooked {}
+// SAFETY: as above.
+unsafe impl Sync for Hooked {}
+
+impl Hooked {
+    /// No hooks yet. Keeps `callable` alive from now on.
+    pub(super) fn new(callable: &Bound<'_, PyAny>, kind: Kind) -> &'static Self {
+        let target = callable.clone().into_ptr();
+        // SAFETY: alive; gives null for what has no vectorcall.
+        let entry = unsafe { ffi::PyVectorcall_Function(target) }.unwrap_or(call_object);
+        let hooks = AtomicPtr::new(Box::into_raw(Box::default()));
+        Box::leak(Box::new(Self { entry, target, kind, hooks }))
+    }
+
+    /// The hooks, innermost first.
+    #[inline]
+    pub(super) fn hooks(&self) -> &'static [&'static Hook] {
+        // SAFETY: never null, and no list is ever freed.
+        unsafe { &*self.hooks.load(Ordering::Acquire) }
+    }
+
+    /// Puts a list of hooks in place of the one that is there. Calls that are on their way keep theirs.
+    pub(super) fn set_hooks(&self, hooks: Hooks) {
+        self.hooks.store(Box::into_raw(Box::new(hooks)), Ordering::Release);
+    }
+
+    /// The function itself.
+    pub(super) fn target<'py>(&self, py: Python<'py>) -> Borrowed<'static, 'py, PyAny> {
+        // SAFETY: the reference is never given up.
+        unsafe { Borrowed::from_ptr(py, self.target) }
+    }
+}
+
+/// Calls what has no vectorcall of its own.
+unsafe extern "C" fn call_object(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the arguments of a vectorcall, passed on.
+    unsafe { ffi::PyObject_Vectorcall(callable, args, nargsf, names) }
+}
+
+impl Hook {
+    /// Evaluates a timer's attributes. One that fails is left out.
+    pub(super) fn evaluate(
+        &self,
+        py: Python<'_>,
+        attributes: &[Evaluated],
+        args: Args<'_>,
+        result: Option<Borrowed<'_, '_, PyAny>>,
+        buffer: &mut Attributes,
+    ) {
+        for attribute in attributes {
+            let mark = buffer.mark();
+            let outcome = catch_unwind(AssertUnwindSafe(|| attribute.append(py, args, result, buffer)));
+            let problem = match outcome {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "a defect in msprof_rs".into(),
+            };
+            buffer.truncate(mark);
+            attribute.report(&self.symbol, &problem);
+        }
+    }
+
+    /// Whether the timer has taken the handler's place.
+    pub(super) fn is_retired(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= MOST_FAILURES
+    }
+
+    /// Runs a handler's own code: an exception or a panic is counted and logged, and goes no further.
+    pub(super) fn guard(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(py, &error),
+            Err(_) => self.fail(py, &PyRuntimeError::new_err("a defect in msprof_rs")),
+        }
+    }
+
+    /// Counts a failure of the handler; the last one that counts has the traceback.
+    pub(super) fn fail(&self, py: Python<'_>, error: &PyErr) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures == MOST_FAILURES {
+            let traceback =
+                error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
+            log::error!(
+                "{}: its handler has failed {failures} times and is not called any more, the timer takes its \
+                 place: {error}\n{traceback}",
+                self.symbol
+            );
+        } else if failures < MOST_FAILURES {
+            log::warn!("{}: its handler failed: {error}", self.symbol);
+        }
+    }
+}
