@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::hook::{Finder, Registry};
-use crate::{cli, recorder, symbols};
+use crate::hook::{Finder, Registry, follow_symbols};
+use crate::{cli, recorder};
 
 /// Installs the hooks and starts the recorder. `config` is the collection config's path; `version` the framework's
 /// version, `process_name` the process's name, if they are known.
@@ -22,10 +22,10 @@ fn activate(
     process_name: Option<String>,
 ) -> PyResult<()> {
     logging::init();
-    let options = recorder::Options { config, home, process_name, thread_name, stamp };
+    let before_start = follow_symbols;
+    let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
     recorder::activate(options)?;
-    let table = symbols::load(symbols_path.as_deref());
-    Finder::install(py, Registry::new(table, version))
+    Finder::install(py, Registry::open(symbols_path, version))
 }
 
 /// Writes everything and stops recording; called when the process ends.

@@ -46,6 +46,7 @@ fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() 
         process_name: None,
         thread_name: || Some("worker".into()),
         stamp: || "1122-2130".into(),
+        before_start: || {},
     };
     recorder::activate(options).unwrap();
     let gate = Gate::new(Level::INFO, "Execute");

@@ -9,6 +9,7 @@ mod domain;
 mod error;
 mod hardware;
 mod level;
+mod stamp;
 mod watch;
 
 pub(crate) use atomic::create_file;
@@ -17,4 +18,5 @@ pub use create::{create_default, rewrite_disabled};
 pub use domain::DomainFilter;
 pub use error::{ConfigError, Warning};
 pub use level::Level;
+pub(crate) use stamp::Stamp;
 pub use watch::Watch;

@@ -1,11 +1,10 @@
 //! Follows the config file: the recorder polls every 100 ms, and a poll that finds nothing new costs one `stat`.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Collection, ConfigError, Warning, create_default};
+use super::{Collection, ConfigError, Stamp, Warning, create_default};
 
 /// A config file that is followed. It has no thread and no clock of its own.
 #[derive(Debug)]
@@ -39,25 +38,6 @@ enum State {
     Bad,
 }
 
-/// What tells one version of a file from another. `sed -i` makes a new inode with the old size; an editor may keep
-/// the inode; both may happen within one tick of the file system's clock.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Stamp {
-    modified: (i64, i64),
-    size: u64,
-    inode: (u64, u64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            size: metadata.size(),
-            inode: (metadata.dev(), metadata.ino()),
-        }
-    }
-}
-
 impl Watch {
     /// Follows the file at `path`; makes it with defaults if it is missing, and logs an error where that can't be.
     /// `home` is the user's home folder, for the default `prof_dir`. The first [`Watch::poll`] reads it.
@@ -76,7 +56,7 @@ impl Watch {
     /// is logged once and collection counts as off until the file is in order.
     pub fn poll(&mut self) -> Option<&Collection> {
         // The stamp comes before the text: what is written in between shows at the next poll.
-        let stamp = fs::metadata(&self.path).ok().as_ref().map(Stamp::of);
+        let stamp = Stamp::of(&self.path);
         let same = self.seen.as_ref().filter(|seen| seen.stamp == stamp).map(|seen| seen.state);
         if matches!(same, Some(State::Read | State::Bad)) {
             return None;

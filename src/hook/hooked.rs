@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,6 +19,8 @@ const MOST_FAILURES: u32 = 5;
 
 /// One entry of the symbol table on one function.
 pub(crate) struct Hook {
+    /// The number of the entry in its file.
+    pub(super) entry: usize,
     pub(super) label: Label,
     pub(super) gate: &'static Gate,
     /// Only calls below a function of this name count.
@@ -84,6 +87,18 @@ impl Hooked {
     pub(super) fn hooks(&self) -> &'static [&'static Hook] {
         // SAFETY: never null, and no list is ever freed.
         unsafe { &*self.hooks.load(Ordering::Acquire) }
+    }
+
+    /// Adds a hook at its place in the order of the file; not a second time for the same entry.
+    pub(super) fn add(&self, hook: &'static Hook) {
+        // Two threads may import modules that have the same function.
+        static WRITER: Mutex<()> = Mutex::new(());
+        let _only = WRITER.lock();
+        let mut hooks = self.hooks().to_vec();
+        if let Err(place) = hooks.binary_search_by_key(&hook.entry, |hook| hook.entry) {
+            hooks.insert(place, hook);
+            self.set_hooks(hooks);
+        }
     }
 
     /// Puts a list of hooks in place of the one that is there. Calls that are on their way keep theirs.

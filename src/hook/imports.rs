@@ -1,9 +1,12 @@
 //! Hooks modules when they are imported: a finder at the front of `sys.meta_path` that lets the other finders find,
 //! and has the loader call back right after the module's code has run, before any other module can copy a name.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
+use pyo3::types::{PyDict, PyModule, PyString};
 use rustc_hash::FxHashSet;
 
 use super::registry::Registry;
@@ -16,25 +19,39 @@ pub(crate) struct Finder {
     unfinished: Mutex<FxHashSet<String>>,
 }
 
+/// The finder of this process.
+static FINDER: OnceLock<Py<Finder>> = OnceLock::new();
+
+/// How long a start of collection waits for changed symbols to be applied, which needs Python's lock.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Finder {
     /// Hooks what is imported already, and goes to the front of `sys.meta_path` for the rest.
     pub(crate) fn install(py: Python<'_>, registry: Registry) -> PyResult<()> {
         let finder = Bound::new(py, Self { registry, unfinished: Mutex::default() })?;
-        let sys = py.import("sys")?;
-        let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
-        for (name, module) in modules.copy()?.iter() {
-            let (Ok(name), Ok(module)) = (name.extract::<String>(), module.cast_into::<PyModule>()) else {
-                continue;
-            };
-            if finder.get().registry.wants(&name) {
-                finder.get().hook(&name, &module);
-            }
-        }
-        sys.getattr("meta_path")?.call_method1("insert", (0, finder))?;
+        finder.get().hook_loaded(&finder)?;
+        let _ = FINDER.set(finder.clone().unbind()); // there is one: activation happens once
+        py.import("sys")?.getattr("meta_path")?.call_method1("insert", (0, finder))?;
         Ok(())
     }
 
-    fn hook(&self, name: &str, module: &Bound<'_, PyModule>) {
+    fn hook_loaded(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let modules = this.py().import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+        for (name, module) in modules.copy()?.iter() {
+            let Ok(name) = name.extract::<String>() else { continue };
+            if !self.registry.wants(&name) || module.is_none() {
+                continue;
+            }
+            if let Some(spec) = unloaded(&module)? {
+                Loader::stand_before(this, &spec)?;
+            } else {
+                self.hook(&name, &module);
+            }
+        }
+        Ok(())
+    }
+
+    fn hook(&self, name: &str, module: &Bound<'_, PyAny>) {
         if is_initializing(module) {
             self.unfinished.lock().insert(name.to_owned());
         } else {
@@ -50,7 +67,7 @@ impl Finder {
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let names = std::mem::take(&mut *self.unfinished.lock());
         for name in names {
-            if let Some(Ok(module)) = modules.get_item(&name)?.map(pyo3::Bound::cast_into::<PyModule>) {
+            if let Some(module) = modules.get_item(&name)? {
                 self.hook(&name, &module);
             }
         }
@@ -58,9 +75,42 @@ impl Finder {
     }
 }
 
-fn is_initializing(module: &Bound<'_, PyModule>) -> bool {
+/// Applies the symbol file if it has changed. For the recorder before each start of collection: the caller does not
+/// have Python's lock and may not wait for it, so a thread of its own does the work.
+pub(crate) fn follow_symbols() {
+    let Some(finder) = FINDER.get().filter(|finder| finder.get().registry.is_outdated()) else { return };
+    let (done, wait) = crossbeam_channel::bounded(1);
+    let work = move || {
+        Python::try_attach(|py| {
+            let finder = finder.bind(py);
+            let registry = &finder.get().registry;
+            if registry.read_again()
+                && let Err(error) =
+                    finder.get().hook_loaded(finder).and_then(|()| registry.take_out_unused(py))
+            {
+                log::error!("the changed symbols could not all be applied: {error}");
+            }
+        });
+        let _ = done.send(()); // nobody waits any more
+    };
+    let thread = std::thread::Builder::new().name("msprof-rs-hooks".into()).spawn(work);
+    if thread.is_err() || wait.recv_timeout(RELOAD_PATIENCE).is_err() {
+        log::warn!("the changed symbols have not been applied within {RELOAD_PATIENCE:?}; collection starts");
+    }
+}
+
+fn is_initializing(module: &Bound<'_, PyAny>) -> bool {
     let spec = module.getattr("__spec__").and_then(|spec| spec.getattr("_initializing"));
     spec.is_ok_and(|initializing| initializing.is_truthy().unwrap_or(false))
+}
+
+/// The spec of a module that `importlib.util.LazyLoader` has not loaded yet; reading any attribute would load it.
+fn unloaded<'py>(module: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let kind = module.get_type();
+    if kind.name()? != "_LazyModule" || kind.module()? != "importlib.util" {
+        return Ok(None);
+    }
+    module.cast::<PyModule>()?.dict().get_item("__spec__")
 }
 
 #[pymethods]
@@ -88,11 +138,7 @@ impl Finder {
             if spec.is_none() {
                 continue;
             }
-            let loader = spec.getattr("loader")?;
-            if loader.hasattr("exec_module")? {
-                let hooking = Loader { finder: slf.clone().unbind(), loader: loader.unbind() };
-                spec.setattr("loader", Bound::new(py, hooking)?)?;
-            }
+            Loader::stand_before(slf, &spec)?;
             return Ok(Some(spec));
         }
         Ok(None)
@@ -106,6 +152,18 @@ struct Loader {
     loader: Py<PyAny>,
 }
 
+impl Loader {
+    /// Takes the place of the loader in a spec.
+    fn stand_before(finder: &Bound<'_, Finder>, spec: &Bound<'_, PyAny>) -> PyResult<()> {
+        let loader = spec.getattr("loader")?;
+        if loader.hasattr("exec_module")? && !loader.is_instance_of::<Self>() {
+            let loader = Self { finder: finder.clone().unbind(), loader: loader.unbind() };
+            spec.setattr("loader", Bound::new(finder.py(), loader)?)?;
+        }
+        Ok(())
+    }
+}
+
 #[pymethods]
 impl Loader {
     fn create_module<'py>(&self, py: Python<'py>, spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -117,17 +175,21 @@ impl Loader {
         }
     }
 
-    fn exec_module(&self, py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn exec_module(&self, py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<()> {
         // The module shall see its own loader, also while its code runs.
         let loader = self.loader.bind(py);
         module.setattr("__loader__", loader)?;
         let spec = module.getattr("__spec__")?;
         spec.setattr("loader", loader)?;
-        loader.call_method1("exec_module", PyTuple::new(py, [module])?)?;
+        loader.call_method1("exec_module", (module,))?;
+        if unloaded(module)?.is_some() {
+            // It has put the loader there that is to run later.
+            return Self::stand_before(self.finder.bind(py), &spec);
+        }
         // A package may have replaced itself in `sys.modules`.
         let name: String = spec.getattr("name")?.extract()?;
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
-        let current = modules.get_item(&name)?.and_then(|current| current.cast_into::<PyModule>().ok());
+        let current = modules.get_item(&name)?.filter(|current| !current.is_none());
         self.finder.get().registry.apply(&name, current.as_ref().unwrap_or(module));
         Ok(())
     }

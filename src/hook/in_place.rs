@@ -95,6 +95,15 @@ pub(super) unsafe fn install(function: *mut ffi::PyObject, hooked: &'static Hook
     unsafe { PyFunction_SetVectorcall(function, entry) };
 }
 
+/// Gives a function its own entry back. Its place in the table stays, for calls that are on their way.
+///
+/// # Safety
+/// The interpreter's lock is held, and `hooked` has been installed.
+pub(super) unsafe fn remove(hooked: &Hooked) {
+    // SAFETY: a Python function, since it was installed; this is the entry that it had then.
+    unsafe { PyFunction_SetVectorcall(hooked.target, hooked.entry) };
+}
+
 unsafe extern "C" fn entry(
     function: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,

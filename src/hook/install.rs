@@ -1,14 +1,14 @@
-//! Finds what a symbol names and puts hooks on it: in the function itself where CPython allows, else by an object in
-//! its place.
+//! Puts hooks on what a symbol names - in the function itself where CPython allows, else by an object in its place -
+//! and takes them out again, which restores the very object that was there.
 
-use pyo3::exceptions::PyTypeError;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyModule, PyType};
 
-use super::hooked::{Hook, Hooked, Kind as FunctionKind};
+use super::aliases::{Exchanges, has_other_holders};
+use super::hooked::{Hook, Hooked, Kind};
 #[cfg(Py_3_12)]
 use super::in_place;
+use super::place::{Place, attribute, static_method};
 use super::wrapper;
 
 #[cfg(Py_3_12)]
@@ -17,143 +17,185 @@ use super::wrapper;
 static FORCE_WRAPPER: once_cell::sync::Lazy<bool> =
     once_cell::sync::Lazy::new(|| std::env::var("MSPROF_FORCE_WRAPPER").is_ok_and(|v| v == "1"));
 
-/// What a symbol names: where it is found, and what is there.
-pub(super) struct Place<'py> {
-    owner: Bound<'py, PyAny>,
-    name: String,
-    kind: Kind,
-    /// The callable itself, out of its static or class method.
-    pub(super) callable: Bound<'py, PyAny>,
-    /// Defined on the named class or module itself, not on a base of the class.
-    own: bool,
-}
-
-impl Place<'_> {
-    /// Whether calls have an instance (or class) as their first argument.
-    pub(super) fn is_method(&self) -> bool {
-        self.kind != Kind::Static && self.owner.is_instance_of::<PyType>()
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Plain,
-    Static,
-    Class,
-}
-
-/// Finds `path` (`Class.method` or `function`) in a module.
-///
-/// # Errors
-/// Something on the way is missing, or what is there can't be hooked.
-pub(super) fn locate<'py>(module: &Bound<'py, PyModule>, path: &str) -> PyResult<Place<'py>> {
-    let mut owner = module.clone().into_any();
-    let (classes, name) = path.rsplit_once('.').unwrap_or(("", path));
-    for class in classes.split('.').filter(|class| !class.is_empty()) {
-        owner = owner.getattr(class)?;
-    }
-    let (raw, own) = match owner.cast::<PyType>() {
-        Ok(class) => raw_attribute(class, name)?,
-        Err(_) => (owner.getattr(name)?, true),
-    };
-    let py = module.py();
-    let (kind, callable) = if raw.is_instance(staticmethod(py)?)? {
-        (Kind::Static, raw.getattr("__func__")?)
-    } else if raw.is_instance(classmethod(py)?)? {
-        (Kind::Class, raw.getattr("__func__")?)
-    } else {
-        (Kind::Plain, raw)
-    };
-    if callable.is_instance_of::<PyType>() {
-        return Err(PyTypeError::new_err("is a class; name its `__init__` or another method"));
-    }
-    if !callable.is_callable() {
-        let kind = callable.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("is a {kind} and can't be called")));
-    }
-    Ok(Place { owner, name: name.to_owned(), kind, callable, own })
-}
-
-fn staticmethod(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.import(py, "builtins", "staticmethod")
-}
-
-fn classmethod(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.import(py, "builtins", "classmethod")
-}
-
-/// A class attribute as it stands in the class (or base) that defines it, unbound.
-fn raw_attribute<'py>(class: &Bound<'py, PyType>, name: &str) -> PyResult<(Bound<'py, PyAny>, bool)> {
-    for (depth, base) in class.mro().iter().enumerate() {
-        if let Ok(raw) = base.getattr("__dict__")?.get_item(name) {
-            return Ok((raw, depth == 0));
-        }
-    }
-    Ok((class.getattr(name)?, false)) // says what is missing
-}
-
-/// Puts a hook on what was found, outside those that are there.
-///
-/// # Errors
-/// The attribute can't be set.
-pub(super) fn install(py: Python<'_>, place: &Place<'_>, hook: Hook, kind: FunctionKind) -> PyResult<()> {
-    let hook: &'static Hook = Box::leak(Box::new(hook));
+/// A function that has had hooks, and how they got there.
+enum Seat {
     #[cfg(Py_3_12)]
-    if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
-        let function = place.callable.as_ptr();
-        let hooked = with(in_place::find(function), hook, || Hooked::new(&place.callable, kind));
-        // SAFETY: a Python function; its hooks hold a reference that is never given up.
-        unsafe { in_place::install(function, hooked) };
-        return Ok(());
-    }
-    let former = wrapper::hooked_of(&place.callable).filter(|_| place.own);
-    let hooked = with(former, hook, || Hooked::new(&place.callable, kind));
-    let object = wrapper::wrap(py, hooked)?;
-    let binds = place.callable.get_type().hasattr("__get__")? || former.is_some();
-    let on_class = place.owner.is_instance_of::<PyType>();
-    let object = match place.kind {
-        Kind::Class => classmethod(py)?.call1((object,))?,
-        // What does not bind to an instance by itself must not begin to.
-        Kind::Static => staticmethod(py)?.call1((object,))?,
-        Kind::Plain if on_class && !binds => staticmethod(py)?.call1((object,))?,
-        Kind::Plain => object,
-    };
-    place.owner.setattr(place.name.as_str(), &object)?;
-    if place.kind == Kind::Plain && !on_class {
-        rebind_aliases(py, &place.callable, &object)?;
-    }
-    Ok(())
+    InPlace(&'static Hooked),
+    Object(Object),
 }
 
-/// Other modules that took the function by `from module import function` get the wrapper too.
-fn rebind_aliases(
-    py: Python<'_>,
-    original: &Bound<'_, PyAny>,
-    replacement: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let modules = py.import("sys")?.getattr("modules")?.cast_into::<pyo3::types::PyDict>()?;
-    for module in modules.values() {
-        let Ok(module) = module.cast_into::<PyModule>() else { continue };
-        let globals = module.dict();
-        let aliases: Vec<_> = globals.iter().filter(|(_, value)| value.is(original)).collect();
-        for (name, _) in aliases {
-            globals.set_item(name, replacement)?;
+/// An object that stands for a function.
+struct Object {
+    hooked: &'static Hooked,
+    owner: Py<PyAny>,
+    name: String,
+    /// What stood there before; None: the class inherited it.
+    former: Option<Py<PyAny>>,
+    /// What stands there instead: the wrapper, or what holds it.
+    raw: Py<PyAny>,
+    wrapper: Py<PyAny>,
+}
+
+/// Everything that was ever hooked in this process.
+#[derive(Default)]
+pub(super) struct Seats {
+    seats: Mutex<Vec<Seat>>,
+}
+
+impl Seats {
+    /// Puts a hook on what was found. What stands elsewhere under another name goes to `aliases`.
+    ///
+    /// # Errors
+    /// The attribute can't be set.
+    pub(super) fn put(
+        &self,
+        place: &Place<'_>,
+        hook: Hook,
+        kind: Kind,
+        aliases: &mut Exchanges,
+    ) -> PyResult<()> {
+        let hook: &'static Hook = Box::leak(Box::new(hook));
+        #[cfg(Py_3_12)]
+        if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
+            let function = place.callable.as_ptr();
+            let hooked = in_place::find(function).unwrap_or_else(|| {
+                let hooked = Hooked::new(&place.callable, kind);
+                self.seats.lock().push(Seat::InPlace(hooked));
+                hooked
+            });
+            hooked.add(hook);
+            // SAFETY: a Python function; its hooks hold a reference that is never given up.
+            unsafe { in_place::install(function, hooked) };
+            return Ok(());
+        }
+        if place.own
+            && let Some(hooked) = wrapper::hooked_of(&place.callable)
+        {
+            hooked.add(hook);
+            return Ok(());
+        }
+        let object = self.seat(place, kind)?;
+        object.hooked.add(hook);
+        let py = place.owner.py();
+        let (raw, wrapper) = (object.raw.bind(py), object.wrapper.bind(py));
+        // Those who hold them now: the owner, the place (twice if it is the bare callable) and the hooks.
+        let is_bare = place.raw.is(&place.callable);
+        let has_aliases = place.own
+            && (has_other_holders(&place.callable, 3 + isize::from(is_bare))
+                || !is_bare && has_other_holders(&place.raw, 2));
+        place.owner.setattr(place.name.as_str(), raw)?;
+        if has_aliases {
+            aliases.add(&place.callable, wrapper);
+            aliases.add(&place.raw, raw);
+        }
+        self.seats.lock().push(Seat::Object(object));
+        Ok(())
+    }
+
+    /// Makes the object that is to stand there.
+    fn seat(&self, place: &Place<'_>, kind: Kind) -> PyResult<Object> {
+        let py = place.owner.py();
+        let (hooked, wrapper) = if let Some(former) = self.take_former(place) {
+            // Its wrapper may still be in the hands of others, so it is used again.
+            (former.hooked, former.wrapper.into_bound(py))
+        } else {
+            let hooked = Hooked::new(&place.callable, kind);
+            (hooked, wrapper::wrap(py, hooked)?)
+        };
+        let binds = place.callable.get_type().hasattr("__get__")?;
+        let raw = if place.is_bare_in_class() && !binds {
+            static_method(wrapper.clone())? // what does not bind to an instance by itself must not begin to
+        } else {
+            place.in_shell(wrapper.clone())?
+        };
+        Ok(Object {
+            hooked,
+            owner: place.owner.clone().unbind(),
+            name: place.name.clone(),
+            former: place.own.then(|| place.raw.clone().unbind()),
+            raw: raw.unbind(),
+            wrapper: wrapper.unbind(),
+        })
+    }
+
+    /// The seat of the same function in the same place, which it has left since.
+    fn take_former(&self, place: &Place<'_>) -> Option<Object> {
+        let mut seats = self.seats.lock();
+        let index = seats.iter().position(|seat| match seat {
+            #[cfg(Py_3_12)]
+            Seat::InPlace(_) => false,
+            Seat::Object(object) => object.was_at(place),
+        })?;
+        match seats.remove(index) {
+            #[cfg(Py_3_12)]
+            Seat::InPlace(_) => None,
+            Seat::Object(object) => Some(object),
         }
     }
-    Ok(())
+
+    /// No hook acts any more; the functions stay prepared for those that come.
+    pub(super) fn clear(&self) {
+        for seat in &*self.seats.lock() {
+            seat.hooked().set_hooks(Vec::new());
+        }
+    }
+
+    /// Makes every function without a hook what it was.
+    pub(super) fn take_out_unused(&self, py: Python<'_>) -> PyResult<()> {
+        let mut aliases = Exchanges::default();
+        // The list is not locked while Python runs, which may import a module that is to be hooked.
+        let seats = std::mem::take(&mut *self.seats.lock());
+        // The last one first: a property's getter and setter may both have one.
+        for seat in seats.iter().rev().filter(|seat| seat.hooked().hooks().is_empty()) {
+            match seat {
+                #[cfg(Py_3_12)]
+                // SAFETY: it was put there by `put`.
+                Seat::InPlace(hooked) => unsafe { in_place::remove(hooked) },
+                Seat::Object(object) => {
+                    if let Err(error) = object.take_out(py, &mut aliases) {
+                        log::warn!("{}.{} can't be restored: {error}", object.owner, object.name);
+                    }
+                }
+            }
+        }
+        self.seats.lock().extend(seats);
+        aliases.apply(py)
+    }
 }
 
-/// The hooks of a function with one more.
-fn with(
-    former: Option<&'static Hooked>,
-    hook: &'static Hook,
-    new: impl FnOnce() -> &'static Hooked,
-) -> &'static Hooked {
-    let hooked = former.unwrap_or_else(new);
-    let mut hooks = hooked.hooks().to_vec();
-    hooks.push(hook);
-    hooked.set_hooks(hooks);
-    hooked
+impl Seat {
+    fn hooked(&self) -> &'static Hooked {
+        match self {
+            #[cfg(Py_3_12)]
+            Self::InPlace(hooked) => hooked,
+            Self::Object(object) => object.hooked,
+        }
+    }
+}
+
+impl Object {
+    fn was_at(&self, place: &Place<'_>) -> bool {
+        self.owner.is(&place.owner)
+            && self.name == place.name
+            && self.former.is_some() == place.own
+            && self.hooked.target(place.owner.py()).is(&place.callable)
+    }
+
+    /// Puts back what was there, unless somebody else has put something there since.
+    fn take_out(&self, py: Python<'_>, aliases: &mut Exchanges) -> PyResult<()> {
+        let owner = self.owner.bind(py);
+        let (present, own) = attribute(owner, &self.name)?;
+        if !own || !present.is(&self.raw) {
+            return Ok(());
+        }
+        match &self.former {
+            Some(former) => {
+                owner.setattr(self.name.as_str(), former)?;
+                aliases.add(self.raw.bind(py), former.bind(py));
+            }
+            None => owner.delattr(self.name.as_str())?,
+        }
+        aliases.add(self.wrapper.bind(py), &self.hooked.target(py));
+        Ok(())
+    }
 }

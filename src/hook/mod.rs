@@ -2,6 +2,7 @@
 //!
 //! The rest of the crate sees a [`Registry`] of symbols and the [`Finder`] that applies it as modules come.
 
+mod aliases;
 mod args;
 mod call;
 mod coroutine;
@@ -12,6 +13,7 @@ mod imports;
 #[cfg(Py_3_12)]
 mod in_place;
 mod install;
+mod place;
 mod registry;
 mod value;
 mod wrapper;
@@ -19,5 +21,5 @@ mod wrapper;
 pub(crate) use call::{Call, append_error, with_buffer};
 pub(crate) use coroutine::{Ending, FollowedCoroutine, Follower};
 pub(crate) use hooked::Handler;
-pub(crate) use imports::Finder;
+pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use registry::Registry;

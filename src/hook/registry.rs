@@ -1,30 +1,38 @@
 //! The symbols that are to be hooked: which module has them, and how an entry of the table becomes a hook.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyType};
+use pyo3::types::{PyDict, PyType};
 
+use super::aliases::Exchanges;
 use super::evaluate::Evaluated;
 use super::hooked::{Action, Hook, Kind};
-use super::install::{Place, install, locate};
+use super::install::Seats;
+use super::place::Place;
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
 use crate::recorder::Gate;
-use crate::symbols::{HandlerRef, Symbol, Table, Target, Version};
+use crate::symbols::{HandlerRef, Pattern, Symbol, SymbolFile, Table, Target, Version};
 
-/// The entries of the symbol table that this framework's version keeps, in file order.
+/// The entries of the symbol table that this framework's version keeps, and what they have hooked.
 pub(crate) struct Registry {
-    symbols: Vec<Symbol>,
-    /// For messages.
-    file: String,
+    file: Mutex<SymbolFile>,
+    version: Option<Version>,
+    table: ArcSwap<Table>,
+    seats: Seats,
 }
 
 impl Registry {
-    /// Keeps the entries that `version` admits; all of them if it is unknown or makes no sense.
-    pub(crate) fn new(table: Table, version: Option<&str>) -> Self {
-        let parsed = version.and_then(|text| {
+    /// Reads the symbols at `path` (see [`SymbolFile`]). Keeps the entries that `version` admits; all of them if it is
+    /// unknown or makes no sense.
+    pub(crate) fn open(path: Option<PathBuf>, version: Option<&str>) -> Self {
+        let version = version.and_then(|text| {
             let version = text.parse::<Version>();
             if version.is_err() {
                 log::warn!(
@@ -33,66 +41,108 @@ impl Registry {
             }
             version.ok()
         });
-        let all = table.symbols.len();
-        let symbols: Vec<_> =
-            table.symbols.into_iter().filter(|symbol| symbol.versions.admits(parsed.as_ref())).collect();
-        let (kept, version) = (symbols.len(), version.unwrap_or("unknown"));
-        log::info!("{}: {kept} of {all} symbols apply (framework version {version})", table.file);
-        Self { symbols, file: table.file }
+        let (file, table) = SymbolFile::open(path);
+        let table = ArcSwap::from_pointee(admitted(table, version.as_ref()));
+        Self { file: Mutex::new(file), version, table, seats: Seats::default() }
     }
 
     /// Whether an entry names something in this module.
     pub(super) fn wants(&self, module: &str) -> bool {
-        self.symbols.iter().any(|symbol| symbol.target.matches(module))
+        self.table.load().symbols.iter().any(|symbol| symbol.target.matches(module))
     }
 
-    /// Hooks everything that the entries name in a module that has just been imported. An entry that fails is
-    /// reported, and the others go on.
-    pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyModule>) {
-        for symbol in self.symbols.iter().filter(|symbol| symbol.target.matches(name)) {
+    /// Whether the symbol file is another than the one that was read.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.file.lock().is_changed()
+    }
+
+    /// Reads the symbol file again; no hook acts from then on until [`Registry::apply`] puts it back. Returns whether
+    /// the file says anything new.
+    pub(super) fn read_again(&self) -> bool {
+        let Some(table) = self.file.lock().read_again() else { return false };
+        let table = admitted(table, self.version.as_ref());
+        if table == **self.table.load() {
+            return false;
+        }
+        self.table.store(Arc::new(table));
+        self.seats.clear();
+        true
+    }
+
+    /// Makes the functions that no entry names any more what they were.
+    pub(super) fn take_out_unused(&self, py: Python<'_>) -> PyResult<()> {
+        self.seats.take_out_unused(py)
+    }
+
+    /// Hooks everything that the entries name in a module. An entry that fails is reported, and the others go on.
+    /// What is hooked already stays so.
+    pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyAny>) {
+        let table = self.table.load_full();
+        let mut aliases = Exchanges::default();
+        for (number, symbol) in table.symbols.iter().enumerate() {
+            if !symbol.target.matches(name) {
+                continue;
+            }
+            let mut entry =
+                Entry { registry: self, table: &table, number, symbol, name, aliases: &mut aliases };
             let outcome = match &symbol.target {
-                Target::Exact { path, .. } => self.hook(symbol, name, module, path),
-                Target::Pattern(pattern) => self.hook_matching(symbol, name, module, pattern),
+                Target::Exact { path, .. } => entry.hook(module, path),
+                Target::Pattern(pattern) => entry.hook_matching(module, pattern),
             };
             if let Err(error) = outcome {
-                log::warn!("{}:{}: {} is not hooked: {error}", self.file, symbol.line, symbol.target);
+                log::warn!("{}:{}: {} is not hooked: {error}", table.file, symbol.line, symbol.target);
             }
         }
+        if let Err(error) = aliases.apply(module.py()) {
+            log::warn!("{name}: other names of what was hooked could not all be found: {error}");
+        }
     }
+}
 
+/// The entries for one version.
+fn admitted(mut table: Table, version: Option<&Version>) -> Table {
+    let all = table.symbols.len();
+    table.symbols.retain(|symbol| symbol.versions.admits(version));
+    let kept = table.symbols.len();
+    let version = version.map_or("unknown".into(), ToString::to_string);
+    log::info!("{}: {kept} of {all} symbols apply (framework version {version})", table.file);
+    table
+}
+
+/// An entry as it is applied to one module.
+struct Entry<'a> {
+    registry: &'a Registry,
+    table: &'a Table,
+    number: usize,
+    symbol: &'a Symbol,
+    /// The module's.
+    name: &'a str,
+    aliases: &'a mut Exchanges,
+}
+
+impl Entry<'_> {
     /// Hooks the method of each class that the module itself defines and that defines the method itself.
-    fn hook_matching(
-        &self,
-        symbol: &Symbol,
-        name: &str,
-        module: &Bound<'_, PyModule>,
-        pattern: &crate::symbols::Pattern,
-    ) -> PyResult<()> {
+    fn hook_matching(&mut self, module: &Bound<'_, PyAny>, pattern: &Pattern) -> PyResult<()> {
         let method = &pattern.method;
-        for (_, value) in module.dict().iter() {
+        let Ok(globals) = module.getattr("__dict__")?.cast_into::<PyDict>() else { return Ok(()) };
+        for value in globals.copy()?.values() {
             let Ok(class) = value.cast_into::<PyType>() else { continue };
             let class_name = class.name()?.to_string();
             let home: String =
                 class.getattr("__module__").and_then(|home| home.extract()).unwrap_or_default();
-            if home == name
+            if home == self.name
                 && pattern.matches_class(&class_name)
                 && class.getattr("__dict__")?.contains(method)?
             {
-                self.hook(symbol, name, module, &format!("{class_name}.{method}"))?;
+                self.hook(module, &format!("{class_name}.{method}"))?;
             }
         }
         Ok(())
     }
 
-    fn hook(
-        &self,
-        symbol: &Symbol,
-        module_name: &str,
-        module: &Bound<'_, PyModule>,
-        path: &str,
-    ) -> PyResult<()> {
-        let py = module.py();
-        let place = locate(module, path)?;
+    fn hook(&mut self, module: &Bound<'_, PyAny>, path: &str) -> PyResult<()> {
+        let (py, symbol) = (module.py(), self.symbol);
+        let place = Place::locate(module, path)?;
         let inspect = py.import("inspect")?;
         let is = |question: &str| inspect.call_method1(question, (&place.callable,))?.is_truthy();
         let kind = if is("iscoroutinefunction")? {
@@ -108,24 +158,26 @@ impl Registry {
             let problem = "is a generator function: its call only makes the generator, which a span would mistake for its run";
             return Err(pyo3::exceptions::PyTypeError::new_err(problem));
         }
-        let name = symbol.name.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(path));
-        let (action, domain) = match self.handler(py, symbol) {
+        let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
+        let (action, domain) = match self.handler(py) {
             Some((action, domain)) => (action, domain.unwrap_or(&symbol.domain)),
-            None => (Action::Timer(self.attributes(symbol, &place)?), symbol.domain.as_str()),
+            None => (Action::Timer(self.attributes(&place)?), symbol.domain.as_str()),
         };
         let hook = Hook {
+            entry: self.number,
             label: Label::new(&symbol.domain, name),
             gate: Gate::new(symbol.level, domain),
             caller: symbol.caller_filter.clone(),
             action,
-            symbol: format!("{module_name}:{path}"),
+            symbol: format!("{}:{path}", self.name),
             failures: AtomicU32::new(0),
         };
-        install(py, &place, hook, kind)
+        self.registry.seats.put(&place, hook, kind, self.aliases)
     }
 
     /// The handler that the entry names, and the domain of its events if it has one of its own; None for the timer.
-    fn handler(&self, py: Python<'_>, symbol: &Symbol) -> Option<(Action, Option<&'static str>)> {
+    fn handler(&self, py: Python<'_>) -> Option<(Action, Option<&'static str>)> {
+        let symbol = self.symbol;
         match &symbol.handler {
             HandlerRef::Timer => None,
             HandlerRef::BuiltIn(built_in) => {
@@ -134,7 +186,7 @@ impl Registry {
                 } else {
                     log::warn!(
                         "{}:{}: this built-in handler does not exist yet; the timer is used",
-                        self.file,
+                        self.table.file,
                         symbol.line
                     );
                     None
@@ -149,7 +201,7 @@ impl Registry {
                             outcome.map_or_else(|error| error.to_string(), |_| "it can't be called".into());
                         log::warn!(
                             "{}:{}: the handler {module}:{function} can't be used, the timer takes its place: {problem}",
-                            self.file,
+                            self.table.file,
                             symbol.line
                         );
                         None
@@ -160,7 +212,8 @@ impl Registry {
     }
 
     /// The attributes whose expressions fit the target's signature; the others are reported.
-    fn attributes(&self, symbol: &Symbol, place: &Place<'_>) -> PyResult<Vec<Evaluated>> {
+    fn attributes(&self, place: &Place<'_>) -> PyResult<Vec<Evaluated>> {
+        let symbol = self.symbol;
         if symbol.attributes.is_empty() {
             return Ok(Vec::new());
         }
@@ -170,7 +223,12 @@ impl Registry {
             match expr::compile(&attribute.expr, &signature) {
                 Ok(program) => attributes.push(Evaluated::new(&place.callable, &attribute.name, &program)?),
                 Err(error) => {
-                    log::warn!("{}:{}: attribute {}: {error}", self.file, attribute.line, attribute.name);
+                    log::warn!(
+                        "{}:{}: attribute {}: {error}",
+                        self.table.file,
+                        attribute.line,
+                        attribute.name
+                    );
                 }
             }
         }
@@ -180,7 +238,7 @@ impl Registry {
 
 /// The target's parameters, as `inspect` tells them; none for what has no signature.
 fn signature(place: &Place<'_>) -> PyResult<Signature> {
-    let mut signature = Signature { is_method: place.is_method(), ..Signature::default() };
+    let mut signature = Signature { is_method: place.is_method, ..Signature::default() };
     let inspect = place.callable.py().import("inspect")?;
     let Ok(described) = inspect.call_method1("signature", (&place.callable,)) else { return Ok(signature) };
     for parameter in described.getattr("parameters")?.call_method0("values")?.try_iter()? {

@@ -25,7 +25,7 @@ struct Wrapper {
 }
 
 /// Attributes that are the wrapper's own; all others are those of the function.
-const OWN: [&CStr; 4] = [c"__wrapped__", c"__reduce__", c"__reduce_ex__", c"__call__"];
+const OWN: [&CStr; 5] = [c"__get__", c"__wrapped__", c"__reduce__", c"__reduce_ex__", c"__call__"];
 
 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 

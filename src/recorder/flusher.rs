@@ -45,6 +45,8 @@ pub struct Options {
     pub thread_name: fn() -> Option<String>,
     /// The local time as `MMDD-HHMM`, which names a session's folder.
     pub stamp: fn() -> String,
+    /// Called before each start of collection.
+    pub before_start: fn(),
 }
 
 /// The running recorder.
@@ -195,6 +197,7 @@ impl Flusher {
     }
 
     fn start(&mut self, collection: &Collection) {
+        (self.options.before_start)();
         let membership = match self.rendezvous.join(&collection.prof_dir, &(self.options.stamp)()) {
             Ok(membership) => membership,
             Err(error) => {

@@ -1,6 +1,6 @@
 //! The symbol table: which functions a user wants to see, read from a YAML file.
 //!
-//! [`load`] finds and reads the file for the hook room, which installs each [`Symbol`] of the [`Table`].
+//! [`SymbolFile`] finds and reads the file for the hook room, which installs each [`Symbol`] of the [`Table`].
 
 mod handler;
 mod pattern;
@@ -12,7 +12,7 @@ mod yaml;
 
 pub use handler::{BuiltIn, HandlerRef};
 pub use pattern::Pattern;
-pub use search::load;
+pub use search::SymbolFile;
 pub use table::{Attribute, Problem, Symbol, Table};
 pub use target::Target;
 pub use version::{Version, VersionError, VersionRange};

@@ -1,31 +1,69 @@
 //! Which symbol file is read: the user's, or the pack that comes with this profiler.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Problem, Table};
-use crate::config::create_file;
+use crate::config::{Stamp, create_file};
 
 /// The pack for vLLM, as it is in the Python package.
 const PACK: &str = include_str!("../../python/msprof_rs/packs/vllm.yaml");
 const PACK_NAME: &str = "built-in vllm.yaml";
 
-/// Finds and reads the symbol table, and logs what is wrong with it.
+/// Where the symbols come from.
 ///
 /// `path` is what `PROFILING_SYMBOLS_PATH` says. A `.yaml` or `.yml` file there is read; one that is missing is made
 /// from the built-in pack first, for the user to change. Anything else, or nothing, means the built-in pack.
-pub fn load(path: Option<&Path>) -> Table {
-    let (table, problems) = find(path);
+#[derive(Debug)]
+pub struct SymbolFile {
+    path: Option<PathBuf>,
+    read: Option<Stamp>,
+}
+
+impl SymbolFile {
+    /// Reads the symbol table, and logs what is wrong with it.
+    pub fn open(path: Option<PathBuf>) -> (Self, Table) {
+        let path = path.filter(|path| !path.as_os_str().is_empty());
+        let stamp = || path.as_deref().and_then(Stamp::of);
+        // Before it is read: what is written in between shows later. Or after it was made.
+        let before = stamp();
+        let (table, problems) = find(path.as_deref());
+        log_all(&problems);
+        let read = before.or_else(stamp);
+        (Self { path, read }, table)
+    }
+
+    /// Whether there is another file than the one that was read last.
+    pub fn is_changed(&self) -> bool {
+        self.path.as_deref().and_then(Stamp::of).is_some_and(|stamp| Some(stamp) != self.read)
+    }
+
+    /// Reads the file again. None if nothing in it can be used, which is logged: it may be half written.
+    pub fn read_again(&mut self) -> Option<Table> {
+        let path = self.path.as_deref()?;
+        self.read = Some(Stamp::of(path)?);
+        let file = path.display().to_string();
+        let (table, problems) = match read(path) {
+            Ok(text) => Table::parse(&text, &file),
+            Err(message) => (Table::default(), vec![Problem { file: file.clone(), line: None, message }]),
+        };
+        log_all(&problems);
+        if table.symbols.is_empty() && !problems.is_empty() {
+            log::warn!("{file}: nothing in it can be used; the symbols stay as they are");
+            return None;
+        }
+        Some(table)
+    }
+}
+
+fn log_all(problems: &[Problem]) {
     for problem in problems {
         log::warn!("{problem}");
     }
-    table
 }
 
 fn find(path: Option<&Path>) -> (Table, Vec<Problem>) {
-    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        return Table::parse(PACK, PACK_NAME);
-    };
+    let Some(path) = path else { return Table::parse(PACK, PACK_NAME) };
     let file = path.display().to_string();
     match read(path) {
         Ok(text) => Table::parse(&text, &file),
@@ -63,11 +101,12 @@ mod tests {
 
     #[test]
     fn the_built_in_pack_is_read_without_a_word() {
-        for path in [None, Some(Path::new(""))] {
-            let (table, problems) = find(path);
-            assert_eq!(problems, []);
+        assert_eq!(find(None).1, []);
+        for path in [None, Some(PathBuf::new())] {
+            let (file, table) = SymbolFile::open(path);
             assert_eq!(table.file, "built-in vllm.yaml");
             assert!(!table.symbols.is_empty());
+            assert!(!file.is_changed());
         }
     }
 
@@ -111,5 +150,24 @@ mod tests {
             assert!(text.starts_with(&path.display().to_string()) && text.contains(reason), "{text}");
             assert!(text.ends_with("the built-in symbols are used"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed_and_one_that_makes_no_sense_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.yaml");
+        fs::write(&path, "- symbol: a:f\n").unwrap();
+        let (mut file, _) = SymbolFile::open(Some(path.clone()));
+        assert!(!file.is_changed());
+        fs::write(&path, "- symbol: a:f\n- symbol: a:g\n").unwrap();
+        assert!(file.is_changed());
+        assert_eq!(file.read_again().unwrap().symbols.len(), 2);
+        assert!(!file.is_changed());
+        fs::write(&path, "- symbol: 'a:\n").unwrap();
+        assert!(file.is_changed() && file.read_again().is_none());
+        fs::write(&path, "[]").unwrap();
+        assert_eq!(file.read_again().unwrap().symbols, []);
+        fs::remove_file(&path).unwrap();
+        assert!(!file.is_changed() && file.read_again().is_none());
     }
 }

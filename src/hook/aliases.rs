@@ -1,0 +1,84 @@
+//! Other names for what an object has taken the place of: `from module import function`, `method = Other.method` in
+//! a class. They are changed where that is safe, which is in module globals and class dictionaries. Copies in
+//! closures, tables and default values stay as they are.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMappingProxy, PyModule, PyType};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Objects that others take the place of.
+#[derive(Default)]
+pub(super) struct Exchanges {
+    pairs: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+impl Exchanges {
+    /// `to` shall stand wherever `from` does.
+    pub(super) fn add(&mut self, from: &Bound<'_, PyAny>, to: &Bound<'_, PyAny>) {
+        self.pairs.push((from.clone().unbind(), to.clone().unbind()));
+    }
+
+    /// Goes once through all modules and the classes in them.
+    pub(super) fn apply(self, py: Python<'_>) -> PyResult<()> {
+        if self.pairs.is_empty() {
+            return Ok(());
+        }
+        let to: FxHashMap<_, _> = self.pairs.iter().map(|(from, to)| (from.as_ptr(), to.bind(py))).collect();
+        let mut classes = Classes::default();
+        let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+        for module in modules.copy()?.values() {
+            let Ok(module) = module.cast_into::<PyModule>() else { continue };
+            let globals = module.dict();
+            let mut found = Vec::new();
+            for (name, value) in globals.iter() {
+                match to.get(&value.as_ptr()) {
+                    Some(to) => found.push((name, *to)),
+                    None => classes.add(value),
+                }
+            }
+            for (name, to) in found {
+                globals.set_item(name, to)?;
+            }
+        }
+        while let Some(class) = classes.waiting.pop() {
+            let Ok(attributes) = class.getattr("__dict__")?.cast_into::<PyMappingProxy>() else { continue };
+            for item in attributes.items()?.iter() {
+                let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                let Some(to) = to.get(&value.as_ptr()) else {
+                    classes.add(value);
+                    continue;
+                };
+                if let Ok(name) = name.cast_into::<pyo3::types::PyString>()
+                    && let Err(error) = class.setattr(&name, to)
+                {
+                    log::debug!("{class}.{name} stays as it is: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Classes that were met, each once.
+#[derive(Default)]
+struct Classes<'py> {
+    met: FxHashSet<*mut ffi::PyObject>,
+    waiting: Vec<Bound<'py, PyType>>,
+}
+
+impl<'py> Classes<'py> {
+    fn add(&mut self, value: Bound<'py, PyAny>) {
+        if let Ok(class) = value.cast_into::<PyType>()
+            && self.met.insert(class.as_ptr())
+        {
+            self.waiting.push(class);
+        }
+    }
+}
+
+/// Whether somebody beside those `known` holds a reference: else there is no alias to look for.
+pub(super) fn has_other_holders(object: &Bound<'_, PyAny>, known: isize) -> bool {
+    // SAFETY: alive, and the interpreter's lock is held.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) > known }
+}

@@ -1,0 +1,90 @@
+"""Callables that stand in unusual places of their class or module."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+
+class Store:
+    """One of each descriptor."""
+
+    class Shelf:
+        """A nested class."""
+
+        def label(self) -> str:
+            return "top"
+
+    def __init__(self) -> None:
+        self._size = 1
+
+    def __call__(self, x: int) -> int:
+        return x + 1
+
+    @property
+    def size(self) -> int:
+        """How much fits in."""
+        return self._size
+
+    @size.setter
+    def size(self, value: int) -> None:
+        self._size = value
+
+    @size.deleter
+    def size(self) -> None:
+        self._size = 0
+
+    @functools.cached_property
+    def catalogue(self) -> list[int]:
+        return [self._size]
+
+    def multiply(self, by: int) -> int:
+        return self._size * by
+
+    double = functools.partialmethod(multiply, 2)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019
+    def remembered(self, x: int) -> int:
+        return x * 3
+
+    # A builtin does not bind to the instance, whatever class it is in.
+    plus = operator.add
+
+
+class LargeStore(Store):
+    """Inherits everything."""
+
+
+def count(start: int = 0) -> int:
+    return start + 1
+
+
+class Borrower:
+    """Has others' functions under names of its own."""
+
+    tally = count  # called on the class only
+    times = Store.multiply
+
+    def __init__(self) -> None:
+        self._size = 5
+
+
+also_count = count
+count_from_ten: Callable[..., int] = functools.partial(count, 10)
+
+
+@functools.lru_cache(maxsize=None)
+def cached(x: int) -> int:
+    return x * x
+
+
+@functools.singledispatch
+def describe(value: Any) -> str:
+    return "thing"
+
+
+@describe.register
+def _(value: int) -> str:
+    return "number"

@@ -1,0 +1,180 @@
+"""Hooks are in place before anybody can copy a name, however a module comes to be imported."""
+
+from __future__ import annotations
+
+import pytest
+
+from program import Program
+
+MODULE = "def f(): return 1\n"
+
+
+@pytest.fixture
+def modules(hooked: Program) -> Program:
+    """Modules that the test writes into the program's folder can be imported there; `target:f` is hooked."""
+    hooked.environment["PYTHONPATH"] = str(hooked.folder)
+    hooked.hook("- {symbol: 'target:f', domain: Test}")
+    (hooked.folder / "target.py").write_text(MODULE)
+    return hooked
+
+
+def calls(program: Program) -> int:
+    return len(program.capture().named("f"))
+
+
+def test_a_module_that_copies_the_name_gets_the_hooked_function(modules: Program) -> None:
+    (modules.folder / "user.py").write_text("from target import f\nTABLE = {'f': f}\n")
+    modules.run("import user; user.f(); user.TABLE['f']()")
+    assert calls(modules) == 2
+
+
+def test_a_circular_import_that_copies_the_name_early_is_recorded_too(modules: Program) -> None:
+    (modules.folder / "target.py").write_text(MODULE + "import user\n")
+    (modules.folder / "user.py").write_text("from target import f\nclass User:\n    run = staticmethod(f)\n")
+    modules.run("import target, user; user.f(); target.f()")
+    assert calls(modules) == 2
+
+
+def test_a_reloaded_module_is_hooked_again(modules: Program) -> None:
+    modules.run(
+        """
+        import importlib, target
+        target.f()
+        old = target.f
+        importlib.reload(target)
+        assert target.f is not old
+        target.f()
+        """
+    )
+    assert calls(modules) == 2
+
+
+def test_a_lazy_module_stays_lazy_and_is_hooked_when_it_loads(modules: Program) -> None:
+    (modules.folder / "target.py").write_text("import builtins\nbuiltins.loaded = True\n" + MODULE)
+    modules.run(
+        """
+        import builtins, importlib.util, sys
+        spec = importlib.util.find_spec("target")
+        spec.loader = importlib.util.LazyLoader(spec.loader)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["target"] = module
+        spec.loader.exec_module(module)
+        assert not hasattr(builtins, "loaded")
+        assert module.f() == 1
+        assert builtins.loaded
+        """
+    )
+    assert calls(modules) == 1
+
+
+def test_a_lazy_finders_module_stays_lazy_too(modules: Program) -> None:
+    (modules.folder / "target.py").write_text("import builtins\nbuiltins.loaded = True\n" + MODULE)
+    modules.run(
+        """
+        import builtins, importlib.machinery, importlib.util, sys
+        class LazyFinder:
+            def find_spec(self, name, path=None, target=None):
+                spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+                if spec is not None:
+                    spec.loader = importlib.util.LazyLoader(spec.loader)
+                return spec
+        sys.meta_path.insert(1, LazyFinder())
+        import target
+        assert not hasattr(builtins, "loaded")
+        assert target.f() == 1
+        assert type(target.__spec__.loader).__name__ == "SourceFileLoader"
+        """
+    )
+    assert calls(modules) == 1
+
+
+def test_a_lazy_module_from_before_the_profiler_stays_lazy(modules: Program) -> None:
+    (modules.folder / "target.py").write_text("import builtins\nbuiltins.loaded = True\n" + MODULE)
+    (modules.folder / "main.py").write_text(
+        """
+import builtins, importlib.util, sys
+spec = importlib.util.find_spec("target")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+sys.modules["target"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+import msprof_rs
+assert not hasattr(builtins, "loaded")
+assert module.f() == 1
+"""
+    )
+    modules.run("import subprocess, sys; subprocess.run([sys.executable, 'main.py'], check=True)")
+    assert calls(modules) == 1
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        "import types\nnew = types.ModuleType('target')\nnew.f = f\n",
+        "class Facade:\n    f = staticmethod(f)\nnew = Facade()\n",
+    ],
+    ids=["module", "object"],
+)
+def test_a_package_that_replaces_itself_is_hooked_in_its_new_form(modules: Program, replacement: str) -> None:
+    source = MODULE + replacement + "import sys\nsys.modules[__name__] = new\n"
+    (modules.folder / "target.py").write_text(source)
+    modules.run("import target; target.f()")
+    assert calls(modules) == 1
+
+
+def test_a_module_that_fails_to_import_fails_as_before_and_may_be_tried_again(modules: Program) -> None:
+    (modules.folder / "target.py").write_text(
+        "import os\nif 'FIXED' not in os.environ: raise RuntimeError('broken')\n" + MODULE
+    )
+    modules.run(
+        """
+        import os, sys
+        try:
+            import target
+        except RuntimeError as error:
+            assert str(error) == "broken" and "target" not in sys.modules
+        os.environ["FIXED"] = "1"
+        import target
+        target.f()
+        """
+    )
+    assert calls(modules) == 1
+
+
+def test_a_module_sees_its_own_loader_and_spec(modules: Program) -> None:
+    (modules.folder / "target.py").write_text("LOADER = type(__loader__).__name__\n" + MODULE)
+    modules.run(
+        """
+        import importlib.util, inspect, target
+        assert target.LOADER == type(target.__loader__).__name__ == "SourceFileLoader"
+        assert type(target.__spec__.loader).__name__ == "SourceFileLoader"
+        assert inspect.getsource(target).endswith("return 1\\n")
+        """
+    )
+
+
+def test_modules_that_no_entry_names_are_found_as_before(modules: Program) -> None:
+    modules.run(
+        """
+        import sys, colorsys
+        assert type(colorsys.__spec__.loader).__name__ == "SourceFileLoader"
+        assert "target" not in sys.modules
+        """
+    )
+    assert calls(modules) == 0
+
+
+def test_threads_that_import_at_once_get_one_hook(modules: Program) -> None:
+    modules.run(
+        """
+        import threading
+        start = threading.Barrier(8)
+        def work():
+            start.wait()
+            import target
+            target.f()
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        """
+    )
+    assert calls(modules) == 8

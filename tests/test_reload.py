@@ -1,0 +1,183 @@
+"""A symbol file that has changed is applied at the next start of collection; what left it is as it was before."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from program import PATIENCE, Program, wait_until
+
+# Answers one expression a line, so that the test can switch collection in between.
+SERVER = """
+import json, sys
+import places, shapes
+from places import Borrower, LargeStore, Store
+from shapes import Shape
+
+def state():
+    "What stands in all the places, as identities."
+    here = [vars(places), vars(shapes), vars(Borrower), vars(LargeStore), vars(Store), vars(Shape)]
+    functions = [{name: id(value) for name, value in place.items() if name[:2] != "__"} for place in here]
+    return [functions, id(vars(Store)["catalogue"].func)]
+
+bare = state()
+import msprof_rs
+from shapes import add as imported_later
+for line in sys.stdin:
+    print(json.dumps(eval(line)), flush=True)
+"""
+
+ALL = """
+    - {symbol: "places:count", domain: Test}
+    - {symbol: "places:cached", domain: Test}
+    - {symbol: "places:Store.size", domain: Test}
+    - {symbol: "places:Store.size.setter", domain: Test}
+    - {symbol: "places:Store.multiply", domain: Test}
+    - {symbol: "places:LargeStore.multiply", domain: Test}
+    - {symbol: "places:Store.catalogue", domain: Test}
+    - {symbol: "places:Store.plus", domain: Test}
+    - {symbol: "shapes:add", domain: Test}
+    - {symbol: "shapes:Shape.unit", domain: Test}
+    - {symbol: "shapes:Shape.corners", domain: Test}
+"""
+
+
+class Server:
+    """A running program, its collection off at first."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        program.configure(enable=0)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            env=program.environment,
+            cwd=program.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, expression: str) -> Any:
+        """The value of an expression in the program."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, self.process.communicate(timeout=PATIENCE)[1]
+        return json.loads(answer)
+
+    def collect(self, *calls: str) -> None:
+        """One collection, with these calls in it."""
+        self.program.switch(1)
+        wait_until(lambda: self.ask("msprof_rs.is_recording()"), "the start of collection")
+        for call in calls:
+            self.ask(call)
+        self.program.switch(0)
+        wait_until(lambda: not self.ask("msprof_rs.is_recording()"), "the end of collection")
+
+    def end(self) -> str:
+        """Ends the program; gives what it wrote to stderr."""
+        _, err = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == 0, err
+        return err
+
+    def spans(self) -> list[str]:
+        """The names of all spans up to now, in order of time."""
+        spans = self.program.capture().spans
+        return [span.name for span in sorted(spans, key=lambda span: span.start)]
+
+
+@pytest.fixture
+def server(hooked: Program) -> Iterator[Server]:
+    hooked.hook(ALL)
+    server = Server(hooked)
+    with server.process:
+        server.ask("True")  # it has read the file
+        yield server
+        server.process.kill()
+
+
+def test_what_left_the_file_is_restored_exactly(server: Server) -> None:
+    server.ask("Store().size")
+    server.program.hook("- {symbol: 'colorsys:rgb_to_hsv'}")
+    server.collect("places.count()", "Store().size")
+    assert server.ask("state() == bare")
+    assert server.spans() == []
+    assert server.ask("shapes.add(1)") == 2
+    server.end()
+
+
+def test_a_setter_comes_back_without_its_getter_and_leaves_again(server: Server) -> None:
+    server.program.hook("[]")
+    server.collect()
+    server.program.hook("- {symbol: 'places:Store.size.setter', domain: Test}")
+    server.collect("[Store().size, setattr(Store(), 'size', 2)]")
+    assert server.spans() == ["size.setter"]
+    server.program.hook("[]")
+    server.collect()
+    assert server.ask("state() == bare")
+    server.end()
+
+
+def test_a_new_entry_acts_and_others_stay(server: Server) -> None:
+    server.collect("shapes.add(1)", "Shape(2).area()")
+    server.program.hook(ALL + '\n    - {symbol: "shapes:Shape.area", domain: Test}')
+    server.collect("shapes.add(1)", "Shape(2).area()")
+    server.end()
+    assert server.spans() == ["add", "add", "area"]
+
+
+def test_an_entry_that_comes_back_finds_the_copies_that_were_made_meanwhile(server: Server) -> None:
+    server.program.hook("[]")
+    server.collect("imported_later(1)", "places.also_count()")
+    server.program.hook(ALL)
+    server.collect("imported_later(1)", "places.also_count()", "Borrower.tally(1)")
+    server.end()
+    assert server.spans() == ["add", "count", "count"]
+
+
+def test_the_order_of_the_new_file_holds(server: Server) -> None:
+    server.program.hook("- {symbol: 'shapes:add', name: a}\n- {symbol: 'shapes:add', name: b}")
+    server.collect("shapes.add(1)")
+    server.program.hook("- {symbol: 'shapes:add', name: b}\n- {symbol: 'shapes:add', name: a}")
+    server.collect("shapes.add(1)")
+    server.end()
+    assert server.spans() == ["b", "a", "a", "b"]
+
+
+@pytest.mark.parametrize("text", ["- {symbol: 'shapes:", "key: value", "- {name: no symbol}"])
+def test_a_file_that_makes_no_sense_changes_nothing(server: Server, text: str) -> None:
+    server.program.symbols.write_text(text)
+    server.collect("shapes.add(1)")
+    assert "the symbols stay as they are" in server.end()
+    assert server.spans() == ["add"]
+
+
+def test_what_somebody_else_put_there_stays(server: Server) -> None:
+    server.ask("setattr(places, 'cached', shapes.fail)")
+    server.program.hook("[]")
+    server.collect()
+    assert server.ask("places.cached is shapes.fail")
+    server.end()
+
+
+def test_calls_go_on_while_hooks_come_and_go(server: Server) -> None:
+    server.ask(
+        "[setattr(sys, 'results', []), setattr(sys, 'go', True), __import__('threading').Thread(target=lambda: "
+        "[sys.results.append(shapes.add(1) + Store().multiply(3) + places.cached(2)) "
+        "for _ in iter(lambda: sys.go, False)]).start()][:0]"
+    )
+    for symbols in ("[]", ALL, "- {symbol: 'shapes:add'}", ALL):
+        server.program.hook(symbols)
+        server.collect()
+    seen = server.ask("len(sys.results)")
+    wait_until(lambda: server.ask("len(sys.results)") > seen, "another call")
+    server.ask("setattr(sys, 'go', False)")
+    assert server.ask("set(sys.results) == {9}")
+    server.end()
