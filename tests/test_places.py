@@ -1,4 +1,4 @@
-"""Whatever stands wherever: what a symbol can name, under which other names it is found, and that nothing else changes."""
+"""What a symbol can name, wherever it stands, and under which other names it is found."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def deleted(name):
         ("Store.catalogue", "[store.catalogue, store.catalogue]", [[1], [1]], 1),
         ("Store.double", "[store.double(), LargeStore().double()]", [2, 2], 2),
         ("Store.multiply", "[store.multiply(3), LargeStore().multiply(by=3)]", [3, 3], 2),
-        ("Store.remembered", "[store.remembered(2), store.remembered(2), Store.remembered.cache_info().hits]", [6, 6, 1], 2),
+        ("Store.remembered", "[store.remembered(2), store.remembered(2)]", [6, 6], 2),
+        ("Store.remembered", "[store.remembered(2), Store.remembered.cache_info().misses]", [6, 1], 1),
         ("Store.plus", "store.plus(1, 2)", 3, 1),
         ("Store.__call__", "store(1)", 2, 1),
         ("Store.Shelf.label", "Store.Shelf().label()", "top", 1),
@@ -44,7 +45,8 @@ def deleted(name):
         ("Store.multiply", "[Borrower().times(2), store.multiply(2)]", [10, 2], 2),
         ("count_from_ten", "[places.count_from_ten(), places.count_from_ten.args[0]]", [11, 10], 1),
         ("cached", "[places.cached(3), places.cached(3), places.cached.cache_info().misses]", [9, 9, 1], 2),
-        ("describe", "[places.describe('x'), places.describe(1), places.describe.registry[int].__name__]", ["thing", "number", "_"], 2),
+        ("describe", "[places.describe('x'), places.describe(1)]", ["thing", "number"], 2),
+        ("describe", "places.describe.registry[int].__name__", "_", 0),
     ],
 )  # fmt: skip
 def test_every_place_gives_its_value_and_its_spans(
@@ -59,8 +61,13 @@ def test_every_place_gives_its_value_and_its_spans(
 
 @pytest.mark.parametrize(
     ("symbol", "name"),
-    [("Store.size", "size"), ("Store.size.setter", "size.setter"), ("Store.catalogue", "catalogue"), ("count", "count")],
-)  # fmt: skip
+    [
+        ("Store.size", "size"),
+        ("Store.size.setter", "size.setter"),
+        ("Store.catalogue", "catalogue"),
+        ("count", "count"),
+    ],
+)
 def test_a_span_is_called_what_the_place_is_called(hooked: Program, symbol: str, name: str) -> None:
     hooked.hook(f"- {{symbol: 'places:{symbol}'}}")
     hooked.run(PRELUDE + "store.size, changed('size', 2), store.catalogue, places.count()")
@@ -76,6 +83,7 @@ def test_a_span_is_called_what_the_place_is_called(hooked: Program, symbol: str,
         ("Store.__doc__", "is a str and can't be called"),
         ("Store.Shelf.label.setter", "no attribute 'setter'"),
         ("LargeStore.catalogue", "is inherited; name the class that defines it"),
+        ("Borrower.__new__", "is `object`'s; name a method that the class or a base defines"),
     ],
 )
 def test_what_can_not_be_hooked_is_told_with_its_line_and_the_rest_goes_on(

@@ -1,4 +1,4 @@
-"""A symbol file that has changed is applied at the next start of collection; what left it is as it was before."""
+"""A changed symbol file is applied at the next start of collection; what left it is as it was before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from program import PATIENCE, Program, wait_until
 
 # Answers one expression a line, so that the test can switch collection in between.
 SERVER = """
-import json, sys
+import json, sys, threading
 import places, shapes
 from places import Borrower, LargeStore, Store
 from shapes import Shape
@@ -24,6 +24,14 @@ def state():
     here = [vars(places), vars(shapes), vars(Borrower), vars(LargeStore), vars(Store), vars(Shape)]
     functions = [{name: id(value) for name, value in place.items() if name[:2] != "__"} for place in here]
     return [functions, id(vars(Store)["catalogue"].func)]
+
+results, stop = [], threading.Event()
+
+def call_all_the_time():
+    def work():
+        while not stop.is_set():
+            results.append(shapes.add(1) + Store().multiply(3) + places.cached(2))
+    threading.Thread(target=work).start()
 
 bare = state()
 import msprof_rs
@@ -65,7 +73,8 @@ class Server:
 
     def ask(self, expression: str) -> Any:
         """The value of an expression in the program."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(expression + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -168,16 +177,12 @@ def test_what_somebody_else_put_there_stays(server: Server) -> None:
 
 
 def test_calls_go_on_while_hooks_come_and_go(server: Server) -> None:
-    server.ask(
-        "[setattr(sys, 'results', []), setattr(sys, 'go', True), __import__('threading').Thread(target=lambda: "
-        "[sys.results.append(shapes.add(1) + Store().multiply(3) + places.cached(2)) "
-        "for _ in iter(lambda: sys.go, False)]).start()][:0]"
-    )
+    server.ask("call_all_the_time()")
     for symbols in ("[]", ALL, "- {symbol: 'shapes:add'}", ALL):
         server.program.hook(symbols)
         server.collect()
-    seen = server.ask("len(sys.results)")
-    wait_until(lambda: server.ask("len(sys.results)") > seen, "another call")
-    server.ask("setattr(sys, 'go', False)")
-    assert server.ask("set(sys.results) == {9}")
+    seen = server.ask("len(results)")
+    wait_until(lambda: server.ask("len(results)") > seen, "another call")
+    server.ask("stop.set()")
+    assert server.ask("set(results) == {9}")
     server.end()

@@ -196,11 +196,17 @@ pub(super) fn static_method(callable: Bound<'_, PyAny>) -> PyResult<Bound<'_, Py
 /// the owner's own.
 ///
 /// # Errors
-/// There is no such attribute.
+/// There is no such attribute, or only `object` has it: an `__init__` or `__new__` of a class's own changes what
+/// `object`'s accepts.
 pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<(Bound<'py, PyAny>, bool)> {
     let Ok(class) = owner.cast::<PyType>() else { return Ok((owner.getattr(name)?, true)) };
     for (depth, base) in class.mro().iter().enumerate() {
         if let Ok(raw) = base.getattr("__dict__")?.get_item(name) {
+            if depth > 0 && base.is(owner.py().get_type::<PyAny>()) {
+                return Err(PyTypeError::new_err(
+                    "is `object`'s; name a method that the class or a base defines",
+                ));
+            }
             return Ok((raw, depth == 0));
         }
     }

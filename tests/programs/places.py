@@ -75,7 +75,7 @@ also_count = count
 count_from_ten: Callable[..., int] = functools.partial(count, 10)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cached(x: int) -> int:
     return x * x
 
