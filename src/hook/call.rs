@@ -44,27 +44,31 @@ impl Hooked {
     ) -> *mut ffi::PyObject {
         // SAFETY: passed on; the target is alive.
         unsafe {
-            let open = hooks.iter().rposition(|hook| hook.gate.is_open());
-            let Some(open) = open else { return (self.entry)(self.target, args, nargsf, names) };
-            let (inner, hook) = (&hooks[..open], hooks[open]);
-            match &hook.action {
-                Action::Timer(attributes)
-                    if self.kind == Kind::Function && attributes.is_empty() && hook.caller.is_none() =>
-                {
-                    let open = recorder::begin(hook.label);
-                    let result = self.run(inner, args, nargsf, names);
-                    if let Some(open) = open {
-                        let ticks = Ticks::now();
-                        if result.is_null() {
-                            end_with_error(open, hook.label, ticks);
-                        } else {
-                            recorder::end(open, hook.label, ticks, &[]);
-                        }
-                    }
-                    result
-                }
-                _ => self.run_full(hook, inner, args, nargsf, names),
+            let Some((hook, inner)) = hooks.split_last() else {
+                return (self.entry)(self.target, args, nargsf, names);
+            };
+            if !hook.gate.is_open() {
+                return self.run(inner, args, nargsf, names);
             }
+            if !hook.is_plain_timer {
+                return self.run_full(hook, inner, args, nargsf, names);
+            }
+            let open = recorder::begin(hook.label);
+            // One hook is the rule: its call should not go round again.
+            let result = if inner.is_empty() {
+                (self.entry)(self.target, args, nargsf, names)
+            } else {
+                self.run(inner, args, nargsf, names)
+            };
+            if let Some(open) = open {
+                let ticks = Ticks::now();
+                if result.is_null() {
+                    end_with_error(open, hook.label, ticks);
+                } else {
+                    recorder::end(open, hook.label, ticks, &[]);
+                }
+            }
+            result
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Hook {
     /// Only calls below a function of this name count.
     pub(super) caller: Option<String>,
     pub(super) action: Action,
+    /// A timer of plain calls that looks at nothing: the short way.
+    pub(super) is_plain_timer: bool,
     /// `module:Class.method`, for messages.
     pub(super) symbol: String,
     pub(super) failures: AtomicU32,

@@ -168,6 +168,9 @@ impl Entry<'_> {
             label: Label::new(&symbol.domain, name),
             gate: Gate::new(symbol.level, domain),
             caller: symbol.caller_filter.clone(),
+            is_plain_timer: kind == Kind::Function
+                && symbol.caller_filter.is_none()
+                && matches!(&action, Action::Timer(attributes) if attributes.is_empty()),
             action,
             symbol: format!("{}:{path}", self.name),
             failures: AtomicU32::new(0),
