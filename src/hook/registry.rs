@@ -53,7 +53,8 @@ impl Registry {
 
     /// Whether the symbol file is another than the one that was read.
     pub(super) fn is_outdated(&self) -> bool {
-        self.file.lock().is_changed()
+        // A fork may have copied it locked.
+        self.file.try_lock().is_some_and(|file| file.is_changed())
     }
 
     /// Reads the symbol file again; no hook acts from then on until [`Registry::apply`] puts it back. Returns whether
