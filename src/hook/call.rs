@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::args::{Args, OwnedArgs};
-use super::coroutine::{Ending, FollowedCoroutine};
 use super::custom;
 use super::evaluate::Evaluated;
-use super::hooked::{Action, Hook, Hooked, Kind};
+use super::follow::{Ending, follow_context, follow_future};
+use super::hooked::{Action, Hook, Hooked, Until};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
 use crate::recorder;
@@ -99,12 +99,12 @@ impl Hooked {
                 hook.guard(py, || handler(&mut call));
                 call.proceed();
                 let follow = call.follow.take();
-                return match (call.into_outcome(), follow) {
-                    (Ok(coroutine), Some(ending)) => {
-                        FollowedCoroutine::wrap(py, coroutine, hook, ending).into_ptr()
+                return match (call.into_outcome(), follow, &hook.until) {
+                    (Ok(made), Some(ending), Until::End(trampoline)) => {
+                        trampoline.follow(made, hook, ending).into_ptr()
                     }
-                    (Ok(result), None) => result.into_ptr(),
-                    (Err(error), _) => {
+                    (Ok(result), ..) => result.into_ptr(),
+                    (Err(error), ..) => {
                         error.restore(py);
                         std::ptr::null_mut()
                     }
@@ -114,15 +114,9 @@ impl Hooked {
         }
         let attributes: &'static [Evaluated] =
             if let Action::Timer(attributes) = &hook.action { attributes } else { &[] };
-        if self.kind == Kind::Coroutine {
-            let result = original();
-            if result.is_null() {
-                return result;
-            }
-            let kept = (!attributes.is_empty()).then(|| OwnedArgs::new(py, args));
-            // SAFETY: a new reference that is not null.
-            let coroutine = unsafe { Bound::from_owned_ptr(py, result) };
-            return FollowedCoroutine::wrap(py, coroutine, hook, Ending::Timer(attributes, kept)).into_ptr();
+        if !matches!(hook.until, Until::Return) {
+            let result = original_followed(py, hook, attributes, args, &mut original);
+            return result.map_or(std::ptr::null_mut(), Bound::into_ptr);
         }
         let open = recorder::begin(hook.label);
         let result = original();
@@ -150,6 +144,41 @@ impl Hooked {
         }
         result
     }
+}
+
+/// A call whose span lasts longer than it does. None: the original raised.
+fn original_followed<'py>(
+    py: Python<'py>,
+    hook: &'static Hook,
+    attributes: &'static [Evaluated],
+    args: Args<'_>,
+    original: &mut dyn FnMut() -> *mut ffi::PyObject,
+) -> Option<Bound<'py, PyAny>> {
+    let begun =
+        if let Until::Done(_) = hook.until { recorder::async_begin(hook.label, Ticks::now()) } else { None };
+    // SAFETY: a new reference, or null with an exception set, as every call gives.
+    let made = unsafe { Bound::from_owned_ptr_or_opt(py, original()) };
+    let Some(made) = made else {
+        if let Some(open) = begun {
+            let error = PyErr::fetch(py);
+            with_buffer(|buffer| {
+                append_error(buffer, &error, py);
+                hook.evaluate(py, attributes, args, None, buffer);
+                recorder::async_end(open, hook.label, Ticks::now(), buffer.as_bytes());
+            });
+            error.restore(py);
+        }
+        return None;
+    };
+    let kept = (!attributes.is_empty()).then(|| OwnedArgs::new(py, args));
+    Some(match (&hook.until, begun) {
+        (Until::End(trampoline), _) => trampoline.follow(made, hook, Ending::Timer(attributes, kept, None)),
+        (Until::Done(trampoline), Some(open)) => {
+            follow_future(made, hook, trampoline, attributes, kept, open)
+        }
+        (Until::Exit, _) => follow_context(made, hook, attributes, kept),
+        (Until::Done(_), None) | (Until::Return, _) => made,
+    })
 }
 
 /// A call in the hands of a built-in handler.
