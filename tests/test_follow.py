@@ -14,6 +14,9 @@ from program import PROGRAMS, Program
 
 Outcomes = tuple[dict[str, list[str]], dict[str, list[str]]]
 
+ROUNDING = 1.001
+"""A duration among the attributes is converted at once, a span's ends later and more exactly."""
+
 PRELUDE = """
 import asyncio, collections.abc, contextlib, gc, inspect, json, sys, types, warnings, weakref
 import followed
@@ -150,7 +153,7 @@ def spans(program: Program, symbols: str, code: str) -> list[Event]:
 def test_a_coroutines_span_has_its_running_time_and_its_suspensions(hooked: Program) -> None:
     (span,) = spans(hooked, "- {symbol: 'followed:coroutine'}", "asyncio.run(followed.coroutine(1, 7))")
     assert span.attributes["suspensions"] == 7
-    assert 0 < span.attributes["active_ns"] <= span.duration
+    assert 0 < span.attributes["active_ns"] <= span.duration * ROUNDING
 
 
 def test_a_coroutines_span_begins_with_its_first_step(hooked: Program) -> None:
@@ -194,7 +197,7 @@ def test_a_generators_span_has_its_items_and_the_time_to_the_first(
     name = "agenerator" if "agenerator" in code else "generator"
     (span,) = spans(hooked, f"- {{symbol: 'followed:{name}'}}", code)
     assert span.attributes["items"] == items
-    assert 0 < span.attributes["active_ns"] <= span.duration
+    assert 0 < span.attributes["active_ns"] <= span.duration * ROUNDING
     assert ("first_item_ns" in span.attributes) == (items > 0)
     assert span.attributes.get("first_item_ns", 1) > 0
     assert span.attributes.get("error") == error
@@ -293,7 +296,7 @@ UNTIL: list[tuple[str, str, str, Any]] = [
     ("future", "done", "followed.future(lambda: 3).result()", {}),
     ("future", "done", "told(followed.future(lambda: [][0]).result)", {"error": "IndexError"}),
     ("task", "done", "run(lambda: followed.task(followed.coroutine(1, 3)))", {}),
-    ("task", "done", "told(lambda: run(lambda: followed.task(followed.nested('x'))))", {"error": "TypeError"}),
+    ("task", "done", "told(lambda: run(lambda: followed.task(followed.nested(''))))", {"error": "TypeError"}),
     ("returns_coroutine", "done", "run(lambda: followed.returns_coroutine(1))", {"suspensions": 1}),
     ("block", "exit", "with followed.block('a') as name: assert name == 'A'", {}),
     ("block", "exit", "told(lambda: within(followed.block('a'), OddError()))", {"error": "OddError"}),

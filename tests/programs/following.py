@@ -243,6 +243,7 @@ def an_async_break() -> Any:
     async def main() -> Any:
         async for item in followed.agenerator(1, 2, 3):
             return item
+        return None
 
     return asyncio.run(main())
 
