@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU32;
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyType};
 
+use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::hooked::{Action, Hook, Kind};
 use super::install::{Place, install, locate};
@@ -104,15 +105,16 @@ impl Registry {
         } else {
             Kind::Function
         };
-        if matches!(kind, Kind::Generator | Kind::AsyncGenerator) {
-            let problem = "is a generator function: its call only makes the generator, which a span would mistake for its run";
-            return Err(pyo3::exceptions::PyTypeError::new_err(problem));
-        }
         let name = symbol.name.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(path));
-        let (action, domain) = match self.handler(py, symbol) {
+        let (action, domain) = match self.handler(symbol, &place.callable, kind) {
             Some((action, domain)) => (action, domain.unwrap_or(&symbol.domain)),
             None => (Action::Timer(self.attributes(symbol, &place)?), symbol.domain.as_str()),
         };
+        let is_generator = matches!(kind, Kind::Generator | Kind::AsyncGenerator);
+        if is_generator && !matches!(action, Action::Custom(_)) {
+            let problem = "is a generator function: its call only makes the generator, which a span would mistake for its run";
+            return Err(pyo3::exceptions::PyTypeError::new_err(problem));
+        }
         let hook = Hook {
             label: Label::new(&symbol.domain, name),
             gate: Gate::new(symbol.level, domain),
@@ -125,7 +127,12 @@ impl Registry {
     }
 
     /// The handler that the entry names, and the domain of its events if it has one of its own; None for the timer.
-    fn handler(&self, py: Python<'_>, symbol: &Symbol) -> Option<(Action, Option<&'static str>)> {
+    fn handler(
+        &self,
+        symbol: &Symbol,
+        target: &Bound<'_, PyAny>,
+        kind: Kind,
+    ) -> Option<(Action, Option<&'static str>)> {
         match &symbol.handler {
             HandlerRef::Timer => None,
             HandlerRef::BuiltIn(built_in) => {
@@ -140,22 +147,18 @@ impl Registry {
                     None
                 }
             }
-            HandlerRef::Custom { module, function } => {
-                let found = py.import(module.as_str()).and_then(|module| module.getattr(function.as_str()));
-                match found {
-                    Ok(handler) if handler.is_callable() => Some((Action::Custom(handler.unbind()), None)),
-                    outcome => {
-                        let problem =
-                            outcome.map_or_else(|error| error.to_string(), |_| "it can't be called".into());
-                        log::warn!(
-                            "{}:{}: the handler {module}:{function} can't be used, the timer takes its place: {problem}",
-                            self.file,
-                            symbol.line
-                        );
-                        None
-                    }
+            HandlerRef::Custom { module, function } => match Custom::load(module, function, target, kind) {
+                Ok(custom) => Some((Action::Custom(custom), None)),
+                Err(problem) => {
+                    log::warn!(
+                        "{}:{}: the handler {module}:{function} can't be used for {}, the timer takes its place: {problem}",
+                        self.file,
+                        symbol.line,
+                        symbol.target
+                    );
+                    None
                 }
-            }
+            },
         }
     }
 
