@@ -88,7 +88,7 @@ impl Hooked {
         let retired = hook.is_retired();
         match &hook.action {
             Action::Custom(custom) if !retired => {
-                return custom::call(py, custom, self, hook, inner, args);
+                return custom::call(custom, self, hook, inner, args);
             }
             Action::BuiltIn(handler) if !retired => {
                 let mut call = Call { py, args, original: &mut original, outcome: None, follow: None };

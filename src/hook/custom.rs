@@ -64,7 +64,6 @@ impl Custom {
 
 /// Calls the handler in place of the target; gives what a vectorcall gives.
 pub(super) fn call(
-    py: Python<'_>,
     custom: &'static Custom,
     hooked: &'static Hooked,
     hook: &'static Hook,
@@ -72,18 +71,21 @@ pub(super) fn call(
     args: Args<'_>,
 ) -> *mut ffi::PyObject {
     let inner = Inner { hooked, hooks, without_this: args.count() == 0 };
-    let outcome = if custom.is_driven {
-        drive(py, custom, hook, inner, args)
-    } else {
-        replace(py, custom, hook, inner, args)
-    };
-    match outcome {
-        Ok(result) => result.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
+    // PyO3 has to know that it is attached: else it puts off the release of the references that are dropped here.
+    Python::attach(|py| {
+        let outcome = if custom.is_driven {
+            drive(py, custom, hook, inner, args)
+        } else {
+            replace(py, custom, hook, inner, args)
+        };
+        match outcome {
+            Ok(result) => result.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
         }
-    }
+    })
 }
 
 /// The call as it goes on inside of the hook.

@@ -1,0 +1,67 @@
+"""Targets that note each of their runs, so that one too many or too few is seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+runs: list[int] = []
+
+
+class RefusedError(Exception):
+    """What negative numbers lead to; each is an exception of its own."""
+
+
+def double(number: int, plus: int = 0, *more: int, **options: int) -> list[int]:
+    runs.append(number)
+    if number < 0:
+        raise RefusedError(number)
+    return [2 * number + plus + sum(more)]
+
+
+async def slow_double(number: int, plus: int = 0, pauses: int = 1) -> list[int]:
+    runs.append(number)
+    for _ in range(pauses):
+        await asyncio.sleep(0)
+    if number < 0:
+        raise RefusedError(number)
+    return [2 * number + plus]
+
+
+async def forever(number: int) -> None:
+    runs.append(number)
+    await asyncio.Event().wait()
+
+
+def count_to(number: int) -> Iterator[int]:
+    runs.append(number)
+    yield from range(number)
+
+
+def interrupt(error: BaseException) -> None:
+    runs.append(0)
+    raise error
+
+
+class Box:
+    """Methods of each kind."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def grow(self, by: int = 1) -> int:
+        runs.append(by)
+        self.size += by
+        return self.size
+
+    @classmethod
+    def of(cls, size: int) -> Box:
+        return cls(size)
+
+    @staticmethod
+    def unit() -> str:
+        return "cm"
+
+    async def slow_grow(self, by: int = 1) -> int:
+        await asyncio.sleep(0)
+        return self.grow(by)
