@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
 
+from handled import run
 from program import Program
-
-
-def run(hooked: Program, handler: str, code: str, symbol: str = "counted:double") -> str:
-    """Runs `code` with the handler in place; gives what was said on standard error."""
-    hooked.hook(f"- {{symbol: '{symbol}', handler: '__main__:handler'}}")
-    prelude = "import counted, threading\nfrom counted import RefusedError, runs\n"
-    # The handler is there before the target is hooked, which its import does.
-    program = f"{textwrap.dedent(handler)}\n{prelude}{textwrap.dedent(code)}"
-    return hooked.run(program)[1]
 
 
 @pytest.mark.parametrize(
