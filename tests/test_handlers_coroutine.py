@@ -214,7 +214,6 @@ def test_a_handler_that_fails_leaves_the_originals_own_outcome(
     assert "never awaited" not in err
 
 
-
 CANCEL = """
 async def main():
     task = asyncio.create_task(counted.forever(1))
@@ -251,7 +250,9 @@ def test_a_cancelled_call_ends_as_cancelled_and_that_is_no_failure(
     cancel = CANCEL
     if "finally" in handler and "Event" in handler:
         # The original has to be cancelled too.
-        cancel = CANCEL.replace("task.cancel()\n", "task.cancel(); await asyncio.sleep(0); task.cancel()\n", 1)
+        cancel = CANCEL.replace(
+            "task.cancel()\n", "task.cancel(); await asyncio.sleep(0); task.cancel()\n", 1
+        )
     err = run(
         hooked,
         f"import asyncio\nasync def handler(original, this):\n    {handler}\n",

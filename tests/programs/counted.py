@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 runs: list[int] = []
 
@@ -43,11 +44,11 @@ def interrupt(error: BaseException) -> None:
     raise error
 
 
+@dataclass
 class Box:
     """Methods of each kind."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    size: int
 
     def grow(self, by: int = 1) -> int:
         runs.append(by)
