@@ -31,7 +31,8 @@ def test_for_a_plain_function_the_instance_is_the_first_argument(hooked: Program
         + """
 assert shapes.add(1, b=2) == 3
 assert shapes.add(a=1, b=3) == 4
-assert custom_handlers.calls == [("int", (), {"b": 2}), ("NoneType", (), {"a": 1, "b": 3})], custom_handlers.calls
+calls = custom_handlers.calls
+assert calls == [("int", (), {"b": 2}), ("NoneType", (), {"a": 1, "b": 3})], calls
 """
     )
 

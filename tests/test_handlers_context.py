@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from handled import run
@@ -322,3 +324,82 @@ def test_ten_thousand_tasks_each_have_a_context_of_their_own(hooked: Program) ->
         "counted:slow_double",
     )
     assert "WARN" not in err
+
+
+LOCALS = """
+seen = []
+def handler(ctx):
+    before = dict(ctx.local_values)
+    yield
+    seen.append((before, ctx.local_values, ctx.return_value))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="CPython tells since 3.12")
+def test_after_the_call_the_local_values_are_the_local_variables_at_return(hooked: Program) -> None:
+    run(
+        hooked,
+        LOCALS,
+        """
+        assert counted.total(2) == 3
+        assert seen == [
+            (dict(number=0), dict(number=0, rest=0), 0),
+            (dict(number=1), dict(number=1, rest=0), 1),
+            (dict(number=2), dict(number=3, rest=1), 3),
+        ], seen
+        """,
+        "counted:total",
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="CPython tells since 3.12")
+def test_each_of_a_thousand_tasks_sees_its_own_local_variables(hooked: Program) -> None:
+    run(
+        hooked,
+        LOCALS,
+        """
+        async def main():
+            await asyncio.gather(*(counted.slow_total(n) for n in range(1000)))
+        asyncio.run(main())
+        seen.sort(key=lambda entry: entry[0]["number"])
+        for n, entry in enumerate(seen):
+            rest = n * (n - 1) // 2
+            assert entry == (dict(number=n), dict(number=n, rest=rest), n + rest), entry
+        assert len(seen) == 1000
+        """,
+        "counted:slow_total",
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="CPython tells since 3.12")
+@pytest.mark.parametrize("target", ["total", "slow_total"])
+def test_all_handlers_of_a_function_see_its_local_variables(hooked: Program, target: str) -> None:
+    entries = [f"- {{symbol: 'counted:{target}', handler: '{h}'}}" for h in ("__main__:handler", "timer")]
+    hooked.hook("\n".join(entries * 2))
+    hooked.run(
+        f"""
+        {LOCALS.replace(chr(10), chr(10) + " " * 8)}
+        import asyncio, counted
+        result = counted.{target}(0)
+        assert (asyncio.run(result) if asyncio.iscoroutine(result) else result) == 0
+        assert seen == [(dict(number=0), dict(number=0, rest=0), 0)] * 2, seen
+        """
+    )
+
+
+@pytest.mark.parametrize("free_tools", [True, False])
+def test_where_cpython_does_not_tell_the_local_values_stay_the_parameters(
+    hooked: Program, free_tools: bool
+) -> None:
+    tells = free_tools and sys.version_info >= (3, 12)
+    taken = "" if free_tools else "[sys.monitoring.use_tool_id(tool, 'other') for tool in (3, 4)]"
+    run(
+        hooked,
+        f"import sys\nif sys.version_info >= (3, 12):\n    {taken or 'pass'}\n{LOCALS}",
+        f"""
+        assert counted.total(0) == 0
+        (_, after, _), = seen
+        assert after == (dict(number=0, rest=0) if {tells} else dict(number=0))
+        """,
+        "counted:total",
+    )

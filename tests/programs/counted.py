@@ -20,13 +20,30 @@ def double(number: int, plus: int = 0, *more: int, **options: int) -> list[int]:
     return [2 * number + plus + sum(more)]
 
 
+async def pause(times: int) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
 async def slow_double(number: int, plus: int = 0, pauses: int = 1) -> list[int]:
     runs.append(number)
-    for _ in range(pauses):
-        await asyncio.sleep(0)
+    await pause(pauses)
     if number < 0:
         raise RefusedError(number)
     return [2 * number + plus]
+
+
+def total(number: int) -> int:
+    rest = total(number - 1) if number else 0
+    number += rest
+    return number
+
+
+async def slow_total(number: int) -> int:
+    await asyncio.sleep(0)
+    rest = sum(range(number))
+    await pause(number % 7)
+    return number + rest
 
 
 async def forever(number: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from msprof_rs._handlers import returns
 from msprof_rs._handlers.call import Inner, Report
 
 
@@ -20,7 +21,8 @@ class Context:
 
     def __init__(self, local_values: dict[str, Any]) -> None:
         self.local_values = local_values
-        """The arguments by the names of the target's parameters, defaults included."""
+        """The arguments by the names of the target's parameters, defaults included. From CPython 3.12 on,
+        after the call: its local variables when it returned."""
         self.return_value: Any = None
         """None before the call, its result after it."""
 
@@ -40,10 +42,10 @@ def factory(handler: Any) -> Factory | None:
 
 def around_function(factory: Factory, target: Any) -> Callable[..., Any]:
     """What is called in place of a function."""
-    signature = _signature(target)
+    parameters = _Parameters(target)
 
     def drive(inner: Inner, report: Report, /, *args: Any, **kwargs: Any) -> Any:
-        around = _Around(factory, report, _local_values(signature, args, kwargs))
+        around = _Around(factory, report, parameters.values(args, kwargs))
         try:
             result = inner(*args, **kwargs)
         except BaseException as error:
@@ -52,15 +54,16 @@ def around_function(factory: Factory, target: Any) -> Callable[..., Any]:
         around.returned(result)
         return result
 
+    returns.calls_for(drive, "around")
     return drive
 
 
 def around_coroutine(factory: Factory, target: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
     """What makes the coroutine in place of a coroutine function's; both parts run inside of it."""
-    signature = _signature(target)
+    parameters = _Parameters(target)
 
     async def drive(inner: Inner, report: Report, /, *args: Any, **kwargs: Any) -> Any:
-        around = _Around(factory, report, _local_values(signature, args, kwargs))
+        around = _Around(factory, report, parameters.values(args, kwargs))
         try:
             result = await inner(*args, **kwargs)
         except BaseException as error:
@@ -69,6 +72,7 @@ def around_coroutine(factory: Factory, target: Any) -> Callable[..., Coroutine[A
         around.returned(result)
         return result
 
+    returns.calls_for(drive, "around")
     return drive
 
 
@@ -86,6 +90,10 @@ class _Around:
             report.failed(error)
         else:
             self._manager = manager
+
+    def returns(self, local_values: dict[str, Any]) -> None:
+        """What the target's local variables are at its end."""
+        self._context.local_values = local_values
 
     def returned(self, result: Any) -> None:
         self._context.return_value = result
@@ -112,21 +120,25 @@ class _Around:
                 self._report.failed(own)
 
 
-def _signature(target: Any) -> inspect.Signature | None:
-    try:
-        return inspect.signature(target)
-    except (TypeError, ValueError):
-        return None  # as with many built-in functions
+class _Parameters:
+    """Gives arguments the names of a target's parameters."""
 
+    def __init__(self, target: Any) -> None:
+        self._code = returns.code_of(target)
+        try:
+            self._signature: inspect.Signature | None = inspect.signature(target)
+        except (TypeError, ValueError):
+            self._signature = None  # as with many built-in functions
 
-def _local_values(
-    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    if signature is None:
-        return {}
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:
-        return {}  # the target will say so
-    bound.apply_defaults()
-    return dict(bound.arguments)
+    def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Of one call, which is about to be made."""
+        if self._code is not None:
+            returns.watch(self._code)
+        if self._signature is None:
+            return {}
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError:
+            return {}  # the target will say so
+        bound.apply_defaults()
+        return dict(bound.arguments)
