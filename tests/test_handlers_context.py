@@ -52,6 +52,7 @@ class handler:
         ),
         ("counted:Box.grow", "box.grow(by=2)", "5", "dict(self=box, by=2)"),
         ("counted:Box.of", "Box.of(3)", "Box(3)", "dict(cls=Box, size=3)"),
+        ("counted:Crate.grow", "counted.Crate(3).grow()", "5", "dict(self=counted.Crate(5), by=1)"),
         ("counted:Box.unit", "Box.unit()", "'cm'", "{}"),
         (
             "counted:slow_double",
@@ -175,7 +176,7 @@ def test_a_class_sees_the_exception_and_the_caller_gets_it_whatever_the_class_do
         """,
         "counted:slow_double" if "slow" in call else "counted:double",
     )
-    assert err.count("its handler failed: KeyError") == (answer == "raise KeyError")
+    assert err.count("its handler failed") == (answer == "raise KeyError")
 
 
 @pytest.mark.parametrize(

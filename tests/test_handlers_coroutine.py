@@ -314,7 +314,7 @@ def test_a_coroutine_that_is_closed_or_never_awaited_harms_nothing(hooked: Progr
 
 
 def test_an_original_that_is_kept_is_not_run_after_the_call(hooked: Program) -> None:
-    run(
+    err = run(
         hooked,
         """
         kept = []
@@ -335,6 +335,7 @@ def test_an_original_that_is_kept_is_not_run_after_the_call(hooked: Program) -> 
         """,
         SLOW,
     )
+    assert "never awaited" not in err
 
 
 def test_an_original_keeps_running_in_a_task_that_the_handler_leaves(hooked: Program) -> None:

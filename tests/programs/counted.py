@@ -83,3 +83,10 @@ class Box:
     async def slow_grow(self, by: int = 1) -> int:
         await asyncio.sleep(0)
         return self.grow(by)
+
+
+class Crate(Box):
+    """Has a method that knows its class."""
+
+    def grow(self, by: int = 1) -> int:
+        return super().grow(2 * by)
