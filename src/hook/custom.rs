@@ -72,7 +72,7 @@ pub(super) fn call(
 ) -> *mut ffi::PyObject {
     let inner = Inner { hooked, hooks, without_this: args.count() == 0 };
     // PyO3 has to know that it is attached: else it puts off the release of the references that are dropped here.
-    Python::attach(|py| {
+    let handled = Python::try_attach(|py| {
         let outcome = if custom.is_driven {
             drive(py, custom, hook, inner, args)
         } else {
@@ -85,7 +85,16 @@ pub(super) fn call(
                 std::ptr::null_mut()
             }
         }
-    })
+    });
+    // The interpreter is ending.
+    handled.unwrap_or_else(|| go_on(hooked, hooks, args))
+}
+
+/// The call that is being handled, as it was made.
+fn go_on(hooked: &'static Hooked, hooks: &'static [&'static Hook], args: Args<'_>) -> *mut ffi::PyObject {
+    let (values, positional, names) = args.raw();
+    // SAFETY: the very arguments of a vectorcall that has not returned yet.
+    unsafe { hooked.run(hooks, values, positional, names) }
 }
 
 /// The call as it goes on inside of the hook.
@@ -309,11 +318,10 @@ impl Original {
         if let Some(interruption) = interruption(py, error) {
             return Err(interruption);
         }
-        let (values, positional, names) = args.raw();
-        // SAFETY: the very arguments of the vectorcall that is being handled.
-        self.once(py, || unsafe {
-            let result = self.inner.hooked.run(self.inner.hooks, values, positional, names);
-            Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
+        self.once(py, || {
+            let result = go_on(self.inner.hooked, self.inner.hooks, args);
+            // SAFETY: a new reference or null with an exception set, as every call gives.
+            unsafe { Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind) }
         })
     }
 }
