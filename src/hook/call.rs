@@ -91,8 +91,8 @@ impl Hooked {
         }
         let retired = hook.is_retired();
         match &hook.action {
-            Action::Custom(handler) if !retired => {
-                return custom::call(py, self, hook, inner, handler.bind(py), args);
+            Action::Custom(custom) if !retired => {
+                return custom::call(custom, self, hook, inner, args);
             }
             Action::BuiltIn(handler) if !retired => {
                 let mut call = Call { py, args, original: &mut original, outcome: None, follow: None };

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::args::Args;
 use super::call::Call;
+use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use crate::event::{Attributes, Label};
@@ -57,7 +58,7 @@ pub(crate) enum Action {
     /// A built-in handler.
     BuiltIn(Handler),
     /// A handler from the user's own code.
-    Custom(Py<PyAny>),
+    Custom(Custom),
 }
 
 /// A built-in handler. It calls [`Call::proceed`] where the original has its place; one that does not, or that fails

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use super::aliases::Exchanges;
+use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use super::hooked::{Action, Hook, Kind, Until};
@@ -157,7 +158,7 @@ impl Entry<'_> {
             Kind::Function
         };
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
-        let (action, domain) = match self.handler(py) {
+        let (action, domain) = match self.handler(&place.callable, kind) {
             Some((action, domain)) => (action, domain.unwrap_or(&symbol.domain)),
             None => (Action::Timer(self.attributes(&place)?), symbol.domain.as_str()),
         };
@@ -192,7 +193,7 @@ impl Entry<'_> {
     }
 
     /// The handler that the entry names, and the domain of its events if it has one of its own; None for the timer.
-    fn handler(&self, py: Python<'_>) -> Option<(Action, Option<&'static str>)> {
+    fn handler(&self, target: &Bound<'_, PyAny>, kind: Kind) -> Option<(Action, Option<&'static str>)> {
         let symbol = self.symbol;
         match &symbol.handler {
             HandlerRef::Timer => None,
@@ -208,22 +209,18 @@ impl Entry<'_> {
                     None
                 }
             }
-            HandlerRef::Custom { module, function } => {
-                let found = py.import(module.as_str()).and_then(|module| module.getattr(function.as_str()));
-                match found {
-                    Ok(handler) if handler.is_callable() => Some((Action::Custom(handler.unbind()), None)),
-                    outcome => {
-                        let problem =
-                            outcome.map_or_else(|error| error.to_string(), |_| "it can't be called".into());
-                        log::warn!(
-                            "{}:{}: the handler {module}:{function} can't be used, the timer takes its place: {problem}",
-                            self.table.file,
-                            symbol.line
-                        );
-                        None
-                    }
+            HandlerRef::Custom { module, function } => match Custom::load(module, function, target, kind) {
+                Ok(custom) => Some((Action::Custom(custom), None)),
+                Err(problem) => {
+                    log::warn!(
+                        "{}:{}: the handler {module}:{function} can't be used for {}, the timer takes its place: {problem}",
+                        self.table.file,
+                        symbol.line,
+                        symbol.target
+                    );
+                    None
                 }
-            }
+            },
         }
     }
 
