@@ -3,7 +3,6 @@
 //! driven by `msprof_rs/_handlers/`. Whatever the handler does, the original runs exactly once and the caller gets
 //! an outcome of this call.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
@@ -22,8 +21,6 @@ pub(crate) struct Custom {
     /// The handler, or what drives it.
     callable: Py<PyAny>,
     is_driven: bool,
-    /// Something that does no harm, but is not as it should be, has been told.
-    told: AtomicBool,
 }
 
 impl Custom {
@@ -51,19 +48,13 @@ impl Custom {
         let driver = py.import("msprof_rs._handlers")?.call_method1("driver", (&handler, target, kind))?;
         let is_driven = !driver.is_none();
         let callable = if is_driven { driver } else { handler }.unbind();
-        Ok(Self { callable, is_driven, told: AtomicBool::new(false) })
-    }
-
-    /// Warns, unless it has done so before.
-    fn tell(&self, hook: &Hook, problem: &str) {
-        if !self.told.swap(true, Ordering::Relaxed) {
-            log::warn!("{}: {problem}; this is said once", hook.symbol);
-        }
+        Ok(Self { callable, is_driven })
     }
 }
 
 /// Calls the handler in place of the target; gives what a vectorcall gives.
 pub(super) fn call(
+    py: Python<'_>,
     custom: &'static Custom,
     hooked: &'static Hooked,
     hook: &'static Hook,
@@ -71,23 +62,18 @@ pub(super) fn call(
     args: Args<'_>,
 ) -> *mut ffi::PyObject {
     let inner = Inner { hooked, hooks, without_this: args.count() == 0 };
-    // PyO3 has to know that it is attached: else it puts off the release of the references that are dropped here.
-    let handled = Python::try_attach(|py| {
-        let outcome = if custom.is_driven {
-            drive(py, custom, hook, inner, args)
-        } else {
-            replace(py, custom, hook, inner, args)
-        };
-        match outcome {
-            Ok(result) => result.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
+    let outcome = if custom.is_driven {
+        drive(py, custom, hook, inner, args)
+    } else {
+        replace(py, custom, hook, inner, args)
+    };
+    match outcome {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
         }
-    });
-    // The interpreter is ending.
-    handled.unwrap_or_else(|| go_on(hooked, hooks, args))
+    }
 }
 
 /// The call that is being handled, as it was made.
@@ -143,7 +129,6 @@ const _: () = assert!(size_of::<Bound<'static, PyAny>>() == size_of::<*mut ffi::
 /// What a driver tells of its handler.
 #[pyclass(frozen, module = "msprof_rs._core", name = "report")]
 struct Report {
-    custom: &'static Custom,
     hook: &'static Hook,
 }
 
@@ -155,11 +140,11 @@ impl Report {
     }
 
     fn not_called(&self) {
-        self.custom.tell(self.hook, NOT_CALLED);
+        self.hook.say_once(|| NOT_CALLED.into());
     }
 
     fn not_awaited(&self) {
-        self.custom.tell(self.hook, "its handler does not await the original, which is run after it");
+        self.hook.say_once(|| "its handler does not await the original, which is run after it".into());
     }
 }
 
@@ -172,7 +157,7 @@ fn drive(
     args: Args<'_>,
 ) -> PyResult<Py<PyAny>> {
     let inner = Bound::new(py, inner)?.into_any();
-    let report = Bound::new(py, Report { custom, hook })?.into_any();
+    let report = Bound::new(py, Report { hook })?.into_any();
     call_with(custom.callable.bind(py), vec![inner, report], args)
 }
 
@@ -294,7 +279,7 @@ fn replace(
     let result = call_with(custom.callable.bind(py), leading, args);
     let original = original.get();
     if result.is_ok() && !original.was_called() {
-        custom.tell(hook, NOT_CALLED);
+        hook.say_once(|| NOT_CALLED.into());
     }
     let outcome = result.or_else(|error| original.after_failure(py, hook, error, args));
     original.close();

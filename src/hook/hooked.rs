@@ -169,7 +169,7 @@ impl Hook {
     /// Tells once for the hook what could not be done.
     pub(super) fn say_once(&self, message: impl FnOnce() -> String) {
         if !self.has_spoken.swap(true, Ordering::Relaxed) {
-            log::warn!("{}: {}", self.symbol, message());
+            log::warn!("{}: {}; this is said once", self.symbol, message());
         }
     }
 

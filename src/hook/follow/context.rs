@@ -12,7 +12,7 @@ use crate::hook::hooked::Hook;
 use crate::recorder::{self, AsyncOpen};
 
 /// Stands before the context manager; gives it back as it is where it is none.
-pub(in crate::hook) fn follow_context<'py>(
+pub(in crate::hook) fn context<'py>(
     manager: Bound<'py, PyAny>,
     hook: &'static Hook,
     attributes: &'static [Evaluated],

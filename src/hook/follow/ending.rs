@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::clock::{Ticks, duration};
 use crate::event::{Attributes, Name};
-use crate::hook::args::OwnedArgs;
+use crate::hook::args::{Args, OwnedArgs};
 use crate::hook::call::{append_error, with_buffer};
 use crate::hook::evaluate::Evaluated;
 use crate::hook::hooked::{Hook, Kind};
@@ -97,6 +97,23 @@ pub(super) fn record(
             };
             hook.evaluate(py, attributes, args.borrow(), result, buffer);
         }
+        recorder::async_end(open, hook.label, ticks, buffer.as_bytes());
+    });
+}
+
+/// Records the span of a call that failed to make anything.
+pub(in crate::hook) fn record_failure(
+    py: Python<'_>,
+    hook: &'static Hook,
+    attributes: &'static [Evaluated],
+    args: Args<'_>,
+    open: AsyncOpen,
+    error: &PyErr,
+) {
+    let ticks = Ticks::now();
+    with_buffer(|buffer| {
+        append_error(buffer, error, py);
+        hook.evaluate(py, attributes, args, None, buffer);
         recorder::async_end(open, hook.label, ticks, buffer.as_bytes());
     });
 }

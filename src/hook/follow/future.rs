@@ -14,7 +14,7 @@ use crate::hook::hooked::Hook;
 use crate::recorder::AsyncOpen;
 
 /// Ends the span when `returned` is done: a coroutine, or anything with `add_done_callback`.
-pub(in crate::hook) fn follow_future<'py>(
+pub(in crate::hook) fn future<'py>(
     returned: Bound<'py, PyAny>,
     hook: &'static Hook,
     trampoline: &Trampoline,

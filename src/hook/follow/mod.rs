@@ -9,7 +9,8 @@ mod future;
 mod step;
 mod trampoline;
 
-pub(super) use context::follow_context;
+pub(super) use context::context;
+pub(super) use ending::record_failure;
 pub(crate) use ending::{Ending, Follower};
-pub(super) use future::follow_future;
+pub(super) use future::future;
 pub(super) use trampoline::Trampoline;

@@ -141,6 +141,11 @@ impl Step {
 
     #[cold]
     fn end(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
+        // PyO3 has to know that it is attached, to release at once what is dropped here.
+        let _ = Python::try_attach(|_| self.end_attached(py, ticks, outcome));
+    }
+
+    fn end_attached(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
         let ending = self.ending.lock().take();
         match ending {
             Some(Ending::Handler(follower)) => {
