@@ -106,6 +106,7 @@ fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
         slot(ffi::Py_tp_richcompare, compare as *mut c_void),
         slot(ffi::Py_tp_hash, hash as *mut c_void),
         slot(ffi::Py_tp_repr, repr as *mut c_void),
+        slot(ffi::Py_tp_str, str as *mut c_void),
         slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
         slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
         slot(ffi::Py_tp_getset, getters.as_mut_ptr().cast()),
@@ -194,6 +195,11 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     unsafe { ffi::PyObject_Repr(hooks(object).target) }
 }
 
+unsafe extern "C" fn str(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: a slot call.
+    unsafe { ffi::PyObject_Str(hooks(object).target) }
+}
+
 /// Equal to its function and to what else stands for it, so that tables with the function as key still find it.
 unsafe extern "C" fn compare(
     object: *mut ffi::PyObject,
@@ -204,7 +210,12 @@ unsafe extern "C" fn compare(
     unsafe {
         let other_hooked = hooked_of(&Borrowed::from_ptr(Python::assume_attached(), other));
         let other = other_hooked.map_or(other, |hooked| hooked.target);
-        ffi::PyObject_RichCompare(hooks(object).target, other, operator)
+        let target = hooks(object).target;
+        match (*ffi::Py_TYPE(target)).tp_richcompare {
+            Some(compare) if matches!(operator, ffi::Py_EQ | ffi::Py_NE) => compare(target, other, operator),
+            // Raises an error that names the type of the function.
+            _ => ffi::PyObject_RichCompare(target, other, operator),
+        }
     }
 }
 
