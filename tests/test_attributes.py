@@ -178,7 +178,8 @@ def test_how_much_of_a_value_is_kept_is_what_the_config_said_at_the_start(progra
         """
         import values
         endless = values.Endless()
-        for value in ("abc", "ábćd", b"wxyz", "z" * 10**6, [1, 2], [1, 2, 3, 4], {"a": 1, "long key": 2, "c": 3}, endless):
+        texts = ["abc", "ábćd", b"wxyz", "z" * 10**6]
+        for value in [*texts, [1, 2], [1, 2, 3, 4], {"a": 1, "long key": 2, "c": 3}, endless]:
             values.take(value)
         assert endless.seen == 2, endless.seen
         """

@@ -25,7 +25,7 @@ class Tensor:
 
     __len__ = __iter__ = __getitem__ = __index__ = __int__ = __float__ = __bool__ = refuse
     __str__ = __repr__ = __format__ = __array__ = item = tolist = numpy = cpu = refuse
-    __eq__ = refuse  # type: ignore[assignment]
+    __eq__ = refuse
     __hash__ = None  # type: ignore[assignment]
 
 
