@@ -1,4 +1,4 @@
-"""A hooked callable answers as the bare one: a program with hooks and one without are asked the same questions.
+"""A hooked callable answers as the bare one: programs with and without hooks are asked the same questions.
 
 Each line of the tables is one, an expression in `programs/questions.py`.
 """
@@ -143,8 +143,8 @@ type('Made', (Base,), {'promised': Base.method})().promised(), Base.__subclassho
 
 
 IN_BASE = (
-    "root", "fixed", "loud", "decorated", "static", "of_class", "remembered", "promised", "__new__", "__init__",
-    "__enter__", "__exit__", "__call__", "__eq__", "__lt__", "__hash__", "__len__", "Nested.inner",
+    "root", "fixed", "loud", "decorated", "static", "of_class", "remembered", "promised", "__new__",
+    "__init__", "__enter__", "__exit__", "__call__", "__eq__", "__lt__", "__hash__", "__len__", "Nested.inner",
 )  # fmt: skip
 IN_POINT = ["__init__", "__post_init__", "__eq__", "__lt__", "__repr__"]
 

@@ -7,7 +7,7 @@ import collections  # noqa: F401  some modules are for the questions only
 import contextlib  # noqa: F401
 import copy  # noqa: F401
 import dataclasses  # noqa: F401
-import functools  # noqa: F401
+import functools
 import inspect
 import json
 import operator  # noqa: F401
@@ -27,22 +27,15 @@ from introspected import Base, Derived, Point  # noqa: F401
 
 d = Derived()
 ATTRIBUTES = ["__name__", "__qualname__", "__module__", "__doc__", "__text_signature__", "__annotations__"]
-KINDS = [
-    "isfunction",
-    "isbuiltin",
-    "ismethod",
-    "isroutine",
-    "iscoroutinefunction",
-    "isgeneratorfunction",
-    "isasyncgenfunction",
-]
+KINDS = (
+    "isfunction", "isbuiltin", "ismethod", "isroutine",
+    "iscoroutinefunction", "isgeneratorfunction", "isasyncgenfunction",
+)  # fmt: skip
 
 
 def answer_all(questions: list[str]) -> None:
     """Prints the answers, without the addresses in them."""
-    answers = {
-        question: raised(lambda question=question: eval(question, globals())) for question in questions
-    }
+    answers = {question: raised(functools.partial(eval, question, globals())) for question in questions}
     print(json.dumps({it: re.sub("0x[0-9a-f]+", "0x", repr(answer)) for it, answer in answers.items()}))
 
 
