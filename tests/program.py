@@ -42,6 +42,7 @@ class Program:
 
     def __init__(self, folder: Path, force_wrapper: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.python = sys.executable
         self.folder = folder
         self.config = folder / "config.json"
         self.symbols = folder / "symbols.yaml"
@@ -77,7 +78,7 @@ class Program:
     def start(self, code: str, **environment: str) -> subprocess.Popen[str]:
         """Starts a program that imports the profiler first."""
         return subprocess.Popen(
-            [sys.executable, "-c", "import msprof_rs\n" + textwrap.dedent(code)],
+            [self.python, "-c", "import msprof_rs\n" + textwrap.dedent(code)],
             env=self.environment | environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,

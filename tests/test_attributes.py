@@ -122,3 +122,83 @@ def test_attributes_are_evaluated_only_on_this_call_and_do_not_keep_objects_aliv
         """
     )
     assert [span.attributes for span in hooked.capture().spans] == [{"it": 2}]
+
+
+@pytest.mark.parametrize(
+    ("value", "captured"),
+    [
+        ("numpy.int64(-7)", -7),
+        ("numpy.uint8(7)", 7),
+        ("numpy.uint64(2**64 - 1)", "18446744073709551615"),
+        ("numpy.float32(0.5)", 0.5),
+        ("numpy.float16(0.5)", 0.5),
+        ("numpy.bool_(True)", True),
+        ("numpy.str_('text')", "text"),
+        ("numpy.datetime64('2026-01-02')", "2026-01-02"),
+        ("numpy.zeros((2, 3), 'float16')", {"shape": [2, 3], "dtype": "float16"}),
+        ("[numpy.int8(1), numpy.zeros(2)]", [1, {"shape": [2], "dtype": "float64"}]),
+        ("values.Tensor(4, 1024)", {"shape": [4, 1024], "dtype": "bfloat16"}),
+        ("{'hidden': (values.Tensor(8),)}", {"hidden": [{"shape": [8], "dtype": "bfloat16"}]}),
+        ("values.Tensor", "<class 'values.Tensor'>"),
+        ("b'na\\xc3\\xafve \\xff'", "naïve \\xff"),
+        ("bytearray(b'ok')", "ok"),
+        ("{b'key': 1, values.Plain.RUNNING: 2}", {"key": 1, "RUNNING": 2}),
+        ("values.Plain.RUNNING", "RUNNING"),
+        ("[values.Number.TWO, values.Word.HELLO]", [2, "hello"]),
+        ("[None, 1, values.Point()]", ["None", 1, "Point(x=1)"]),
+        ("values.nested(9)", [[[[[["…"]]]]]]),
+    ],
+)
+def test_a_value_is_written_as_a_person_would_and_without_touching_data(
+    program: Program, value: str, captured: Any
+) -> None:
+    program.hook("- {symbol: 'values:take', attributes: [{name: it, expr: value}]}")
+    _, err = program.run(f"import numpy, values; values.take({value})", PYTHONWARNINGS="error")
+    (span,) = program.capture().spans
+    assert span.attributes == {"it": captured}, err
+    assert type(span.attributes["it"]) is type(captured)
+
+
+def test_bytes_are_no_warning_where_python_is_told_to_raise_them(program: Program) -> None:
+    program.hook("- {symbol: 'values:take', attributes: [{name: it, expr: value}]}")
+    program.run(
+        """
+        import subprocess, sys
+        code = "import msprof_rs, values; values.take([b'a', {b'k': bytearray(b'v')}])"
+        subprocess.run([sys.executable, "-bb", "-c", code], check=True)
+        """
+    )
+    assert [span.attributes for span in program.capture().spans] == [{"it": ["a", {"k": "v"}]}]
+
+
+def test_how_much_of_a_value_is_kept_is_what_the_config_said_at_the_start(program: Program) -> None:
+    program.hook("- {symbol: 'values:take', attributes: [{name: it, expr: value}]}")
+    program.configure(attribute_text_length=3, attribute_max_items=2)
+    program.run(
+        """
+        import values
+        endless = values.Endless()
+        texts = ["abc", "ábćd", b"wxyz", "z" * 10**6]
+        for value in [*texts, [1, 2], [1, 2, 3, 4], {"a": 1, "long key": 2, "c": 3}, endless]:
+            values.take(value)
+        assert endless.seen == 2, endless.seen
+        """
+    )
+    assert [span.attributes["it"] for span in program.capture().spans] == [
+        "abc",
+        "ábć…",
+        "wxy…",
+        "zzz…",
+        [1, 2],
+        [1, 2, "… and 2 more"],
+        {"a": 1, "lon…": 2, "…": "and 1 more"},
+        [0, 1, "… and 999999998 more"],
+    ]
+
+
+def test_without_a_word_in_the_config_256_characters_and_1024_items_are_kept(program: Program) -> None:
+    program.hook("- {symbol: 'values:take', attributes: [{name: it, expr: value}]}")
+    program.run("import values; values.take('é' * 257); values.take([0] * 1025)")
+    text, items = (span.attributes["it"] for span in program.capture().spans)
+    assert text == "é" * 256 + "…"
+    assert items == [0] * 1024 + ["… and 1 more"]

@@ -6,14 +6,23 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::hardware::{self, Verdict};
-use super::{ConfigError, DomainFilter, Level, Warning};
+use super::{ConfigError, DomainFilter, Level, Limits, Warning};
 
 /// The longest that a collection can be limited to, in seconds.
 const LONGEST: u64 = 7200;
 
 /// The keys that this profiler acts on.
-const OWN_KEYS: [&str; 7] =
-    ["enable", "metric_enable", "prof_dir", "profiler_level", "timelimit", "domain", "profiler_step_num"];
+const OWN_KEYS: [&str; 9] = [
+    "enable",
+    "metric_enable",
+    "prof_dir",
+    "profiler_level",
+    "timelimit",
+    "domain",
+    "profiler_step_num",
+    "attribute_text_length",
+    "attribute_max_items",
+];
 
 /// A collection config with every value checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +41,8 @@ pub struct Collection {
     pub timelimit: Option<Duration>,
     /// Collection stops after this many model steps (0: at once); `None`: it goes on.
     pub step_limit: Option<u64>,
+    /// How much of an attribute's value is kept.
+    pub limits: Limits,
 }
 
 impl Collection {
@@ -45,6 +56,7 @@ impl Collection {
             domains: DomainFilter::default(),
             timelimit: None,
             step_limit: None,
+            limits: Limits::DEFAULT,
         }
     }
 
@@ -70,6 +82,7 @@ impl Collection {
             domains: check.domains(),
             timelimit: check.timelimit(),
             step_limit: check.step_limit(),
+            limits: check.limits(),
         };
         check.hardware();
         check.unknown();
@@ -199,6 +212,24 @@ impl<'a> Check<'a> {
         Some(steps.unwrap_or(0))
     }
 
+    fn limits(&mut self) -> Limits {
+        let Limits { text_length, max_items } = Limits::DEFAULT;
+        Limits {
+            text_length: self.limit("attribute_text_length", text_length),
+            max_items: self.limit("attribute_max_items", max_items),
+        }
+    }
+
+    fn limit(&mut self, key: &'static str, default: usize) -> usize {
+        const { assert!(Limits::HIGHEST == 65_536) } // as the text says
+        let Some(value) = self.get(key) else { return default };
+        let given = value.as_u64().and_then(|given| usize::try_from(given).ok());
+        given.filter(|given| (1..=Limits::HIGHEST).contains(given)).unwrap_or_else(|| {
+            self.invalid(key, "a number from 1 to 65536", &default.to_string());
+            default
+        })
+    }
+
     fn hardware(&mut self) {
         let mut asking = Vec::new();
         for key in &hardware::KEYS {
@@ -254,7 +285,8 @@ mod tests {
     fn valid_values_are_taken_without_a_word() {
         let all = quiet(
             r#"{"enable": 1, "metric_enable": true, "prof_dir": "/data/p", "profiler_level": "verbose",
-                "timelimit": 7200, "domain": "Request; Schedule", "profiler_step_num": 5}"#,
+                "timelimit": 7200, "domain": "Request; Schedule", "profiler_step_num": 5,
+                "attribute_text_length": 1, "attribute_max_items": 65536}"#,
         );
         assert!(all.enable && all.metric_enable);
         assert_eq!(all.prof_dir, Path::new("/data/p"));
@@ -262,6 +294,7 @@ mod tests {
         assert_eq!(all.timelimit, Some(Duration::from_secs(7200)));
         assert!(all.domains.allows("Schedule") && !all.domains.allows("Execute"));
         assert_eq!(all.step_limit, Some(5));
+        assert_eq!(all.limits, Limits { text_length: 1, max_items: 65_536 });
 
         assert!(!quiet(r#"{"enable": 2, "metric_enable": 0}"#).enable, "only 1 is on");
         assert_eq!(quiet(r#"{"profiler_level": 25}"#).level, Level::new(25));
@@ -287,6 +320,10 @@ mod tests {
             ("domain", "[\"Request\"]", "\"\" (all domains)"),
             ("profiler_step_num", "0", "0 (collection stops at once)"),
             ("profiler_step_num", "null", "0 (collection stops at once)"),
+            ("attribute_text_length", "0", "256"),
+            ("attribute_text_length", "\"long\"", "256"),
+            ("attribute_max_items", "65537", "1024"),
+            ("attribute_max_items", "-1", "1024"),
             ("acl_task_time", "9", "0"),
         ];
         for (key, value, used) in cases {

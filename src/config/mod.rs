@@ -9,6 +9,7 @@ mod domain;
 mod error;
 mod hardware;
 mod level;
+mod limits;
 mod stamp;
 mod watch;
 
@@ -18,5 +19,6 @@ pub use create::{create_default, rewrite_disabled};
 pub use domain::DomainFilter;
 pub use error::{ConfigError, Warning};
 pub use level::Level;
+pub use limits::Limits;
 pub(crate) use stamp::Stamp;
 pub use watch::Watch;

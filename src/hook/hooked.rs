@@ -92,11 +92,17 @@ unsafe impl Send for Hooked {}
 unsafe impl Sync for Hooked {}
 
 impl Hooked {
-    /// No hooks yet. Keeps `callable` alive from now on.
-    pub(super) fn new(callable: &Bound<'_, PyAny>) -> &'static Self {
+    /// No hooks yet. Keeps `callable` alive from now on. `is_method`: it stands directly in a class.
+    pub(super) fn new(callable: &Bound<'_, PyAny>, is_method: bool) -> &'static Self {
         let target = callable.clone().into_ptr();
-        // SAFETY: alive; gives null for what has no vectorcall.
-        let entry = unsafe { ffi::PyVectorcall_Function(target) }.unwrap_or(call_object);
+        // SAFETY: alive; the entry is null for what has no vectorcall.
+        let entry = unsafe {
+            if is_method && binds_in_its_own_way(target) {
+                call_bound
+            } else {
+                ffi::PyVectorcall_Function(target).unwrap_or(call_object)
+            }
+        };
         let hooks = AtomicPtr::new(Box::into_raw(Box::default()));
         Box::leak(Box::new(Self { entry, target, hooks }))
     }
@@ -141,6 +147,40 @@ unsafe extern "C" fn call_object(
 ) -> *mut ffi::PyObject {
     // SAFETY: the arguments of a vectorcall, passed on.
     unsafe { ffi::PyObject_Vectorcall(callable, args, nargsf, names) }
+}
+
+/// Whether calling it with the instance first may be something else than binding it and calling the result: objects
+/// of `wrapt`, for instance, do different things.
+unsafe fn binds_in_its_own_way(callable: *mut ffi::PyObject) -> bool {
+    // SAFETY: callers have a living object.
+    unsafe {
+        let kind = ffi::Py_TYPE(callable);
+        (*kind).tp_descr_get.is_some()
+            && ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_METHOD_DESCRIPTOR as _) == 0
+    }
+}
+
+/// Binds to the first argument, as an access by attribute does, and calls the result with the others.
+unsafe extern "C" fn call_bound(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the arguments of a vectorcall; all but the first are passed on.
+    unsafe {
+        let count = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let Some(bind) = (*ffi::Py_TYPE(callable)).tp_descr_get.filter(|_| count > 0) else {
+            return ffi::PyObject_Vectorcall(callable, args, nargsf, names);
+        };
+        let bound = bind(callable, *args, ffi::Py_TYPE(*args).cast());
+        if bound.is_null() {
+            return bound;
+        }
+        let result = ffi::PyObject_Vectorcall(bound, args.add(1), count - 1, names);
+        ffi::Py_DECREF(bound);
+        result
+    }
 }
 
 impl Hook {

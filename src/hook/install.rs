@@ -8,7 +8,7 @@ use super::aliases::{Exchanges, has_other_holders};
 use super::hooked::{Hook, Hooked};
 #[cfg(Py_3_12)]
 use super::in_place;
-use super::place::{Place, attribute, static_method};
+use super::place::{Place, attribute};
 use super::wrapper;
 
 #[cfg(Py_3_12)]
@@ -53,7 +53,7 @@ impl Seats {
         if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
             let function = place.callable.as_ptr();
             let hooked = in_place::find(function).unwrap_or_else(|| {
-                let hooked = Hooked::new(&place.callable);
+                let hooked = Hooked::new(&place.callable, false);
                 self.seats.lock().push(Seat::InPlace(hooked));
                 hooked
             });
@@ -93,15 +93,10 @@ impl Seats {
             // Its wrapper may still be in the hands of others, so it is used again.
             (former.hooked, former.wrapper.into_bound(py))
         } else {
-            let hooked = Hooked::new(&place.callable);
+            let hooked = Hooked::new(&place.callable, place.is_bare_in_class());
             (hooked, wrapper::wrap(py, hooked)?)
         };
-        let binds = place.callable.get_type().hasattr("__get__")?;
-        let raw = if place.is_bare_in_class() && !binds {
-            static_method(wrapper.clone())? // what does not bind to an instance by itself must not begin to
-        } else {
-            place.in_shell(wrapper.clone())?
-        };
+        let raw = place.in_shell(wrapper.clone())?;
         Ok(Object {
             hooked,
             owner: place.owner.clone().unbind(),

@@ -180,16 +180,11 @@ impl<'py> Place<'py> {
         let py = callable.py();
         match self.shell {
             Shell::None => Ok(callable),
-            Shell::Static => static_method(callable),
+            Shell::Static => builtin(py, &STATIC, "staticmethod")?.call1((callable,)),
             Shell::Class => builtin(py, &CLASS, "classmethod")?.call1((callable,)),
             Shell::Property(accessor) => self.raw.call_method1(accessor.copier(), (callable,)),
         }
     }
-}
-
-/// Held so that it does not bind to instances.
-pub(super) fn static_method(callable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    builtin(callable.py(), &STATIC, "staticmethod")?.call1((callable,))
 }
 
 /// What stands in a class, unbound, or else in its first base that has it; or in any other object. And whether it is

@@ -1,48 +1,198 @@
-//! Python objects as attribute values: numbers and texts keep their type, containers are cut at a size that a person
-//! would still read, anything else (None in a container too: the file has no word for nothing) is its `str()`.
+//! Python objects as attribute values. Numbers and texts keep their type; containers are cut at a size that a person
+//! would still read; of a tensor only shape and dtype are looked at, since its data may be on a device, or large.
+//! Anything else (None in a container too: the file has no word for nothing) is its `str()`.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+    PyType,
+};
 
+use crate::config::Limits;
 use crate::event::Attributes;
+use crate::recorder;
 
-/// Longest text; what is cut ends in an ellipsis.
-const LONGEST_TEXT: usize = 256;
-
-/// Most items of a container; what is cut is followed by a text that says how many.
-const MOST_ITEMS: usize = 1024;
-
-/// Containers in containers deeper than this are written as text.
+/// Containers in containers deeper than this are only marked.
 const DEEPEST: usize = 6;
+
+/// Where something was left out.
+const CUT: &str = "…";
 
 /// Appends the value of a Python object.
 ///
 /// # Errors
-/// Its `str()` raised.
+/// Its `str()` raised, or another method that had to be asked.
 pub(crate) fn append(attributes: &mut Attributes, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    append_at(attributes, value, 0)
+    Writer { attributes, limits: recorder::limits() }.append(value, 0)
 }
 
-fn append_at(attributes: &mut Attributes, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
-    if let Ok(text) = value.cast::<PyString>() {
-        append_text(attributes, &text.to_string_lossy());
-    } else if let Ok(truth) = value.cast::<PyBool>() {
-        attributes.bool(truth.is_true());
-    } else if value.is_instance_of::<PyInt>() {
-        match value.extract::<i64>() {
-            Ok(number) => attributes.int(number),
-            Err(_) => append_text(attributes, &value.str()?.to_string_lossy()),
+struct Writer<'a> {
+    attributes: &'a mut Attributes,
+    limits: Limits,
+}
+
+impl Writer<'_> {
+    fn append(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
+        if value.is_instance_of::<PyString>() {
+            self.attributes.str(&self.text(value)?);
+        } else if let Ok(truth) = value.cast::<PyBool>() {
+            self.attributes.bool(truth.is_true());
+        } else if value.is_instance_of::<PyInt>() {
+            self.int(value)?;
+        } else if let Ok(number) = value.cast::<PyFloat>() {
+            self.attributes.double(number.value());
+        } else if let Ok(dict) = value.cast::<PyDict>() {
+            self.dict(dict, depth)?;
+        } else if is_sequence(value) {
+            self.items(value, depth)?;
+        } else if let Some((shape, dtype)) = shape_and_dtype(value)? {
+            if is_numpy_scalar(value)? {
+                return self.numpy_scalar(value, &dtype);
+            }
+            self.attributes.dict(2);
+            self.attributes.key_text("shape");
+            self.append(&shape, depth + 1)?;
+            self.attributes.key_text("dtype");
+            self.attributes.str(&self.text(&dtype)?);
+        } else {
+            self.attributes.str(&self.text(value)?);
         }
-    } else if let Ok(number) = value.cast::<PyFloat>() {
-        attributes.double(number.value());
-    } else if depth < DEEPEST && value.is_instance_of::<PyDict>() {
-        append_dict(attributes, value.cast::<PyDict>()?, depth)?;
-    } else if depth < DEEPEST && is_sequence(value) {
-        append_items(attributes, value, depth)?;
-    } else {
-        append_text(attributes, &value.str()?.to_string_lossy());
+        Ok(())
     }
-    Ok(())
+
+    fn int(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        match value.extract::<i64>() {
+            Ok(number) => self.attributes.int(number),
+            Err(_) => self.attributes.str(&self.text(value)?),
+        }
+        Ok(())
+    }
+
+    fn numpy_scalar(&mut self, value: &Bound<'_, PyAny>, dtype: &Bound<'_, PyAny>) -> PyResult<()> {
+        match dtype.getattr(intern!(value.py(), "kind"))?.cast::<PyString>()?.to_str()? {
+            "b" => self.attributes.bool(value.is_truthy()?),
+            "i" | "u" => self.int(value)?,
+            "f" => self.attributes.double(value.extract()?),
+            _ => self.attributes.str(&self.text(value)?),
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, container: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
+        let length = container.len()?;
+        if depth >= DEEPEST && length > 0 {
+            self.attributes.str(CUT);
+            return Ok(());
+        }
+        // A copy of the references: `str()` of an item may change the container.
+        let items: Vec<_> = container.try_iter()?.take(self.limits.max_items).collect::<PyResult<_>>()?;
+        let more = length.saturating_sub(items.len());
+        self.attributes.array(items.len() + usize::from(more > 0));
+        for item in &items {
+            self.append(item, depth + 1)?;
+        }
+        if more > 0 {
+            self.attributes.str(&format!("{CUT} and {more} more"));
+        }
+        Ok(())
+    }
+
+    fn dict(&mut self, dict: &Bound<'_, PyDict>, depth: usize) -> PyResult<()> {
+        if depth >= DEEPEST && !dict.is_empty() {
+            self.attributes.str(CUT);
+            return Ok(());
+        }
+        let entries: Vec<_> = dict.iter().take(self.limits.max_items).collect();
+        let more = dict.len().saturating_sub(entries.len());
+        self.attributes.dict(entries.len() + usize::from(more > 0));
+        for (key, value) in &entries {
+            self.attributes.key_text(&self.text(key)?);
+            self.append(value, depth + 1)?;
+        }
+        if more > 0 {
+            self.attributes.key_text(CUT);
+            self.attributes.str(&format!("and {more} more"));
+        }
+        Ok(())
+    }
+
+    /// A text, or an object as text, cut to the longest that is kept.
+    fn text(&self, value: &Bound<'_, PyAny>) -> PyResult<String> {
+        let longest = self.limits.text_length;
+        if let Ok(text) = value.cast::<PyString>() {
+            return cut_text(text, longest);
+        }
+        if let Some((bytes, length)) = first_bytes(value, longest)? {
+            let mut text = cut(&readable(&bytes), longest).into_owned();
+            if length > longest && !text.ends_with(CUT) {
+                text.push_str(CUT);
+            }
+            return Ok(text);
+        }
+        if let Some(name) = enum_name(value)? {
+            return cut_text(&name, longest);
+        }
+        cut_text(&value.str()?, longest)
+    }
+}
+
+/// Only what is kept is taken out of a long text: UTF-8 of the whole would stay with the object.
+fn cut_text(text: &Bound<'_, PyString>, longest: usize) -> PyResult<String> {
+    if text.len()? <= longest {
+        return Ok(text.to_string_lossy().into_owned());
+    }
+    // SAFETY: a text, and indices within it; the new reference is taken over.
+    let start = unsafe {
+        let start = ffi::PyUnicode_Substring(text.as_ptr(), 0, longest as ffi::Py_ssize_t);
+        Bound::from_owned_ptr_or_err(text.py(), start)?.cast_into::<PyString>()?
+    };
+    Ok(start.to_string_lossy().into_owned() + CUT)
+}
+
+fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}{CUT}", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// The first bytes of a bytes-like object, and how many it has.
+fn first_bytes(value: &Bound<'_, PyAny>, count: usize) -> PyResult<Option<(Vec<u8>, usize)>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        let bytes = bytes.as_bytes();
+        return Ok(Some((bytes[..bytes.len().min(count)].to_vec(), bytes.len())));
+    }
+    let Ok(array) = value.cast::<PyByteArray>() else { return Ok(None) };
+    let first = array.as_any().get_item(pyo3::types::PySlice::new(value.py(), 0, count as isize, 1))?;
+    Ok(Some((first.cast::<PyByteArray>()?.to_vec(), array.len())))
+}
+
+/// UTF-8 as it is, other bytes as `\xff`.
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}"); // a String takes everything
+        }
+    }
+    text
+}
+
+/// The name of a member of an enum. None: it is no such thing, or a combination of flags.
+fn enum_name<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
+    static ENUM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = value.py();
+    if !value.is_instance(ENUM.import(py, "enum", "Enum")?)? {
+        return Ok(None);
+    }
+    Ok(value.getattr(intern!(py, "name"))?.cast_into::<PyString>().ok())
 }
 
 fn is_sequence(value: &Bound<'_, PyAny>) -> bool {
@@ -52,47 +202,26 @@ fn is_sequence(value: &Bound<'_, PyAny>) -> bool {
         || value.is_instance_of::<PyFrozenSet>()
 }
 
-fn append_items(attributes: &mut Attributes, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
-    // A copy of the references: `str()` of an item may change the container.
-    let items: Vec<_> = value.try_iter()?.take(MOST_ITEMS + 1).collect::<PyResult<_>>()?;
-    let length = value.len()?;
-    let kept = items.len().min(MOST_ITEMS);
-    attributes.array(kept + usize::from(length > kept));
-    for item in &items[..kept] {
-        append_at(attributes, item, depth + 1)?;
-    }
-    if length > kept {
-        attributes.str(&format!("… and {} more", length - kept));
-    }
-    Ok(())
+/// Arrays without dimensions are none: these hold their number themselves.
+fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = value.py();
+    // Where nobody has imported numpy there are no scalars of it.
+    let is_there = GENERIC.get(py).is_some()
+        || py.import("sys")?.getattr("modules")?.cast::<PyDict>()?.contains("numpy")?;
+    Ok(is_there && value.is_instance(GENERIC.import(py, "numpy", "generic")?)?)
 }
 
-fn append_dict(attributes: &mut Attributes, dict: &Bound<'_, PyDict>, depth: usize) -> PyResult<()> {
-    let entries: Vec<_> = dict.iter().take(MOST_ITEMS).collect();
-    let more = dict.len().saturating_sub(entries.len());
-    attributes.dict(entries.len() + usize::from(more > 0));
-    for (key, value) in &entries {
-        attributes.key_text(&cut(&key.str()?.to_string_lossy()));
-        append_at(attributes, value, depth + 1)?;
-    }
-    if more > 0 {
-        attributes.key_text("…");
-        attributes.str(&format!("and {more} more"));
-    }
-    Ok(())
-}
+/// Shape and dtype of what has both, as the tensors of torch, numpy and jax do.
+type ShapeAndDtype<'py> = Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>;
 
-/// Appends a text, cut to the longest that is kept.
-pub(crate) fn append_text(attributes: &mut Attributes, text: &str) {
-    attributes.str(&cut(text));
-}
-
-fn cut(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.len() <= LONGEST_TEXT {
-        return text.into();
+fn shape_and_dtype<'py>(value: &Bound<'py, PyAny>) -> PyResult<ShapeAndDtype<'py>> {
+    let py = value.py();
+    if value.is_instance_of::<PyType>() {
+        return Ok(None);
     }
-    let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", &text[..end]).into()
+    let Some(shape) = value.getattr_opt(intern!(py, "shape"))? else { return Ok(None) };
+    Ok(value.getattr_opt(intern!(py, "dtype"))?.map(|dtype| (shape, dtype)))
 }
 
 #[cfg(test)]
@@ -101,9 +230,13 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_between_characters_and_marked() {
-        let text = "é".repeat(300);
-        let cut = cut(&text);
-        assert!(cut.ends_with('…') && cut.len() <= LONGEST_TEXT + '…'.len_utf8());
-        assert_eq!(super::cut("short"), "short");
+        assert_eq!(cut(&"é".repeat(300), 2), "éé…");
+        assert_eq!(cut("short", 5), "short");
+    }
+
+    #[test]
+    fn bytes_are_texts_where_they_can() {
+        assert_eq!(readable("naïve\n".as_bytes()), "naïve\n");
+        assert_eq!(readable(b"a\xff\xc3b"), "a\\xff\\xc3b");
     }
 }

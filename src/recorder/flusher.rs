@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::rendezvous::{Membership, Rendezvous};
 use super::session::{self, Session};
 use super::termination::{self, Waker, Woken};
-use super::{gate, thread};
+use super::{gate, limits, thread};
 use crate::config::{self, Collection, Watch};
 
 /// How often the config file is looked at: the contract is 100 ms, half of which leaves room for a busy machine.
@@ -209,6 +209,7 @@ impl Flusher {
         match Session::start(&membership.folder, &self.options) {
             Ok(session) => {
                 log::info!("collection started: {}", session.path().display());
+                limits::set(collection.limits);
                 gate::open(collection.level, collection.domains.clone());
                 let ends = collection.timelimit.map(|limit| Instant::now() + limit);
                 self.running = Some(Running { session, membership, ends });

@@ -6,6 +6,7 @@
 mod facts;
 mod flusher;
 mod gate;
+mod limits;
 mod rendezvous;
 mod session;
 mod termination;
@@ -13,4 +14,5 @@ mod thread;
 
 pub use flusher::{Options, activate, forked_child, shutdown};
 pub use gate::Gate;
+pub use limits::limits;
 pub use thread::{AsyncOpen, Open, async_begin, async_end, begin, end, instant, is_recording, meta};

@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import install_vllm
+import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msprof_rs"
@@ -17,6 +20,12 @@ MATURIN = Path(sys.executable).with_name("maturin")
 
 class UnavailableError(Exception):
     """This machine cannot run it, which is no fault of ours."""
+
+
+def skip_loudly(reason: str) -> NoReturn:
+    """What cannot run here must not look as if it had passed."""
+    print(f"\n{'*' * 100}\nNOT RUN: {reason}\n{'*' * 100}", file=sys.__stderr__)
+    pytest.skip(reason)
 
 
 def find_python(version: str) -> str:
@@ -51,6 +60,17 @@ class Environment:
 
     def install_wheel(self) -> None:
         """Builds our wheel for this Python and installs it, in place of an earlier one."""
+        self._pip("install", "--force-reinstall", "--no-deps", str(self._build_wheel()))
+
+    def unpack_wheel(self) -> Path:
+        """Builds our wheel for this Python; gives a folder for its `PYTHONPATH`, and installs nothing."""
+        folder = REPOSITORY / "build" / "e2e" / f"package-{self.python_version}"
+        shutil.rmtree(folder, ignore_errors=True)
+        with zipfile.ZipFile(self._build_wheel()) as wheel:
+            wheel.extractall(folder)
+        return folder
+
+    def _build_wheel(self) -> Path:
         wheels = REPOSITORY / "build" / "e2e" / f"wheels-{self.python_version}"
         shutil.rmtree(wheels, ignore_errors=True)
         # The Makefile speaks of the Python of `.venv`; this build is for another one.
@@ -59,7 +79,7 @@ class Environment:
         build += ["--interpreter", self._base_python]
         subprocess.run(build, cwd=REPOSITORY, env=environment, check=True)
         (wheel,) = wheels.glob("*.whl")
-        self._pip("install", "--force-reinstall", "--no-deps", str(wheel))
+        return wheel
 
     def uninstall(self) -> None:
         """Leaves vLLM alone in the environment."""

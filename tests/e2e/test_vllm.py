@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pytest
-from environment import Environment, UnavailableError
+from environment import Environment, UnavailableError, skip_loudly
 from server import WARMUPS, Server, ServerError
 
 from capture import Capture
@@ -35,12 +34,6 @@ def vllm(request: pytest.FixtureRequest) -> Environment:
         skip_loudly(f"CPython {request.param}: {error}")
     environment.install_wheel()
     return environment
-
-
-def skip_loudly(reason: str) -> None:
-    """What cannot run here must not look as if it had passed."""
-    print(f"\n{'*' * 100}\nNOT RUN: {reason}\n{'*' * 100}", file=sys.__stderr__)
-    pytest.skip(reason)
 
 
 class Run:

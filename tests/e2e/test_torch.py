@@ -1,0 +1,65 @@
+"""Hooks in code for `torch.compile(fullgraph=True)`: as many graphs as without, and the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from environment import Environment, UnavailableError, skip_loudly
+
+from program import Program
+
+SYMBOLS = (
+    "entry", "scaled", "by_five", "twice", "wrapping", "root", "Activation.forward",
+    "Net.forward", "Net.head", "Net.doubled", "Net.of_class", "Derived.forward",
+)  # fmt: skip
+
+COMPILE = """
+import json
+import compiled, torch
+from torch._dynamo.testing import CompileCounter
+x = torch.linspace(-1, 1, 16).reshape(4, 4)
+answers = {}
+for name, case in compiled.cases().items():
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    eager = case(x)
+    taken = torch.compile(case, backend=counter, fullgraph=True)
+    equal = all(torch.equal(taken(x), eager) for _ in range(3))
+    answers[name] = [counter.frame_count, counter.op_count, equal, eager.tolist()]
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("3.11", "wrapper"), ("3.12", "in place"), ("3.12", "wrapper")],
+    ids=lambda param: " ".join(param),
+)
+def torch_program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """A program in an environment that has a real torch."""
+    version, way = request.param
+    try:
+        environment = Environment(version)
+    except UnavailableError as error:
+        skip_loudly(f"torch.compile on CPython {version}: {error}")
+    folder = tmp_path_factory.mktemp(f"torch-{version}")
+    program = Program(folder, force_wrapper=(way, version) == ("wrapper", "3.12"))
+    program.python = environment.program("python")
+    package = str(environment.unpack_wheel())
+    program.environment["PYTHONPATH"] = os.pathsep.join((package, program.environment["PYTHONPATH"]))
+    return program
+
+
+def test_a_hook_breaks_no_graph_and_changes_no_result(torch_program: Program) -> None:
+    torch_program.hook("- {symbol: 'nowhere:nothing'}")
+    bare = json.loads(torch_program.run(COMPILE)[0])
+    assert torch_program.capture().spans == []
+    torch_program.hook("".join(f"- {{symbol: 'compiled:{symbol}'}}\n" for symbol in SYMBOLS))
+    hooked = json.loads(torch_program.run(COMPILE)[0])
+    assert hooked == bare
+    assert {name: answer[0] for name, answer in hooked.items()} == dict.fromkeys(hooked, 1)
+    # Calls outside of compiled code are recorded as always.
+    recorded = {span.name for span in torch_program.capture().spans}
+    assert recorded == {symbol.rpartition(".")[2] for symbol in SYMBOLS}

@@ -1,0 +1,96 @@
+"""Code that `torch.compile` takes, with calls of every kind in it."""
+
+# mypy: disallow-subclassing-any=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+root = math.sqrt
+
+
+def scaled(x: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+    return torch.relu(x) * scale
+
+
+by_five = functools.partial(scaled, scale=5.0)
+
+
+@functools.lru_cache
+def twice(n: int) -> int:
+    return n * 2
+
+
+@functools.wraps(scaled)
+def wrapping(x: torch.Tensor) -> torch.Tensor:
+    return scaled(x) + 2
+
+
+def entry(x: torch.Tensor) -> torch.Tensor:
+    return scaled(x) + scaled(x, scale=3.0) + scaled(scale=4.0, x=x)
+
+
+class Activation(torch.nn.Module):
+    """A module in a module."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return scaled(x)
+
+
+class Net(torch.nn.Module):
+    """Its forward pass calls its other methods."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(4, 4)
+        self.activation = Activation()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.activation(self.linear(x))) + self.of_class(x)
+
+    def head(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(-1, keepdim=True)
+
+    @staticmethod
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @classmethod
+    def of_class(cls, x: torch.Tensor) -> torch.Tensor:
+        return cls.doubled(x) + 1
+
+
+class Derived(Net):
+    """Calls its base."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * 2
+
+
+def in_closure() -> Callable[[torch.Tensor], torch.Tensor]:
+    inner = scaled
+    return lambda x: inner(x) + 1
+
+
+def cases() -> dict[str, Callable[[torch.Tensor], Any]]:
+    """What is to be compiled; looked up when it is hooked already."""
+    net = Net()
+    return {
+        "a function": entry,
+        "a function that calls others": lambda x: entry(x) + scaled(x),
+        "a function with functools.wraps": wrapping,
+        "a function in a closure": in_closure(),
+        "a module": net,
+        "a module that calls its base": Derived(),
+        "a bound method": net.head,
+        "methods from outside": lambda x: net.head(x) + net.of_class(x) + Net.doubled(x) + Net.head(net, x),
+        "a builtin": lambda x: x * root(4.0),
+        "a partial": lambda x: by_five(x) + 1,
+        "a cached function": lambda x: x * twice(3),
+    }
