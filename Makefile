@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 PYTHON_CODE := python examples benches tests
-TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(wildcard benches/*.py)
+TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo test format lint e2e bench throughput clean

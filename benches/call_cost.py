@@ -1,10 +1,10 @@
-"""What a hook adds to a call, beside what others add, in one run: nanoseconds over the bare call, ratios, and goals.
+"""What a hook adds to a call, beside what others add, in one run: nanoseconds, ratios and goals.
 
     python benches/call_cost.py
 
-Each figure is the least of many short loops, less the least of the same loop over the bare function: what the code
-costs when nobody disturbs it. Loops take turns, so that they meet the same machine. Whether a hook did record is
-looked up in the capture.
+Each figure is the least of many short loops, less the least of the same loop over the bare function: what
+the code costs when nobody disturbs it. Loops take turns, so that they meet the same machine. Whether a hook
+did record is looked up in the capture.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def nanoseconds(loop: Loop, count: int) -> float:
 
 
 def measure(rows: Sequence[Row]) -> dict[Loop, float]:
-    """Fills in what rows add; their loops take turns. Gives the least time of a call in each loop without tracing."""
+    """Fills in what rows add; their loops take turns. Gives the least time of a call in the untraced loops."""
     variants = {(row.bare, nullcontext) for row in rows} | {(row.loop, row.tracing) for row in rows}
     counts, least = {}, {}
     for loop, tracing in variants:
@@ -152,7 +152,7 @@ def main() -> None:
     in_place = sys.version_info >= (3, 12) and os.environ.get("MSPROF_FORCE_WRAPPER") != "1"
     how = "in place" if in_place else "by wrapper objects"
     print(
-        f"CPython {platform.python_version()}, hooks {how}; a bare method call in its loop takes {bare:.0f} ns"
+        f"CPython {platform.python_version()}, hooks {how}; a bare method call and its loop take {bare:.0f} ns"
     )
     print(f"{'added to a call':<50} {'ns':>6} {'closure':>8} {'wrapt':>7}   goals")
     for row in rows:

@@ -62,7 +62,7 @@ class Profiler:
         self._wait(recording=on)
 
     def take_out(self) -> None:
-        """Removes an entry from the symbol file; the function is unhooked at the next start of a collection."""
+        """Removes an entry from the symbol file; its function is unhooked at the next start."""
         self._symbols.write_text(SYMBOLS)
 
     def end(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What is called in the benches. `targets:Plain.method` and the like stand in the symbols that a bench writes."""
+"""What is called in the benches. Their symbols name `targets:Plain.method` and the like."""
 
 from __future__ import annotations
 
