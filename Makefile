@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint e2e bench throughput clean
+.PHONY: help venv build demo test format lint e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on 
 bench: build $(VENV)/.bench-ready  ## what a hook adds to a call, beside its peers, and what all add to an engine step
 	$(BIN)/python benches/call_cost.py
 	$(BIN)/python benches/step_cost.py
+
+instructions: build  ## instructions of a call, counted by callgrind, against the table; UPDATE=1 writes it
+	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update)
 
 throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
 	PYTHONPATH=tests $(BIN)/python tests/e2e/throughput.py

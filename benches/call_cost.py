@@ -65,7 +65,7 @@ def nanoseconds(loop: Loop, count: int) -> float:
 
 
 def measure(rows: Sequence[Row]) -> dict[Loop, float]:
-    """Fills in what rows add; their loops take turns. Gives the least time of a call in the untraced loops."""
+    """Fills in what rows add; their loops take turns. Gives the least time of a call in untraced loops."""
     variants = {(row.bare, nullcontext) for row in rows} | {(row.loop, row.tracing) for row in rows}
     counts, least = {}, {}
     for loop, tracing in variants:
