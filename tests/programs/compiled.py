@@ -90,7 +90,7 @@ def cases() -> dict[str, Callable[[torch.Tensor], Any]]:
         "a module that calls its base": Derived(),
         "a bound method": net.head,
         "methods from outside": lambda x: net.head(x) + net.of_class(x) + Net.doubled(x) + Net.head(net, x),
-        "functions in a table": lambda x: [f(x) for f in (scaled, entry, net.head)][0],
+        "functions in a table": lambda x: torch.cat([f(x) for f in (scaled, entry, net.head)], 1),
         "a function given to others": lambda x: torch.func.vmap(scaled)(x) + sum(map(scaled, [x, x])),
         "attributes of functions": lambda x: x * len(scaled.__name__) + callable(entry),
         "a builtin": lambda x: x * root(4.0),
