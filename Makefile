@@ -9,10 +9,10 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 PYTHON_CODE := python examples benches tests
-TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py benches/call_cost.py
+TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint e2e bench throughput clean
+.PHONY: help venv build demo test format lint e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ venv: $(VENV)/.ready  ## make .venv with the pinned tools
 $(VENV)/.ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+	touch $@
+
+$(VENV)/.bench-ready: benches/requirements.txt $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benches/requirements.txt
 	touch $@
 
 build: venv  ## build the extension module into .venv
@@ -53,9 +57,13 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e
 
-bench: build  ## what a hook adds to a call, beside its peers, and what all add to an engine step
+# For other versions: make bench PYTHON=python3.13 VENV=.venv313
+bench: build $(VENV)/.bench-ready  ## what a hook adds to a call, beside its peers, and what all add to an engine step
 	$(BIN)/python benches/call_cost.py
 	$(BIN)/python benches/step_cost.py
+
+instructions: build  ## instructions of a call, counted by callgrind, against the table; UPDATE=1 writes it
+	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update)
 
 throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
 	PYTHONPATH=tests $(BIN)/python tests/e2e/throughput.py

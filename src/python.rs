@@ -116,14 +116,6 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        // `asyncio` takes for a coroutine what `collections.abc.Coroutine` knows; this is where it comes from, and is
-        // loaded already.
-        let coroutine = module.py().get_type::<crate::hook::FollowedCoroutine>();
-        module
-            .py()
-            .import("_collections_abc")?
-            .getattr("Coroutine")?
-            .call_method1("register", (coroutine,))?;
         Ok(())
     }
 }

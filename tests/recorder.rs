@@ -61,7 +61,8 @@ fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() 
                 scope.spawn(move || {
                     for step in 0..1_000_i64 {
                         let open = recorder::begin(label).unwrap();
-                        let follow = recorder::async_begin(Label::new("Engine", "generate")).unwrap();
+                        let follow =
+                            recorder::async_begin(Label::new("Engine", "generate"), Ticks::now()).unwrap();
                         let mut attributes = Attributes::default();
                         attributes.key(Name::new("step")).int(step);
                         attributes.key(Name::new("rid")).str(&format!("request-{thread}"));

@@ -1,6 +1,11 @@
 //! Ticks to nanoseconds, piecewise: between two anchors by their own slope, after the last by its slope.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::{Nanos, Ticks};
+
+/// Nanoseconds per tick, as bits: what [`Calibration::publish`] said last.
+static RATE: AtomicU64 = AtomicU64::new(1.0_f64.to_bits());
 
 /// One instant on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,11 @@ impl Calibration {
         Nanos(self.base.boot.0.saturating_add_signed(offset.round() as i64))
     }
 
+    /// Makes this the rate for [`duration`].
+    pub fn publish(&self) {
+        RATE.store(self.nanos_per_tick.to_bits(), Ordering::Relaxed);
+    }
+
     /// The line that a ring's header states (see [`Calibration::line`]).
     pub fn from_line((nanos_per_tick, anchor): (f64, Anchor)) -> Self {
         Self { base: anchor, newest: anchor, nanos_per_tick }
@@ -85,6 +95,11 @@ impl Calibration {
     pub fn line(&self) -> (f64, Anchor) {
         (self.nanos_per_tick, self.base)
     }
+}
+
+/// The time between two readings that lie so many ticks apart, by the rate of this process's running session.
+pub fn duration(ticks: u64) -> Nanos {
+    Nanos((ticks as f64 * f64::from_bits(RATE.load(Ordering::Relaxed))).round() as u64)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 mod calibration;
 mod ticks;
 
-pub use calibration::{Anchor, Calibration};
+pub use calibration::{Anchor, Calibration, duration};
 pub use ticks::{Source, Ticks, source};
 
 use rustix::time::{ClockId, clock_gettime};

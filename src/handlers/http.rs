@@ -79,7 +79,7 @@ pub(super) fn served(py: Python<'_>) -> PyResult<Option<Bound<'_, Served>>> {
 pub(super) fn request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let arrival = Ticks::now();
-    let open = recorder::async_begin(*REQUEST);
+    let open = recorder::async_begin(*REQUEST, arrival);
     let scope = call.this()?.getattr(intern!(py, "scope"))?;
     let text = |key: &str| scope.get_item(key).and_then(|value| value.extract()).unwrap_or_default();
     let request = Request { arrival, method: text("method"), path: text("path"), open };

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -99,6 +100,11 @@ impl OwnedArgs {
         let values = args.values(py).map(|value| value.to_owned().unbind()).collect();
         let names = args.names(py).map(|names| names.to_owned().unbind());
         Self { values, positional: args.positional, names }
+    }
+
+    /// For the garbage collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.values.iter().try_for_each(|value| visit.call(value))
     }
 
     pub(super) fn borrow(&self) -> Args<'_> {

@@ -1,16 +1,18 @@
 //! One call of a hooked function: the hooks around it, outermost last, and the original in the middle, which runs
 //! exactly once. All state of a call lives on its stack.
 
+use std::ptr;
+
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::args::{Args, OwnedArgs};
-use super::coroutine::{Ending, FollowedCoroutine};
 use super::custom;
 use super::evaluate::Evaluated;
-use super::hooked::{Action, Hook, Hooked, Kind};
+use super::follow::{self, Ending};
+use super::hooked::{Action, Handler, Hook, Hooked, Until};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
 use crate::recorder;
@@ -82,73 +84,118 @@ impl Hooked {
         nargsf: usize,
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
-        // SAFETY: CPython holds the interpreter's lock around a vectorcall, and its arguments live as long.
-        let (py, args) = unsafe { (Python::assume_attached(), Args::new(values, nargsf, names)) };
+        // SAFETY: the arguments live as long as the call.
+        let args = unsafe { Args::new(values, nargsf, names) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
-        if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {
-            return original();
-        }
-        let retired = hook.is_retired();
-        match &hook.action {
-            Action::Custom(handler) if !retired => {
-                return custom::call(py, self, hook, inner, handler.bind(py), args);
+        // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
+        let outcome = Python::try_attach(|py| {
+            if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {
+                return original();
             }
-            Action::BuiltIn(handler) if !retired => {
-                let mut call = Call { py, args, original: &mut original, outcome: None, follow: None };
-                hook.guard(py, || handler(&mut call));
-                call.proceed();
-                let follow = call.follow.take();
-                return match (call.into_outcome(), follow) {
-                    (Ok(coroutine), Some(ending)) => {
-                        FollowedCoroutine::wrap(py, coroutine, hook, ending).into_ptr()
-                    }
-                    (Ok(result), None) => result.into_ptr(),
-                    (Err(error), _) => {
-                        error.restore(py);
-                        std::ptr::null_mut()
-                    }
-                };
+            match &hook.action {
+                _ if hook.is_retired() => hook.time(py, &[], args, &mut original),
+                Action::Timer(attributes) => hook.time(py, attributes, args, &mut original),
+                Action::BuiltIn(handler) => hook.hand_over(py, *handler, args, &mut original),
+                Action::Custom(custom) => custom::call(py, custom, self, hook, inner, args),
             }
-            _ => {}
+        });
+        outcome.unwrap_or_else(original) // the interpreter is ending
+    }
+}
+
+/// Runs what is inside of a hook: gives a new reference, or null with an exception set.
+type Original<'a> = &'a mut dyn FnMut() -> *mut ffi::PyObject;
+
+impl Hook {
+    /// Records a span of the call, or of what it makes.
+    fn time(
+        &'static self,
+        py: Python<'_>,
+        attributes: &'static [Evaluated],
+        args: Args<'_>,
+        original: Original<'_>,
+    ) -> *mut ffi::PyObject {
+        if !matches!(self.until, Until::Return) {
+            return self.time_what_is_made(py, attributes, args, original);
         }
-        let attributes: &'static [Evaluated] =
-            if let Action::Timer(attributes) = &hook.action { attributes } else { &[] };
-        if self.kind == Kind::Coroutine {
-            let result = original();
-            if result.is_null() {
-                return result;
-            }
-            let kept = (!attributes.is_empty()).then(|| OwnedArgs::new(py, args));
-            // SAFETY: a new reference that is not null.
-            let coroutine = unsafe { Bound::from_owned_ptr(py, result) };
-            return FollowedCoroutine::wrap(py, coroutine, hook, Ending::Timer(attributes, kept)).into_ptr();
-        }
-        let open = recorder::begin(hook.label);
+        let open = recorder::begin(self.label);
         let result = original();
         let Some(open) = open else { return result };
         let ticks = Ticks::now();
-        if result.is_null() {
-            let error = PyErr::take(py);
-            with_buffer(|buffer| {
-                if let Some(error) = &error {
-                    append_error(buffer, error, py);
-                }
-                hook.evaluate(py, attributes, args, None, buffer);
-                recorder::end(open, hook.label, ticks, buffer.as_bytes());
-            });
-            if let Some(error) = error {
-                error.restore(py);
+        let error = if result.is_null() { PyErr::take(py) } else { None };
+        // SAFETY: null, or a reference that is the caller's afterwards.
+        let returned = (!result.is_null()).then(|| unsafe { Borrowed::from_ptr(py, result) });
+        with_buffer(|buffer| {
+            if let Some(error) = &error {
+                append_error(buffer, error, py);
             }
-        } else {
-            // SAFETY: the caller's reference keeps it alive.
-            let returned = unsafe { Borrowed::from_ptr(py, result) };
-            with_buffer(|buffer| {
-                hook.evaluate(py, attributes, args, Some(returned), buffer);
-                recorder::end(open, hook.label, ticks, buffer.as_bytes());
-            });
+            self.evaluate(py, attributes, args, returned, buffer);
+            recorder::end(open, self.label, ticks, buffer.as_bytes());
+        });
+        if let Some(error) = error {
+            error.restore(py);
         }
         result
+    }
+
+    /// A call whose span may last longer than it does.
+    fn time_what_is_made(
+        &'static self,
+        py: Python<'_>,
+        attributes: &'static [Evaluated],
+        args: Args<'_>,
+        original: Original<'_>,
+    ) -> *mut ffi::PyObject {
+        let begun = match self.until {
+            Until::Done(_) => recorder::async_begin(self.label, Ticks::now()),
+            Until::Return | Until::End(_) | Until::Exit => None,
+        };
+        // SAFETY: what `Original` gives.
+        let Some(made) = (unsafe { Bound::from_owned_ptr_or_opt(py, original()) }) else {
+            if let Some(open) = begun {
+                let error = PyErr::fetch(py);
+                follow::record_failure(py, self, attributes, args, open, &error);
+                error.restore(py);
+            }
+            return ptr::null_mut();
+        };
+        let kept = (!attributes.is_empty()).then(|| OwnedArgs::new(py, args));
+        let followed = match (&self.until, begun) {
+            (Until::End(trampoline), _) => {
+                trampoline.follow(made, self, Ending::Timer(attributes, kept, None))
+            }
+            (Until::Done(trampoline), Some(open)) => {
+                follow::future(made, self, trampoline, attributes, kept, open)
+            }
+            (Until::Exit, _) => follow::context(made, self, attributes, kept),
+            (Until::Done(_), None) | (Until::Return, _) => made,
+        };
+        followed.into_ptr()
+    }
+
+    /// Leaves the call to a built-in handler.
+    fn hand_over(
+        &'static self,
+        py: Python<'_>,
+        handler: Handler,
+        args: Args<'_>,
+        original: Original<'_>,
+    ) -> *mut ffi::PyObject {
+        let mut call = Call { py, args, original, outcome: None, follow: None };
+        self.guard(py, || handler(&mut call));
+        call.proceed();
+        let follow = call.follow.take();
+        match (call.into_outcome(), follow, &self.until) {
+            (Ok(made), Some(ending), Until::End(trampoline)) => {
+                trampoline.follow(made, self, ending).into_ptr()
+            }
+            (Ok(result), ..) => result.into_ptr(),
+            (Err(error), ..) => {
+                error.restore(py);
+                ptr::null_mut()
+            }
+        }
     }
 }
 
@@ -156,7 +203,7 @@ impl Hooked {
 pub(crate) struct Call<'a, 'py> {
     pub(crate) py: Python<'py>,
     pub(crate) args: Args<'a>,
-    original: &'a mut dyn FnMut() -> *mut ffi::PyObject,
+    original: Original<'a>,
     outcome: Option<PyResult<Bound<'py, PyAny>>>,
     follow: Option<Ending>,
 }

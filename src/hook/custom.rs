@@ -1,30 +1,99 @@
-//! Handlers from the user's own code: `handler(original_func, this, *args, **kwargs)`, called instead of the target.
-//! Whatever the handler does, the original runs exactly once and the caller gets a result of this call.
+//! Handlers from the user's own code. A plain function takes the target's place: it is called as
+//! `handler(original_func, this, *args, **kwargs)`. Handlers of coroutine functions and those that are contexts are
+//! driven by `msprof_rs/_handlers/`. Whatever the handler does, the original runs exactly once and the caller gets
+//! an outcome of this call.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
 
-use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
+use parking_lot::{Condvar, Mutex};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
-use super::hooked::{Hook, Hooked};
+use super::hooked::{Hook, Hooked, Kind};
 
-/// What the handler gets as `original_func`: the call goes on inside. A second call gives the first outcome again.
-#[pyclass(frozen, module = "msprof_rs._core", name = "original")]
-struct Original {
+const NOT_CALLED: &str = "its handler returned without a call of the original, and is taken at its word";
+
+/// A user's handler.
+pub(crate) struct Custom {
+    /// The handler, or what drives it.
+    callable: Py<PyAny>,
+    is_driven: bool,
+}
+
+impl Custom {
+    /// Imports a handler for calls of `target`.
+    ///
+    /// # Errors
+    /// There is none, or it does not fit the target.
+    pub(super) fn load(
+        module: &str,
+        function: &str,
+        target: &Bound<'_, PyAny>,
+        kind: Kind,
+    ) -> PyResult<Self> {
+        let py = target.py();
+        let handler = py.import(module)?.getattr(function)?;
+        if !handler.is_callable() {
+            return Err(PyTypeError::new_err("it can't be called"));
+        }
+        let kind = match kind {
+            Kind::Function => "function",
+            Kind::Coroutine => "coroutine",
+            Kind::Generator => "generator",
+            Kind::AsyncGenerator => "async generator",
+        };
+        let driver = py.import("msprof_rs._handlers")?.call_method1("driver", (&handler, target, kind))?;
+        let is_driven = !driver.is_none();
+        let callable = if is_driven { driver } else { handler }.unbind();
+        Ok(Self { callable, is_driven })
+    }
+}
+
+/// Calls the handler in place of the target; gives what a vectorcall gives.
+pub(super) fn call(
+    py: Python<'_>,
+    custom: &'static Custom,
     hooked: &'static Hooked,
-    inner: &'static [&'static Hook],
+    hook: &'static Hook,
+    hooks: &'static [&'static Hook],
+    args: Args<'_>,
+) -> *mut ffi::PyObject {
+    let inner = Inner { hooked, hooks, without_this: args.count() == 0 };
+    let outcome = if custom.is_driven {
+        drive(py, custom, hook, inner, args)
+    } else {
+        replace(py, custom, hook, inner, args)
+    };
+    match outcome {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// The call that is being handled, as it was made.
+fn go_on(hooked: &'static Hooked, hooks: &'static [&'static Hook], args: Args<'_>) -> *mut ffi::PyObject {
+    let (values, positional, names) = args.raw();
+    // SAFETY: the very arguments of a vectorcall that has not returned yet.
+    unsafe { hooked.run(hooks, values, positional, names) }
+}
+
+/// The call as it goes on inside of the hook.
+#[pyclass(frozen, module = "msprof_rs._core", name = "inner")]
+struct Inner {
+    hooked: &'static Hooked,
+    hooks: &'static [&'static Hook],
     /// The target was called without a positional argument, so the handler's `this` is None and not passed on.
     without_this: bool,
-    outcome: Mutex<Option<PyResult<Py<PyAny>>>>,
-    called: AtomicBool,
 }
 
 #[pymethods]
-impl Original {
+impl Inner {
     #[pyo3(signature = (*args, **kwargs))]
     fn __call__(
         &self,
@@ -32,13 +101,6 @@ impl Original {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        if self.called.swap(true, Ordering::Relaxed) {
-            return match &*self.outcome.lock() {
-                Some(Ok(result)) => Ok(result.clone_ref(py)),
-                Some(Err(error)) => Err(error.clone_ref(py)),
-                None => Err(PyRuntimeError::new_err("the original function is still running in this call")),
-            };
-        }
         let drop_this = self.without_this && args.get_item(0).is_ok_and(|this| this.is_none());
         let mut values: Vec<Bound<'_, PyAny>> = args.iter().skip(usize::from(drop_this)).collect();
         let positional = values.len();
@@ -50,16 +112,10 @@ impl Original {
         let names = (!names.is_empty()).then(|| PyTuple::new(py, names)).transpose()?;
         let names = names.as_ref().map_or(std::ptr::null_mut(), pyo3::Bound::as_ptr);
         // SAFETY: a `Bound` is one pointer, so the vector is an array of them; all live until the call has returned.
-        let outcome = unsafe {
-            let result = self.hooked.run(self.inner, values.as_ptr().cast(), positional, names);
+        unsafe {
+            let result = self.hooked.run(self.hooks, values.as_ptr().cast(), positional, names);
             Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
-        };
-        let kept = match &outcome {
-            Ok(result) => Ok(result.clone_ref(py)),
-            Err(error) => Err(error.clone_ref(py)),
-        };
-        *self.outcome.lock() = Some(kept);
-        outcome
+        }
     }
 
     /// `original_func.__name__` and the like are those of the target.
@@ -70,96 +126,216 @@ impl Original {
 
 const _: () = assert!(size_of::<Bound<'static, PyAny>>() == size_of::<*mut ffi::PyObject>());
 
-/// Calls the handler in place of the target; gives what a vectorcall gives.
-pub(super) fn call(
+/// What a driver tells of its handler.
+#[pyclass(frozen, module = "msprof_rs._core", name = "report")]
+struct Report {
+    hook: &'static Hook,
+}
+
+#[pymethods]
+impl Report {
+    fn failed(&self, error: Bound<'_, PyAny>) {
+        let py = error.py();
+        self.hook.fail(py, &PyErr::from_value(error));
+    }
+
+    fn not_called(&self) {
+        self.hook.say_once(|| NOT_CALLED.into());
+    }
+
+    fn not_awaited(&self) {
+        self.hook.say_once(|| "its handler does not await the original, which is run after it".into());
+    }
+}
+
+/// Leaves the call to the handler's driver.
+fn drive(
     py: Python<'_>,
-    hooked: &'static Hooked,
+    custom: &'static Custom,
     hook: &'static Hook,
-    inner: &'static [&'static Hook],
-    handler: &Bound<'_, PyAny>,
+    inner: Inner,
     args: Args<'_>,
-) -> *mut ffi::PyObject {
-    let original = Original {
-        hooked,
-        inner,
-        without_this: args.count() == 0,
-        outcome: Mutex::new(None),
-        called: AtomicBool::new(false),
-    };
-    match around(py, hook, handler, args, original) {
-        Around::Done(result) => result.into_ptr(),
-        Around::Raised(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-        Around::NotCalled => {
-            let (values, positional, names) = args.raw();
-            // SAFETY: the very arguments of the vectorcall that is being handled.
-            unsafe { hooked.run(inner, values, positional, names) }
-        }
-    }
+) -> PyResult<Py<PyAny>> {
+    let inner = Bound::new(py, inner)?.into_any();
+    let report = Bound::new(py, Report { hook })?.into_any();
+    call_with(custom.callable.bind(py), vec![inner, report], args)
 }
 
-enum Around<'py> {
-    Done(Bound<'py, PyAny>),
-    Raised(PyErr),
-    /// The handler failed before it called the original.
+/// What a handler gets as `original_func`.
+#[pyclass(frozen, module = "msprof_rs._core", name = "original")]
+struct Original {
+    inner: Inner,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+/// How far the one run of the original has come.
+enum Progress {
     NotCalled,
+    /// In this thread, which need not be the handler's.
+    Running(ThreadId),
+    Done(PyResult<Py<PyAny>>),
+    /// The hooked call has returned. Nothing is kept: an exception's frames hold the `Original`, which would hold it.
+    Over,
 }
 
-fn around<'py>(
-    py: Python<'py>,
-    hook: &'static Hook,
-    handler: &Bound<'py, PyAny>,
-    args: Args<'_>,
-    original: Original,
-) -> Around<'py> {
-    let original = match Bound::new(py, original) {
-        Ok(original) => original,
-        Err(error) => {
-            hook.fail(py, &error);
-            return Around::NotCalled;
-        }
-    };
-    let error = match call_handler(py, handler, &original, args) {
-        Ok(result) => return Around::Done(result),
-        Err(error) => error,
-    };
-    match original.get().outcome.lock().take() {
-        None => {
-            hook.fail(py, &error);
-            Around::NotCalled
-        }
-        Some(Ok(result)) => {
-            hook.fail(py, &error);
-            Around::Done(result.into_bound(py))
-        }
-        Some(Err(own)) => {
-            // The original's exception that passed through the handler is no failure of the handler.
-            if !error.value(py).is(own.value(py)) {
-                hook.fail(py, &error);
+#[pymethods]
+impl Original {
+    /// The first call runs the original, later ones give its outcome again.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.once(py, || self.inner.__call__(py, args, kwargs))
+    }
+
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.__getattr__(py, name)
+    }
+}
+
+impl Original {
+    fn once(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+        let this_thread = thread::current().id();
+        loop {
+            let mut progress = self.progress.lock();
+            match &*progress {
+                Progress::NotCalled => {
+                    *progress = Progress::Running(this_thread);
+                    break;
+                }
+                Progress::Running(thread) if *thread == this_thread => {
+                    return Err(PyRuntimeError::new_err(
+                        "the original function is still running in this call",
+                    ));
+                }
+                Progress::Running(_) => {
+                    drop(progress);
+                    py.detach(|| self.wait());
+                }
+                Progress::Done(outcome) => return copy(py, outcome),
+                Progress::Over => {
+                    let problem = "the call that this original function belongs to is over";
+                    return Err(PyRuntimeError::new_err(problem));
+                }
             }
-            Around::Raised(own)
         }
+        let outcome = run();
+        let mut progress = self.progress.lock();
+        if let Progress::Running(_) = &*progress {
+            *progress = Progress::Done(copy(py, &outcome));
+        }
+        self.changed.notify_all();
+        outcome
+    }
+
+    /// Until it does not run any more. Without the interpreter's lock, which the running thread needs.
+    fn wait(&self) {
+        self.changed.wait_while(&mut self.progress.lock(), |now| matches!(now, Progress::Running(_)));
+    }
+
+    fn was_called(&self) -> bool {
+        !matches!(&*self.progress.lock(), Progress::NotCalled)
+    }
+
+    /// Whether it is the original's own exception.
+    fn raised(&self, py: Python<'_>, error: &PyErr) -> bool {
+        matches!(&*self.progress.lock(), Progress::Done(Err(own)) if own.value(py).is(error.value(py)))
+    }
+
+    /// The call is over.
+    fn close(&self) {
+        let last = std::mem::replace(&mut *self.progress.lock(), Progress::Over);
+        self.changed.notify_all();
+        // Not under the lock: this may run a destructor, and that anything.
+        drop(last);
     }
 }
 
-fn call_handler<'py>(
-    py: Python<'py>,
-    handler: &Bound<'py, PyAny>,
-    original: &Bound<'py, Original>,
-    args: Args<'_>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let mut values = vec![original.clone().into_any()];
-    if args.count() == 0 {
-        values.push(py.None().into_bound(py));
+fn copy(py: Python<'_>, outcome: &PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Ok(result) => Ok(result.clone_ref(py)),
+        Err(error) => Err(error.clone_ref(py)),
     }
+}
+
+/// Calls a function handler in the target's place.
+fn replace(
+    py: Python<'_>,
+    custom: &'static Custom,
+    hook: &'static Hook,
+    inner: Inner,
+    args: Args<'_>,
+) -> PyResult<Py<PyAny>> {
+    let original = Original { inner, progress: Mutex::new(Progress::NotCalled), changed: Condvar::new() };
+    let original = Bound::new(py, original)?;
+    let mut leading = vec![original.clone().into_any()];
+    if args.count() == 0 {
+        leading.push(py.None().into_bound(py));
+    }
+    let result = call_with(custom.callable.bind(py), leading, args);
+    let original = original.get();
+    if result.is_ok() && !original.was_called() {
+        hook.say_once(|| NOT_CALLED.into());
+    }
+    let outcome = result.or_else(|error| original.after_failure(py, hook, error, args));
+    original.close();
+    outcome
+}
+
+impl Original {
+    /// The call's outcome after the handler has raised.
+    fn after_failure(
+        &self,
+        py: Python<'_>,
+        hook: &'static Hook,
+        error: PyErr,
+        args: Args<'_>,
+    ) -> PyResult<Py<PyAny>> {
+        // Interrupts and exits are nobody's failure, and no reason to begin with the original.
+        if !error.is_instance_of::<PyException>(py) || self.raised(py, &error) {
+            return Err(error);
+        }
+        hook.fail(py, &error);
+        if let Some(interruption) = interruption(py, error) {
+            return Err(interruption);
+        }
+        self.once(py, || {
+            let result = go_on(self.inner.hooked, self.inner.hooks, args);
+            // SAFETY: a new reference or null with an exception set, as every call gives.
+            unsafe { Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind) }
+        })
+    }
+}
+
+/// The interrupt or the like that `error` came up while handling; None for one that it was raised from.
+fn interruption(py: Python<'_>, mut error: PyErr) -> Option<PyErr> {
+    while error.cause(py).is_none() {
+        error = error.context(py)?;
+        if !error.is_instance_of::<PyException>(py) {
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Calls with `leading` before the arguments of the call that is being handled.
+fn call_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    leading: Vec<Bound<'py, PyAny>>,
+    args: Args<'_>,
+) -> PyResult<Py<PyAny>> {
+    let py = callable.py();
+    let mut values = leading;
     let positional = values.len() + args.count();
     values.extend(args.values(py).map(pyo3::Borrowed::to_owned));
     let names = args.names(py).map_or(std::ptr::null_mut(), pyo3::Borrowed::as_ptr);
-    // SAFETY: as in `Original::__call__`; the names are those of the values at the end.
+    // SAFETY: as in `Inner::__call__`; the names are those of the values at the end.
     unsafe {
-        let result = ffi::PyObject_Vectorcall(handler.as_ptr(), values.as_ptr().cast(), positional, names);
-        Bound::from_owned_ptr_or_err(py, result)
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), values.as_ptr().cast(), positional, names);
+        Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
     }
 }

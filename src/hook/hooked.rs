@@ -1,7 +1,7 @@
 //! A hook: one entry of the symbol table on one function. And the function with all hooks that are on it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
@@ -10,7 +10,9 @@ use pyo3::prelude::*;
 
 use super::args::Args;
 use super::call::Call;
+use super::custom::Custom;
 use super::evaluate::Evaluated;
+use super::follow::Trampoline;
 use crate::event::{Attributes, Label};
 use crate::recorder::Gate;
 
@@ -28,9 +30,25 @@ pub(crate) struct Hook {
     pub(super) action: Action,
     /// A timer of plain calls that looks at nothing: the short way.
     pub(super) is_plain_timer: bool,
+    /// What ends the timer's span.
+    pub(super) until: Until,
     /// `module:Class.method`, for messages.
     pub(super) symbol: String,
     pub(super) failures: AtomicU32,
+    /// Whether [`Hook::say_once`] has spoken.
+    pub(super) has_spoken: AtomicBool,
+}
+
+/// How far a hook follows what a call returns.
+pub(super) enum Until {
+    /// Not at all.
+    Return,
+    /// It is a coroutine or generator: to its end.
+    End(Trampoline),
+    /// It is a future: until it is done. A coroutine instead is followed by this.
+    Done(Trampoline),
+    /// It is a context manager: until its `with` block is left.
+    Exit,
 }
 
 /// What a hook does around the call.
@@ -40,7 +58,7 @@ pub(crate) enum Action {
     /// A built-in handler.
     BuiltIn(Handler),
     /// A handler from the user's own code.
-    Custom(Py<PyAny>),
+    Custom(Custom),
 }
 
 /// A built-in handler. It calls [`Call::proceed`] where the original has its place; one that does not, or that fails
@@ -61,7 +79,6 @@ pub(crate) struct Hooked {
     /// What was there before: the entry and the object that it is called with.
     pub(super) entry: ffi::vectorcallfunc,
     pub(super) target: *mut ffi::PyObject,
-    pub(super) kind: Kind,
     /// A list that is leaked when another takes its place: a call may be running through it.
     hooks: AtomicPtr<Hooks>,
 }
@@ -76,7 +93,7 @@ unsafe impl Sync for Hooked {}
 
 impl Hooked {
     /// No hooks yet. Keeps `callable` alive from now on. `is_method`: it stands directly in a class.
-    pub(super) fn new(callable: &Bound<'_, PyAny>, kind: Kind, is_method: bool) -> &'static Self {
+    pub(super) fn new(callable: &Bound<'_, PyAny>, is_method: bool) -> &'static Self {
         let target = callable.clone().into_ptr();
         // SAFETY: alive; the entry is null for what has no vectorcall.
         let entry = unsafe {
@@ -87,7 +104,7 @@ impl Hooked {
             }
         };
         let hooks = AtomicPtr::new(Box::into_raw(Box::default()));
-        Box::leak(Box::new(Self { entry, target, kind, hooks }))
+        Box::leak(Box::new(Self { entry, target, hooks }))
     }
 
     /// The hooks, innermost first.
@@ -186,6 +203,13 @@ impl Hook {
             };
             buffer.truncate(mark);
             attribute.report(&self.symbol, &problem);
+        }
+    }
+
+    /// Tells once for the hook what could not be done.
+    pub(super) fn say_once(&self, message: impl FnOnce() -> String) {
+        if !self.has_spoken.swap(true, Ordering::Relaxed) {
+            log::warn!("{}: {}; this is said once", self.symbol, message());
         }
     }
 

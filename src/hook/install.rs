@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::aliases::{Exchanges, has_other_holders};
-use super::hooked::{Hook, Hooked, Kind};
+use super::hooked::{Hook, Hooked};
 #[cfg(Py_3_12)]
 use super::in_place;
 use super::place::{Place, attribute};
@@ -47,19 +47,13 @@ impl Seats {
     ///
     /// # Errors
     /// The attribute can't be set.
-    pub(super) fn put(
-        &self,
-        place: &Place<'_>,
-        hook: Hook,
-        kind: Kind,
-        aliases: &mut Exchanges,
-    ) -> PyResult<()> {
+    pub(super) fn put(&self, place: &Place<'_>, hook: Hook, aliases: &mut Exchanges) -> PyResult<()> {
         let hook: &'static Hook = Box::leak(Box::new(hook));
         #[cfg(Py_3_12)]
         if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
             let function = place.callable.as_ptr();
             let hooked = in_place::find(function).unwrap_or_else(|| {
-                let hooked = Hooked::new(&place.callable, kind, false);
+                let hooked = Hooked::new(&place.callable, false);
                 self.seats.lock().push(Seat::InPlace(hooked));
                 hooked
             });
@@ -74,7 +68,7 @@ impl Seats {
             hooked.add(hook);
             return Ok(());
         }
-        let object = self.seat(place, kind)?;
+        let object = self.seat(place)?;
         object.hooked.add(hook);
         let py = place.owner.py();
         let (raw, wrapper) = (object.raw.bind(py), object.wrapper.bind(py));
@@ -93,13 +87,13 @@ impl Seats {
     }
 
     /// Makes the object that is to stand there.
-    fn seat(&self, place: &Place<'_>, kind: Kind) -> PyResult<Object> {
+    fn seat(&self, place: &Place<'_>) -> PyResult<Object> {
         let py = place.owner.py();
         let (hooked, wrapper) = if let Some(former) = self.take_former(place) {
             // Its wrapper may still be in the hands of others, so it is used again.
             (former.hooked, former.wrapper.into_bound(py))
         } else {
-            let hooked = Hooked::new(&place.callable, kind, place.is_bare_in_class());
+            let hooked = Hooked::new(&place.callable, place.is_bare_in_class());
             (hooked, wrapper::wrap(py, hooked)?)
         };
         let raw = place.in_shell(wrapper.clone())?;

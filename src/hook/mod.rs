@@ -5,9 +5,9 @@
 mod aliases;
 mod args;
 mod call;
-mod coroutine;
 mod custom;
 mod evaluate;
+mod follow;
 mod hooked;
 mod imports;
 #[cfg(Py_3_12)]
@@ -19,7 +19,7 @@ mod value;
 mod wrapper;
 
 pub(crate) use call::{Call, append_error, with_buffer};
-pub(crate) use coroutine::{Ending, FollowedCoroutine, Follower};
+pub(crate) use follow::{Ending, Follower};
 pub(crate) use hooked::Handler;
 pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use registry::Registry;

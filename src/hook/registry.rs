@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -10,15 +10,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use super::aliases::Exchanges;
+use super::custom::Custom;
 use super::evaluate::Evaluated;
-use super::hooked::{Action, Hook, Kind};
+use super::follow::Trampoline;
+use super::hooked::{Action, Hook, Kind, Until};
 use super::install::Seats;
 use super::place::Place;
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
 use crate::recorder::Gate;
-use crate::symbols::{HandlerRef, Pattern, Symbol, SymbolFile, Table, Target, Version};
+use crate::symbols::{self, HandlerRef, Pattern, Symbol, SymbolFile, Table, Target, Version};
 
 /// The entries of the symbol table that this framework's version keeps, and what they have hooked.
 pub(crate) struct Registry {
@@ -155,32 +157,43 @@ impl Entry<'_> {
         } else {
             Kind::Function
         };
-        if matches!(kind, Kind::Generator | Kind::AsyncGenerator) {
-            let problem = "is a generator function: its call only makes the generator, which a span would mistake for its run";
-            return Err(pyo3::exceptions::PyTypeError::new_err(problem));
-        }
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
-        let (action, domain) = match self.handler(py) {
+        let (action, domain) = match self.handler(&place.callable, kind) {
             Some((action, domain)) => (action, domain.unwrap_or(&symbol.domain)),
             None => (Action::Timer(self.attributes(&place)?), symbol.domain.as_str()),
         };
+        let until = self.until(&place, kind)?;
         let hook = Hook {
             entry: self.number,
             label: Label::new(&symbol.domain, name),
             gate: Gate::new(symbol.level, domain),
             caller: symbol.caller_filter.clone(),
-            is_plain_timer: kind == Kind::Function
+            is_plain_timer: matches!(until, Until::Return)
                 && symbol.caller_filter.is_none()
                 && matches!(&action, Action::Timer(attributes) if attributes.is_empty()),
             action,
+            until,
             symbol: format!("{}:{path}", self.name),
             failures: AtomicU32::new(0),
+            has_spoken: AtomicBool::new(false),
         };
-        self.registry.seats.put(&place, hook, kind, self.aliases)
+        self.registry.seats.put(&place, hook, self.aliases)
+    }
+
+    /// How far what the target returns is followed.
+    fn until(&self, place: &Place<'_>, kind: Kind) -> PyResult<Until> {
+        let trampoline = || Trampoline::new(&place.callable, kind);
+        Ok(match (self.symbol.until, kind) {
+            (Some(symbols::Until::Return), _) | (None, Kind::Function) => Until::Return,
+            (Some(symbols::Until::Done), Kind::Function) => Until::Done(trampoline()?),
+            (Some(symbols::Until::Exit), Kind::Function) => Until::Exit,
+            // What is awaited or iterated over is no context manager.
+            (None | Some(symbols::Until::Done | symbols::Until::Exit), _) => Until::End(trampoline()?),
+        })
     }
 
     /// The handler that the entry names, and the domain of its events if it has one of its own; None for the timer.
-    fn handler(&self, py: Python<'_>) -> Option<(Action, Option<&'static str>)> {
+    fn handler(&self, target: &Bound<'_, PyAny>, kind: Kind) -> Option<(Action, Option<&'static str>)> {
         let symbol = self.symbol;
         match &symbol.handler {
             HandlerRef::Timer => None,
@@ -196,22 +209,18 @@ impl Entry<'_> {
                     None
                 }
             }
-            HandlerRef::Custom { module, function } => {
-                let found = py.import(module.as_str()).and_then(|module| module.getattr(function.as_str()));
-                match found {
-                    Ok(handler) if handler.is_callable() => Some((Action::Custom(handler.unbind()), None)),
-                    outcome => {
-                        let problem =
-                            outcome.map_or_else(|error| error.to_string(), |_| "it can't be called".into());
-                        log::warn!(
-                            "{}:{}: the handler {module}:{function} can't be used, the timer takes its place: {problem}",
-                            self.table.file,
-                            symbol.line
-                        );
-                        None
-                    }
+            HandlerRef::Custom { module, function } => match Custom::load(module, function, target, kind) {
+                Ok(custom) => Some((Action::Custom(custom), None)),
+                Err(problem) => {
+                    log::warn!(
+                        "{}:{}: the handler {module}:{function} can't be used for {}, the timer takes its place: {problem}",
+                        self.table.file,
+                        symbol.line,
+                        symbol.target
+                    );
+                    None
                 }
-            }
+            },
         }
     }
 

@@ -111,7 +111,8 @@ fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
         slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
         slot(ffi::Py_tp_getset, getters.as_mut_ptr().cast()),
     ];
-    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_VECTORCALL;
+    // Of a type that may change, the interpreter would look a method up anew in each call.
+    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_IMMUTABLETYPE;
     if binds {
         slots.push(slot(ffi::Py_tp_descr_get, bind as *mut c_void));
         flags |= ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;

@@ -82,6 +82,7 @@ impl Session {
         event::listen_to_names(note_names);
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
+        calibration.publish();
         let now = Snapshot::now();
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         let facts = [
@@ -131,6 +132,7 @@ impl Session {
     /// Takes what the threads have committed to the file. Returns the number of records.
     pub(super) fn drain(&mut self) -> io::Result<usize> {
         self.calibration.advance(Anchor::now());
+        self.calibration.publish();
         let now = Snapshot::now();
         if now.boot >= self.next_snapshot {
             self.next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);

@@ -79,11 +79,11 @@ pub fn end(open: Open, label: Label, ticks: Ticks, attributes: &[u8]) {
     }
 }
 
-/// Begins a span that may overlap others, such as a coroutine's.
-pub fn async_begin(label: Label) -> Option<AsyncOpen> {
+/// Begins a span at `ticks` that may overlap others, such as a coroutine's.
+pub fn async_begin(label: Label, ticks: Ticks) -> Option<AsyncOpen> {
     let (session, producer) = producer()?;
     let id = NEXT_ASYNC_ID.fetch_add(1, Ordering::Relaxed);
-    let begun = producer.record(Kind::AsyncBegin, label.index(), Ticks::now(), id, &[]);
+    let begun = producer.record(Kind::AsyncBegin, label.index(), ticks, id, &[]);
     begun.then_some(AsyncOpen { session, id })
 }
 

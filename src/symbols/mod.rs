@@ -13,6 +13,6 @@ mod yaml;
 pub use handler::{BuiltIn, HandlerRef};
 pub use pattern::Pattern;
 pub use search::SymbolFile;
-pub use table::{Attribute, Problem, Symbol, Table};
+pub use table::{Attribute, Problem, Symbol, Table, Until};
 pub use target::Target;
 pub use version::{Version, VersionError, VersionRange};

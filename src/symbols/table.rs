@@ -34,10 +34,24 @@ pub struct Symbol {
     pub attributes: Vec<Attribute>,
     /// Only calls below a function of this name count.
     pub caller_filter: Option<String>,
+    /// How long the timer's span lasts; `None`: as long as what the call makes runs, if it makes a coroutine or a
+    /// generator, else as long as the call.
+    pub until: Option<Until>,
     /// The level of its events.
     pub level: Level,
     /// The line of the entry in the file, from 1.
     pub line: u64,
+}
+
+/// What ends a timer's span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The call returns.
+    Return,
+    /// The future or awaitable that it returns is done.
+    Done,
+    /// The `with` block of the context manager that it returns is left.
+    Exit,
 }
 
 /// A value that is recorded with a span.
@@ -75,7 +89,7 @@ impl fmt::Display for Problem {
 const DEFAULT_DOMAIN: &str = "Default";
 
 /// The keys of an entry.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "symbol",
     "handler",
     "name",
@@ -84,6 +98,7 @@ const KEYS: [&str; 9] = [
     "min_version",
     "max_version",
     "caller_filter",
+    "until",
     "level",
 ];
 
@@ -167,6 +182,7 @@ impl Reader<'_> {
             versions: VersionRange { min, max },
             attributes,
             caller_filter: self.text(get("caller_filter"), "caller_filter"),
+            until: self.until(get("until")),
             level: self.level(get("level")),
             line,
         })
@@ -203,6 +219,19 @@ impl Reader<'_> {
             self.report(node.map(|node| node.line), problem);
             HandlerRef::Timer
         })
+    }
+
+    fn until(&mut self, node: Option<&Node>) -> Option<Until> {
+        match self.text(node, "until")?.as_str() {
+            "return" => Some(Until::Return),
+            "done" => Some(Until::Done),
+            "exit" => Some(Until::Exit),
+            other => {
+                let message = format!("`until`: {other:?} is not return, done or exit; it has no effect");
+                self.report(node.map(|node| node.line), message);
+                None
+            }
+        }
     }
 
     fn level(&mut self, node: Option<&Node>) -> Level {

@@ -27,6 +27,7 @@ def fail_before(original: Callable[..., Any], this: Any, *args: Any, **kwargs: A
 
 def fail_after(original: Callable[..., Any], this: Any, *args: Any, **kwargs: Any) -> Any:
     """Has called the original already."""
+    calls.append(("failed",))
     original(this, *args, **kwargs)
     raise RuntimeError("a handler's own mistake")
 

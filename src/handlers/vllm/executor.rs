@@ -22,7 +22,7 @@ pub(in crate::handlers) fn execute_model(call: &mut Call<'_, '_>) -> PyResult<()
         return Ok(());
     };
     let label = label!("Execute", "modelExec");
-    let Some(open) = recorder::async_begin(label) else {
+    let Some(open) = recorder::async_begin(label, Ticks::now()) else {
         call.proceed();
         return Ok(());
     };

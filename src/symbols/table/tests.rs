@@ -27,6 +27,7 @@ fn an_entry_with_only_a_symbol_has_the_defaults() {
         versions: VersionRange::default(),
         attributes: Vec::new(),
         caller_filter: None,
+        until: None,
         level: Level::INFO,
         line: 1,
     };
@@ -157,6 +158,7 @@ fn a_bad_value_is_reported_and_the_entry_still_counts() {
         ("name: {a: b}", "s.yaml:2: `name` must be a text, not a map"),
         ("min_version: soon", "s.yaml:2: `min_version`: \"soon\" is not a version"),
         ("max_version: 0.9.x", "s.yaml:2: `max_version`: \"0.9.x\" is not a version"),
+        ("until: later", "s.yaml:2: `until`: \"later\" is not return, done or exit"),
         ("level: loud", "s.yaml:2: `level`: \"loud\" is not ERROR"),
         ("attributes: x", "s.yaml:2: `attributes` must be a list"),
         ("attributes: [x]", "s.yaml:2: an attribute needs `name: …` and `expr: …`"),

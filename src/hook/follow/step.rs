@@ -1,0 +1,404 @@
+//! Runs a coroutine or generator step by step, for the Python function that stands before it.
+
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyStopAsyncIteration, PyStopIteration};
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::ending::{self, Activity, Ending, Outcome};
+use crate::clock::Ticks;
+use crate::hook::hooked::{Hook, Kind};
+use crate::recorder;
+
+/// What a coroutine or generator function made, and what is seen of its run.
+///
+/// Python awaits it or yields from it, one step at a time and never two at once; but the thread may be another each
+/// time, so the figures are atomics, read and written without a lock.
+#[pyclass(frozen, module = "msprof_rs._core", name = "step")]
+pub(super) struct Step {
+    inner: Py<PyAny>,
+    kind: Kind,
+    hook: &'static Hook,
+    /// What is being awaited of an asynchronous generator: one of its `asend`, `athrow`, `aclose`.
+    awaited: Mutex<Option<Py<PyAny>>>,
+    ending: Mutex<Option<Ending>>,
+    started: AtomicBool,
+    closing: AtomicBool,
+    start: AtomicU64,
+    active: AtomicU64,
+    count: AtomicU64,
+    first: AtomicU64,
+}
+
+impl Step {
+    /// A step of nothing yet: it begins when the caller does something with what it got.
+    pub(super) fn new(inner: Py<PyAny>, kind: Kind, hook: &'static Hook, ending: Ending) -> Self {
+        Self {
+            inner,
+            kind,
+            hook,
+            awaited: Mutex::new(None),
+            ending: Mutex::new(Some(ending)),
+            started: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            start: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+        }
+    }
+
+    /// What has to be advanced.
+    fn target<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        let awaited = self.awaited.lock().as_ref().map(|awaited| awaited.clone_ref(py));
+        awaited.unwrap_or_else(|| self.inner.clone_ref(py)).into_bound(py)
+    }
+
+    #[cold]
+    fn begin(&self, py: Python<'_>, ticks: Ticks) {
+        self.started.store(true, Ordering::Relaxed);
+        let mut ending = self.ending.lock();
+        match &mut *ending {
+            Some(Ending::Timer(_, _, open)) => {
+                if open.is_none() {
+                    *open = recorder::async_begin(self.hook.label, ticks);
+                }
+                self.start.store(ticks.0, Ordering::Relaxed);
+            }
+            Some(Ending::Handler(follower)) => {
+                if let Err(error) = follower.started(py) {
+                    self.hook.fail(py, &error);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Runs one step and takes its time. Gives also when it was over.
+    #[inline]
+    fn run<R>(&self, py: Python<'_>, step: impl FnOnce() -> R) -> (R, Ticks) {
+        let before = Ticks::now();
+        if !self.started.load(Ordering::Relaxed) {
+            self.begin(py, before);
+        }
+        let outcome = step();
+        let after = Ticks::now();
+        let active = after.0.wrapping_sub(before.0);
+        self.active.store(self.active.load(Ordering::Relaxed) + active, Ordering::Relaxed);
+        (outcome, after)
+    }
+
+    /// It gave something and goes on.
+    #[inline]
+    fn gave(&self, ticks: Ticks) {
+        let count = self.count.load(Ordering::Relaxed);
+        if count == 0 {
+            let first = ticks.0.wrapping_sub(self.start.load(Ordering::Relaxed));
+            self.first.store(first, Ordering::Relaxed);
+        }
+        self.count.store(count + 1, Ordering::Relaxed);
+    }
+
+    /// What is awaited was suspended, or a generator has yielded.
+    #[inline]
+    fn yielded(&self, ticks: Ticks) {
+        // An asynchronous generator waits for something: that is no item.
+        if self.kind != Kind::AsyncGenerator {
+            self.gave(ticks);
+        }
+    }
+
+    fn returned(&self, py: Python<'_>, ticks: Ticks, value: &Bound<'_, PyAny>) {
+        match self.kind {
+            Kind::AsyncGenerator if self.closing.load(Ordering::Relaxed) => {
+                self.end(py, ticks, Outcome::Closed);
+            }
+            Kind::AsyncGenerator => self.gave(ticks),
+            _ => self.end(py, ticks, Outcome::Returned(value)),
+        }
+    }
+
+    fn raised(&self, py: Python<'_>, ticks: Ticks, error: &PyErr) {
+        let is_generator = self.kind != Kind::Coroutine;
+        if error.is_instance_of::<PyStopIteration>(py) {
+            // Thrown into or closed: this is how a return looks then.
+            let value = error.value(py).getattr(intern!(py, "value"));
+            self.returned(py, ticks, &value.unwrap_or_else(|_| py.None().into_bound(py)));
+        } else if self.kind == Kind::AsyncGenerator && error.is_instance_of::<PyStopAsyncIteration>(py) {
+            self.end(py, ticks, Outcome::Returned(&py.None().into_bound(py)));
+        } else if is_generator && error.is_instance_of::<PyGeneratorExit>(py) {
+            self.end(py, ticks, Outcome::Closed);
+        } else {
+            self.end(py, ticks, Outcome::Raised(error));
+        }
+    }
+
+    #[cold]
+    fn end(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
+        // PyO3 has to know that it is attached, to release at once what is dropped here.
+        let _ = Python::try_attach(|_| self.end_attached(py, ticks, outcome));
+    }
+
+    fn end_attached(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
+        let ending = self.ending.lock().take();
+        match ending {
+            Some(Ending::Handler(follower)) => {
+                let closed;
+                let outcome = match outcome {
+                    Outcome::Returned(value) => Ok(value),
+                    Outcome::Raised(error) => Err(error),
+                    Outcome::Closed => {
+                        closed = PyGeneratorExit::new_err(());
+                        Err(&closed)
+                    }
+                };
+                follower.ended(py, outcome, ticks);
+            }
+            Some(Ending::Timer(attributes, args, Some(open))) => {
+                let count = self.count.load(Ordering::Relaxed);
+                let activity = Activity {
+                    active: self.active.load(Ordering::Relaxed),
+                    count,
+                    first: (count > 0).then(|| self.first.load(Ordering::Relaxed)),
+                };
+                let attributes = (attributes, args.as_ref());
+                ending::record(py, self.hook, attributes, open, ticks, outcome, Some((self.kind, activity)));
+            }
+            Some(Ending::Timer(_, _, None)) | None => {}
+        }
+    }
+
+    /// Advances it, as `PyIter_Send` does, without making a `StopIteration` where there is none.
+    ///
+    /// # Safety
+    /// `value` is alive, `result` may be written to, no exception is set.
+    #[inline]
+    unsafe fn advance(
+        &self,
+        py: Python<'_>,
+        value: *mut ffi::PyObject,
+        result: *mut *mut ffi::PyObject,
+    ) -> ffi::PySendResult {
+        let awaited;
+        let target = if self.kind == Kind::AsyncGenerator {
+            awaited = self.target(py);
+            awaited.as_ptr()
+        } else {
+            self.inner.as_ptr()
+        };
+        // SAFETY: the target is alive, the rest is passed on.
+        let (step, ticks) = self.run(py, || unsafe { ffi::PyIter_Send(target, value, result) });
+        match step {
+            ffi::PySendResult::PYGEN_NEXT => self.yielded(ticks),
+            ffi::PySendResult::PYGEN_RETURN => {
+                // SAFETY: the result of a return is a new reference, which the caller will own.
+                let value = unsafe { Borrowed::from_ptr(py, *result) };
+                self.returned(py, ticks, &value);
+            }
+            ffi::PySendResult::PYGEN_ERROR => {
+                let error = PyErr::fetch(py);
+                self.raised(py, ticks, &error);
+                error.restore(py);
+            }
+        }
+        step
+    }
+
+    /// Advances what is awaited of an asynchronous generator. It gives its item in an exception, which is passed on.
+    ///
+    /// # Safety
+    /// No exception is set.
+    unsafe fn advance_awaited(&self, py: Python<'_>) -> *mut ffi::PyObject {
+        let awaited = self.target(py);
+        // SAFETY: alive, and an object made by an asynchronous generator, which has this slot.
+        let (result, ticks) = self.run(py, || unsafe {
+            let next = (*ffi::Py_TYPE(awaited.as_ptr())).tp_iternext;
+            next.map_or(ptr::null_mut(), |next| next(awaited.as_ptr()))
+        });
+        if !result.is_null() {
+            self.yielded(ticks);
+        // SAFETY: the interpreter's lock is held, and an exception is set.
+        } else if unsafe { ffi::PyErr_ExceptionMatches(ffi::PyExc_StopIteration) } == 1 {
+            self.returned(py, ticks, &py.None().into_bound(py));
+        } else {
+            let error = PyErr::fetch(py);
+            self.raised(py, ticks, &error);
+            error.restore(py);
+        }
+        result
+    }
+
+    /// Has the caller await what one of the asynchronous generator's methods gave, which is its own iterator.
+    fn to_await<'py>(slf: &Bound<'py, Self>, awaited: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        *slf.get().awaited.lock() = Some(awaited.unbind());
+        slf.clone().into_any()
+    }
+}
+
+impl Drop for Step {
+    /// A coroutine that was never awaited warns of that. One warning is enough: the outer one has given it.
+    fn drop(&mut self) {
+        if self.kind == Kind::Coroutine && !*self.started.get_mut() {
+            Python::attach(|py| {
+                let current = PyErr::take(py);
+                if let Err(error) = self.inner.call_method0(py, intern!(py, "close")) {
+                    log::debug!("{}: a coroutine could not be closed: {error}", self.hook.symbol);
+                }
+                if let Some(error) = current {
+                    error.restore(py);
+                }
+            });
+        }
+    }
+}
+
+#[pymethods]
+impl Step {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.send(py, py.None().into_bound(py))
+    }
+
+    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let mut result = ptr::null_mut();
+        // SAFETY: the value is alive; no exception is set when CPython calls a method.
+        let step = unsafe { self.advance(py, value.as_ptr(), &raw mut result) };
+        // SAFETY: a new reference, or null with an exception set.
+        let result = unsafe { Bound::from_owned_ptr_or_err(py, result) }?;
+        match step {
+            ffi::PySendResult::PYGEN_RETURN => Err(PyStopIteration::new_err((result.unbind(),))),
+            _ => Ok(result),
+        }
+    }
+
+    #[pyo3(signature = (*error))]
+    fn throw<'py>(&self, py: Python<'py>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let (outcome, ticks) = self.run(py, || self.target(py).call_method1(intern!(py, "throw"), error));
+        match &outcome {
+            Ok(_) => self.yielded(ticks),
+            Err(error) => self.raised(py, ticks, error),
+        }
+        outcome
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let (outcome, ticks) = self.run(py, || self.target(py).call_method0(intern!(py, "close")));
+        match &outcome {
+            Ok(_) => self.end(py, ticks, Outcome::Closed),
+            Err(error) => self.end(py, ticks, Outcome::Raised(error)),
+        }
+        outcome.map(|_| ())
+    }
+
+    fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "asend"), (value,))?))
+    }
+
+    fn athrow<'py>(slf: &Bound<'py, Self>, error: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "athrow"), (error,))?))
+    }
+
+    fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        slf.get().closing.store(true, Ordering::Relaxed);
+        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method0(intern!(py, "aclose"))?))
+    }
+
+    /// `cr_frame`, `cr_await`, `gi_frame` … are those of what is followed: debuggers walk along them.
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.bind(py).getattr(name)
+    }
+
+    /// There is no `__clear__`: coroutines have none either, the cycle is broken elsewhere.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.inner)?;
+        // Whoever holds a lock is alive, and so is this.
+        if let Some(awaited) = self.awaited.try_lock() {
+            visit.call(&*awaited)?;
+        }
+        if let Some(ending) = self.ending.try_lock()
+            && let Some(Ending::Timer(_, Some(args), _)) = &*ending
+        {
+            args.traverse(&visit)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts our own entries where those made by the macros would be called at each step: these know no `am_send`.
+pub(super) fn make_fast(py: Python<'_>) {
+    let kind = py.get_type::<Step>().as_type_ptr();
+    // SAFETY: the type was made at run time, so its method tables are its own, and these entries fit them.
+    unsafe {
+        (*kind).tp_iternext = Some(next_entry);
+        if let Some(methods) = (*kind).tp_as_async.as_mut() {
+            methods.am_send = Some(send_entry);
+            methods.am_await = Some(await_entry);
+        }
+        ffi::PyType_Modified(kind);
+    }
+}
+
+unsafe extern "C" fn await_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: alive; the caller gets a reference.
+    unsafe { ffi::Py_NewRef(step) }
+}
+
+unsafe extern "C" fn send_entry(
+    step: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: CPython calls a slot with an object of its type, holding its lock, with no exception set.
+    unsafe {
+        let py = Python::assume_attached();
+        let step = Borrowed::from_ptr(py, step).cast_unchecked::<Step>();
+        step.get().advance(py, value, result)
+    }
+}
+
+/// Null without an exception is the end, with None as its value.
+unsafe extern "C" fn next_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let mut result = ptr::null_mut();
+    // SAFETY: as in `send_entry`.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Borrowed::from_ptr(py, step).cast_unchecked::<Step>();
+        if this.get().kind == Kind::AsyncGenerator {
+            return this.get().advance_awaited(py);
+        }
+        if this.get().advance(py, ffi::Py_None(), &raw mut result) != ffi::PySendResult::PYGEN_RETURN {
+            return result;
+        }
+        let value = Bound::from_owned_ptr(py, result);
+        if !value.is_none() {
+            stop(&value);
+        }
+    }
+    ptr::null_mut()
+}
+
+/// Raises `StopIteration(value)`. The short way would take a tuple for its arguments, and an exception for itself.
+fn stop(value: &Bound<'_, PyAny>) {
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        PyStopIteration::new_err((value.clone().unbind(),)).restore(value.py());
+    } else {
+        // SAFETY: both are alive.
+        unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
+    }
+}
