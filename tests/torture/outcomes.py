@@ -1,9 +1,9 @@
-"""Runs programs and tells what everybody could see of it, one JSON value a line. Run as a script, in a process of its own.
+"""Runs programs and tells what everybody could see of it, one JSON value a line. A script of its own process:
 
     python outcomes.py FOLDER [DOUBLE]
 
-FOLDER has `programs.json` and the modules. DOUBLE puts a wrong wrapper on everything that the symbols name, for the
-test of the test.
+FOLDER has `programs.json` and the modules. DOUBLE puts a wrong wrapper on every function that the symbols
+name: for the test of the test.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def chain(error: BaseException | None) -> list[Any]:
     """An exception with all that it came from."""
     seen: list[Any] = []
     while error is not None and len(seen) < 10:
-        seen.append([type(error).__name__, str(error), error.__suppress_context__])
+        seen.append([type(error).__name__, ADDRESS.sub("0x", str(error)), error.__suppress_context__])
         error = error.__cause__ or error.__context__
     return seen
 
@@ -42,7 +42,7 @@ def outcome(module: Any, call: str) -> Any:
     """What a call gives, and what the functions noted meanwhile."""
     module.LOG.clear()
     try:
-        result = ["returned", text(eval(call, vars(module)))]
+        result: list[Any] = ["returned", text(eval(call, vars(module)))]
     except BaseException as error:
         result = ["raised", chain(error)]
     return [call, result, text(module.LOG)]
@@ -56,7 +56,7 @@ def look(module: Any, symbol: str) -> Any:
     try:
         signature = str(inspect.signature(found))
     except (TypeError, ValueError) as error:
-        signature = str(error)
+        signature = ADDRESS.sub("0x", str(error))
     questions: list[Callable[[Any], bool]] = [
         inspect.isfunction,
         inspect.ismethod,

@@ -31,7 +31,7 @@ ATTRIBUTES = [
 ]
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """A module, what of it is hooked, and what is called."""
 
