@@ -49,6 +49,16 @@ class Parameters:
     names: list[str]
 
 
+STATEMENTS = ["call", "caught", "callback", "again", "closure", "error", "finally", "wait"]
+WAIT = [
+    "try:",
+    "    await asyncio.sleep(0)",
+    "except asyncio.CancelledError:",
+    "    note('cancelled')",
+    "    raise",
+]
+
+
 @st.composite
 def parameters(draw: st.DrawFn) -> Parameters:
     """Positional-only, plain, variable and keyword-only ones, with and without defaults."""
@@ -90,16 +100,23 @@ def arguments(draw: st.DrawFn) -> str:
 
 
 @st.composite
-def body(draw: st.DrawFn, kind: str, name: str, parameters: Parameters, callees: list[str]) -> list[str]:
+def body(
+    draw: st.DrawFn, kind: str, name: str, parameters: Parameters, callees: list[str], method: bool
+) -> list[str]:
     """Statements: notes, calls of earlier functions, errors that are caught or not, closures, a result."""
     seen = "".join(f", {parameter}" for parameter in parameters.names)
     lines = [f"note({name!r}{seen})"]
     for _ in range(draw(st.integers(0, 3))):
-        statement = draw(st.sampled_from(["call", "caught", "closure", "error", "finally", "wait"]))
+        statement = draw(st.sampled_from(STATEMENTS))
         callee = draw(st.sampled_from(callees)) if callees else "note"
         call = f"{callee}({draw(arguments())})"
         if statement == "call":
-            lines.append(f"note('got', repr({call})[:60])" if "(" in call else "pass")
+            lines.append(f"note('got', repr({call})[:60])")
+        elif statement == "callback":
+            lines.append(f"note('mapped', repr(list(map({callee}, [1, 0])))[:60])")
+        elif statement == "again" and kind == "def" and parameters.names and not method:
+            # None ends it.
+            lines += [f"if {parameters.names[0]}:", f"    note('again', repr({name}(None))[:60])"]
         elif statement == "caught":
             lines += [
                 "try:",
@@ -116,10 +133,12 @@ def body(draw: st.DrawFn, kind: str, name: str, parameters: Parameters, callees:
         elif statement == "finally":
             lines += ["try:", f"    note({call})", "finally:", "    note('finally')"]
         elif statement == "wait":
-            lines.append("await asyncio.sleep(0)" if kind in ("async", "agen") else "pass")
+            lines += WAIT if kind in ("async", "agen") else ["pass"]
     result = draw(st.sampled_from([*parameters.names, "1", "'result'", "None", "[1, 2, 3]"]))
     if kind in ("gen", "agen"):
-        lines += [f"note('sent', (yield {result}))", f"yield {draw(VALUES)}"]
+        lines += ["try:", f"    note('sent', (yield {result}))"]
+        lines += draw(st.sampled_from([[], ["except Trouble as error:", "    note('thrown', error.args)"]]))
+        lines += ["finally:", "    note('left')", f"yield {draw(VALUES)}"]
         if kind == "gen":
             lines.append(f"return {result}")
     else:
@@ -132,9 +151,27 @@ KEYWORDS = {"def": "def", "async": "async def", "gen": "def", "agen": "async def
 # How a call of each kind is carried out, so that what it makes is also run.
 USES = {
     "def": ["{call}"],
-    "async": ["asyncio.run({call})", "{call}.close()", "asyncio.run(both({call}, {call}))"],
-    "gen": ["list({call})", "next({call})", "list(delegate({call}))", "sent({call})"],
-    "agen": ["asyncio.run(collect({call}))", "asyncio.run(first({call}))"],
+    "async": [
+        "asyncio.run({call})",
+        "{call}.close()",
+        "asyncio.run(both({call}, {call}))",
+        "asyncio.run(cancelled({call}))",
+    ],
+    "gen": [
+        "list({call})",
+        "next({call})",
+        "list(delegate({call}))",
+        "sent({call})",
+        "thrown({call})",
+        "closed({call})",
+    ],
+    "agen": [
+        "asyncio.run(collect({call}))",
+        "asyncio.run(first({call}))",
+        "asyncio.run(sent_later({call}))",
+        "asyncio.run(thrown_later({call}))",
+        "asyncio.run(closed_later({call}))",
+    ],
 }
 
 HELPERS = """
@@ -153,6 +190,27 @@ def delegate(items):
 
 def sent(items):
     return [next(items), items.send('sent')]
+
+def thrown(items):
+    return [next(items), items.throw(Trouble('thrown'))]
+
+def closed(items):
+    return [next(items), items.close(), next(items, 'over')]
+
+async def sent_later(items):
+    return [await anext(items), await items.asend('sent')]
+
+async def thrown_later(items):
+    return [await anext(items), await items.athrow(Trouble('thrown'))]
+
+async def closed_later(items):
+    return [await anext(items), await items.aclose(), await anext(items, 'over')]
+
+async def cancelled(coroutine):
+    task = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    task.cancel()
+    return await asyncio.gather(task, return_exceptions=True)
 
 def in_thread(work):
     results = []
@@ -173,7 +231,7 @@ def programs(draw: st.DrawFn) -> Program:
 
     def define(indent: str, name: str, kind: str, first: str = "") -> None:
         takes = draw(parameters())
-        inside = draw(body(kind, name, takes, plain))
+        inside = draw(body(kind, name, takes, plain, method=bool(indent)))
         head = ", ".join(part for part in (first, takes.text) if part)
         lines.append(f"{indent}{KEYWORDS[kind]} {name}({head}):")
         if draw(st.booleans()):

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from conftest import HOOK_KINDS, IN_PLACE
 from program import PATIENCE
 from program import Program as Profiled
+from torture.doubles import DEEDS, LOOKS
 from torture.programs import Program, programs
 
 OUTCOMES = Path(__file__).with_name("outcomes.py")
@@ -56,6 +58,7 @@ def told(folder: Path, environment: dict[str, str], *arguments: str) -> list[str
         timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stderr
+    assert "not hooked" not in run.stderr, run.stderr
     return run.stdout.splitlines()
 
 
@@ -94,25 +97,48 @@ def test_random_programs_do_the_same_bare_and_hooked(kind: str, tmp_path: Path) 
         profiled = Profiled(folder, force_wrapper=IN_PLACE and kind == "wrapper")
         write(folder, batch)
         bare = told(folder, environment(folder))
-        hooked = told(folder, profiled.environment | {"PROF_LOG_LEVEL": "ERROR"})
+        hooked = told(folder, profiled.environment | {"PROF_LOG_LEVEL": "WARNING"})
         assert (account := differences(bare, hooked, batch)) == "", account
-        assert any(profiled.prof_dir.rglob("*.pftrace"))
+        capture = profiled.capture()
+        assert capture.spans
+        assert capture.dropped == 0
 
     compare()
 
 
-@pytest.mark.parametrize("double", ["naive", "twice", "silent"])
-def test_a_wrong_wrapper_is_found_out(double: str, tmp_path: Path) -> None:
-    program = Program(
-        source=(
-            "import asyncio\nLOG = []\n"
-            "def f0(a, b=1):\n    'Adds.'\n    LOG.append(a)\n    if a: raise ValueError(a)\n    return b\n"
-        ),
-        symbols=["f0"],
-        calls=["f0(0)", "f0(1)"],
-    )
-    write(tmp_path, [program])
-    bare_environment = environment(tmp_path)
-    bare = told(tmp_path, bare_environment)
-    assert differences(bare, told(tmp_path, bare_environment), [program]) == ""
-    assert differences(bare, told(tmp_path, bare_environment, double), [program])
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Some random programs, and what they do bare."""
+    folder = tmp_path_factory.mktemp("sample")
+    batches: list[list[Program]] = []
+
+    @settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(st.lists(programs(), min_size=15, max_size=25))
+    def keep(batch: list[Program]) -> None:
+        batches.append(batch)
+
+    keep()
+    write(folder, [program for batch in batches for program in batch])
+    return folder, told(folder, environment(folder))
+
+
+def of_kind(kind: str, lines: list[str]) -> list[str]:
+    """How things look, or what calls do."""
+    return [line for line in lines if json.loads(line)[1] == kind]
+
+
+@pytest.mark.parametrize("double", LOOKS, ids=lambda double: double.__name__)
+def test_a_hook_that_looks_wrong_is_found_out(double: Any, sample: tuple[Path, list[str]]) -> None:
+    folder, bare = sample
+    assert of_kind("look", told(folder, environment(folder), double.__name__)) != of_kind("look", bare)
+
+
+@pytest.mark.parametrize("double", DEEDS, ids=lambda double: double.__name__)
+def test_a_hook_that_does_wrong_is_found_out_by_calls(double: Any, sample: tuple[Path, list[str]]) -> None:
+    folder, bare = sample
+    assert of_kind("call", told(folder, environment(folder), double.__name__)) != of_kind("call", bare)
+
+
+def test_what_is_compared_is_the_same_each_time(sample: tuple[Path, list[str]]) -> None:
+    folder, bare = sample
+    assert told(folder, environment(folder)) == bare
