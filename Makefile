@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py benches/call_cost.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint e2e bench throughput clean
+.PHONY: help venv build demo test format lint libraries e2e bench throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ demo: build  ## serve, collect, parse: the whole way with the example service
 test: venv  ## Rust tests (no Python needed), then the Python tests on a fresh build
 	cargo test --quiet
 	$(MAKE) build
-	$(BIN)/pytest tests --ignore=tests/e2e
+	$(BIN)/pytest tests --ignore=tests/e2e --ignore=tests/libraries
 
 format:  ## format the Rust and the Python code
 	cargo fmt
@@ -49,6 +49,9 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 	$(BIN)/mypy $(TYPED_CODE)
 	cd examples/service && $(abspath $(BIN)/mypy) --config-file ../../pyproject.toml serve.py
 	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml .
+
+libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
+	$(BIN)/pytest tests/libraries
 
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import pkgutil
 import sys
 import types
 from collections.abc import Iterator
 
-METHODS = (types.FunctionType, staticmethod, classmethod, property)
+FUNCTIONS = (types.FunctionType, functools.partial, functools._lru_cache_wrapper)
+METHODS = (*FUNCTIONS, staticmethod, classmethod, property)
+"""Not any callable: pytest, for one, knows a fixture by its exact type, and nobody calls it."""
 
 
 def modules(package: str) -> Iterator[types.ModuleType]:
@@ -27,15 +30,16 @@ def functions(owner: types.ModuleType | type, way: str = "") -> Iterator[str]:
     """What stands in a module or class and was defined in that module."""
     module = owner.__name__ if isinstance(owner, types.ModuleType) else owner.__module__
     for name, value in vars(owner).items():
-        is_method = isinstance(owner, type) and isinstance(value, METHODS)
-        if is_method or callable(value) and getattr(value, "__module__", None) == module:
-            # A class may hold itself, or one from elsewhere, under another name.
-            if not isinstance(value, type):
-                yield f"{way}{name}"
-            elif value.__qualname__ == f"{way}{name}":
+        if isinstance(value, type):
+            # Not one from elsewhere, nor one that has a second name here.
+            if value.__module__ == module and value.__qualname__ == f"{way}{name}":
                 yield from functions(value, f"{way}{name}.")
+        elif isinstance(owner, type) and isinstance(value, METHODS):
+            yield f"{way}{name}"
             if isinstance(value, property):
                 yield from (f"{way}{name}.{kind}" for kind in ("setter", "deleter") if _has(value, kind))
+        elif isinstance(value, FUNCTIONS) and getattr(value, "__module__", None) == module:
+            yield f"{way}{name}"
 
 
 def _has(value: property, kind: str) -> bool:

@@ -6,8 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-import msprof_rs  # noqa: F401  first: it hooks what is imported from here on
 import pytest
+
+import msprof_rs  # noqa: F401  first: it hooks what is imported from here on
 
 
 class Outcomes:
