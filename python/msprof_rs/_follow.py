@@ -6,10 +6,10 @@ hands everything on to the native `step`, which runs the original and takes the 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
-import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Protocol, TypeVar
 
@@ -95,13 +95,8 @@ def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
 
 def context(manager: Any, span: Span) -> Any:
     """Stands before a context manager and times its `with` blocks. None: it is no context manager."""
-    kind = type(manager)
-    stand_in = _STAND_INS.get(kind)
-    if stand_in is None:
-        if not (hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")):
-            return None
-        stand_in = _STAND_INS[kind] = _make_stand_in(kind)
-    return stand_in(manager, span)
+    stand_in = _stand_in_for(type(manager))
+    return stand_in and stand_in(manager, span)
 
 
 def _enter(self: _StandIn) -> Any:
@@ -176,8 +171,6 @@ class _StandIn:
         self._msprof_manager.__class__ = kind
 
 
-_STAND_INS: weakref.WeakKeyDictionary[type, type[_StandIn]] = weakref.WeakKeyDictionary()
-
 _NOT_FORWARDED = frozenset(vars(_StandIn)) | {
     "__class_getitem__",
     "__del__",
@@ -188,8 +181,11 @@ _NOT_FORWARDED = frozenset(vars(_StandIn)) | {
 }
 
 
-def _make_stand_in(kind: type) -> type[_StandIn]:
+@functools.lru_cache
+def _stand_in_for(kind: type) -> type[_StandIn] | None:
     """A class with those special methods that `kind` has: operators and built-ins look for them there."""
+    if not (hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")):
+        return None
     namespace: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
     for name in {name for base in kind.__mro__ for name in vars(base)}:
         if not (name.startswith("__") and name.endswith("__")) or name in _NOT_FORWARDED:

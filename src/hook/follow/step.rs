@@ -245,6 +245,9 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
+        if self.ending.get_mut().is_none() {
+            return; // it has come to its end
+        }
         let _ = Python::try_attach(|py| {
             let current = PyErr::take(py);
             self.give_up(py);
