@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
@@ -92,7 +91,9 @@ def test_the_span_is_the_block_and_sees_the_arguments(hooked: Program, make: str
         """
     )
     argument = "'a'" if make == "block" else "1"
-    hooked.run(PRELUDE + f"manager = {make}({argument}); response()\nwith manager: within(contextlib.nullcontext())")
+    hooked.run(
+        PRELUDE + f"manager = {make}({argument}); response()\nwith manager: within(contextlib.nullcontext())"
+    )
     before, outer, inside = hooked.capture().spans
     assert (before.name, outer.name, inside.name) == ("before", "outer", "inside")
     assert before.end <= outer.start <= inside.start <= inside.end <= outer.end
@@ -144,5 +145,7 @@ def test_a_manager_is_the_same_object_as_without_collection(hooked: Program) -> 
     """Nothing is exchanged while nothing is collected."""
     hooked.hook(EVERYTHING)
     hooked.configure(enable=0)
-    out, _ = hooked.run(PRELUDE + "print(type(rows()) is Rows, shared() is SHARED, type(block().gen).__name__)")
+    out, _ = hooked.run(
+        PRELUDE + "print(type(rows()) is Rows, shared() is SHARED, type(block().gen).__name__)"
+    )
     assert out == "True True generator\n"

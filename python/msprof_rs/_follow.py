@@ -95,7 +95,8 @@ def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
 
 def context(manager: Any, span: Span) -> Any:
     """Stands before a context manager and times its `with` blocks. None: it is no context manager."""
-    stand_in = _stand_in_for(type(manager))
+    kind: Any = type(manager)
+    stand_in = _stand_in_for(kind)
     return stand_in and stand_in(manager, span)
 
 
@@ -193,9 +194,7 @@ def _stand_in_for(kind: type) -> type[_StandIn] | None:
         method = getattr(kind, name, None)
         if name in _TIMED:
             namespace[name] = _TIMED[name]
-        elif name == "__hash__" and method is None:
-            namespace[name] = None
-        elif callable(method):
+        elif callable(method):  # not a `__hash__` of None, which is what a class without one gets
             namespace[name] = _forwarded(name)
     return type(kind.__name__, (_StandIn,), namespace)
 
