@@ -1,4 +1,4 @@
-"""Prints a symbols file that names every function of a package. Runs in an environment that has the package."""
+"""Prints a symbols file that names every function of a package, run where the package is installed."""
 
 from __future__ import annotations
 

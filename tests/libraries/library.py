@@ -1,4 +1,4 @@
-"""Libraries from PyPI, with the tests that come in their source distributions, in an environment of their own."""
+"""Libraries from PyPI and the tests in their source distributions, in an environment of their own."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Library:
 
     def symbols(self) -> str:
         """A symbols file that names all of its functions."""
-        command = [PYTHON, "-W", "ignore", HERE / "every_function.py", *self.packages]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        command = [str(PYTHON), "-W", "ignore", str(HERE / "every_function.py"), *self.packages]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def run(
         self, folder: Path, environment: Mapping[str, str], tests: Iterable[str] = ("tests",)
@@ -55,13 +55,13 @@ class Library:
             "no:cacheprovider",
             "--hypothesis-seed=0",
             "--basetemp",
-            folder / "temporary",
+            str(folder / "temporary"),
         ]
         if self.deselected:
             options += ["-k", " and ".join(f"not {part}" for part in self.deselected)]
         with (folder / "suite.log").open("a") as log:
             subprocess.run(
-                [PYTHON, HERE / "run_suite.py", outcomes, *options, *tests],
+                [str(PYTHON), str(HERE / "run_suite.py"), str(outcomes), *options, *tests],
                 cwd=self.source,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -80,8 +80,8 @@ LIBRARIES = (
         ("jinja2",),
         differences={
             "wrapper": {
-                "tests/test_pickle.py::test_environment": "the table of filters still has the bare functions, and "
-                "pickle finds the wrappers under their names",
+                "tests/test_pickle.py::test_environment": "the table of filters has the bare functions "
+                "still, and pickle finds wrappers under their names",
             }
         },
     ),
@@ -103,15 +103,21 @@ def prepare() -> None:
     if ready.exists() and ready.read_text() == wanted:
         return
     shutil.rmtree(FOLDER, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", PYTHON.parents[1]], check=True)
-    pip = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--requirement", lists[0]], check=True)
-    download = ["download", "--no-deps", "--no-binary", ":all:", "--dest", FOLDER / "sources"]
-    subprocess.run([*pip, *download, "--requirement", lists[1]], check=True)
+    subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parents[1])], check=True)
+    _pip("install", "--requirement", str(lists[0]))
+    # It asks each one's build system for the name; those are in the environment.
+    download = ["download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:"]
+    _pip(*download, "--dest", str(FOLDER / "sources"), "--requirement", str(lists[1]))
     for archive in (FOLDER / "sources").glob("*.tar.gz"):
         with tarfile.open(archive) as tar:
             tar.extractall(archive.parent, filter="data")
     ready.write_text(wanted)
+
+
+def _pip(*arguments: str) -> None:
+    subprocess.run(
+        [str(PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True
+    )
 
 
 def environment() -> dict[str, str]:

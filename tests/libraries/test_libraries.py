@@ -83,7 +83,7 @@ def test_a_library_passes_the_same_tests_with_every_function_hooked(
     assert different == known, "a known difference is none any more: take it off the list"
 
     summary = subprocess.run(
-        [sys.executable, "-m", "msprof_rs.cli", "parse", "--format", "csv",
+        [Path(sys.executable).with_name("msprof-rs"), "parse", "--format", "csv",
          "--input-path", hooked.prof_dir, "--output-path", hooked.folder / "output"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
