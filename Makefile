@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint e2e bench instructions throughput clean
+.PHONY: help venv build demo test format lint torture e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 	$(BIN)/mypy $(TYPED_CODE)
 	cd examples/service && $(abspath $(BIN)/mypy) --config-file ../../pyproject.toml serve.py
 	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml .
+
+torture: build  ## the long form: thousands of random programs, 32 million calls in 32 threads
+	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_crowds.py
 
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e

@@ -24,8 +24,8 @@ from typing import Any
 import peers
 from collecting import Profiler
 
-LOOP_NANOSECONDS = 500_000
-ROUNDS = 400
+LOOP_NANOSECONDS = 200_000
+ROUNDS = 1_000
 
 Loop = Callable[[int], Any]
 
@@ -37,8 +37,8 @@ class Row:
     name: str
     loop: Loop
     bare: Loop
-    #: The most nanoseconds that it may add (1 where it is nothing: the table can't tell them apart), and the most
-    #: of what the closure and wrapt add.
+    #: The most nanoseconds that it may add (1 where that is none: the table can't tell them apart), and the
+    #: most of what the closure and wrapt add.
     goal: float | None = None
     of_closure: float | None = None
     of_wrapt: float | None = None
@@ -152,9 +152,7 @@ def main() -> None:
     closure, wrapt = added[peers.CLOSURE], added[peers.WRAPT]
     in_place = sys.version_info >= (3, 12) and os.environ.get("MSPROF_FORCE_WRAPPER") != "1"
     how = "in place" if in_place else "by wrapper objects"
-    print(
-        f"CPython {platform.python_version()}, hooks {how}; a bare method call and its loop take {bare:.0f} ns"
-    )
+    print(f"CPython {platform.python_version()}, hooks {how}; a bare call in its loop takes {bare:.0f} ns")
     print(f"{'added to a call':<50} {'ns':>6} {'closure':>8} {'wrapt':>7}   goals")
     for row in rows:
         if row.added != row.added:

@@ -1,6 +1,6 @@
 """What `instructions.py` runs under callgrind: each call of `getppid` ends a part.
 
-Prints, as JSON, what the parts are: for each case the bare loop with N and with 2N calls, then the hooked one.
+Prints what the parts are, as JSON: for each case the bare loop with N and with 2N calls, then the hooked one.
 """
 
 from __future__ import annotations

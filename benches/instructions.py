@@ -3,9 +3,9 @@
     python benches/instructions.py             # fails where a count has risen by more than a tenth
     python benches/instructions.py --update    # writes this interpreter's counts into the table
 
-Counts hardly depend on the machine or on what else it does, so that a small rise is seen. They do depend on how
-the interpreter was compiled: the table says with what it was made. Only the calling thread is counted: the
-flusher has a core to itself.
+Counts hardly depend on the machine or on what else it does, so that a small rise is seen. They do depend on
+how the interpreter was compiled: the table says with what it was made. Only the calling thread is counted,
+not the flusher.
 """
 
 from __future__ import annotations
@@ -27,14 +27,21 @@ TOLERANCE = 0.1
 RING_CALLS = 2_000
 
 
+def output(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        command, env=environment, cwd=BENCHES.parent, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
 def callgrind(command: list[str], folder: Path) -> tuple[str, list[int]]:
     """What a program prints, and the instructions of its first thread between calls of `getppid`."""
     out = folder / "callgrind"
     options = ["-q", "--separate-threads=yes", "--dump-before=getppid", f"--callgrind-out-file={out}"]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": ""}
     environment.pop("MSPROF_FORCE_WRAPPER", None)
-    valgrind = ["valgrind", "--tool=callgrind", *options, *command]
-    printed = subprocess.run(valgrind, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    printed = output(["valgrind", "--tool=callgrind", *options, *command], environment)
     parts: list[int] = []
     while (part := folder / f"callgrind.{len(parts) + 1}-01").exists():
         total = re.search(r"^totals: (\d+)$", part.read_text(), re.MULTILINE)
@@ -44,7 +51,7 @@ def callgrind(command: list[str], folder: Path) -> tuple[str, list[int]]:
 
 
 def per_call(parts: list[int], calls: int) -> list[float]:
-    """Of each loop, which stands in four parts: what one more call costs. Whatever happens once cancels out."""
+    """What one more call costs in each loop, which stands in four parts. What happens once cancels out."""
     return [(parts[i + 3] - parts[i + 1]) / calls for i in range(0, len(parts), 4)]
 
 
@@ -67,16 +74,16 @@ def ring_counts(folder: Path) -> dict[str, float]:
     # In a folder of its own: the library is built without Python here, and would be built again for each.
     target = ["--target-dir", str(BENCHES.parent / "target" / "benches")]
     command = ["cargo", "bench", "--quiet", "--bench", "ring", "--no-run", "--message-format=json", *target]
-    built = subprocess.run(command, cwd=BENCHES.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
-    programs = [program for line in built.splitlines() if (program := json.loads(line).get("executable"))]
+    messages = map(json.loads, output(command).splitlines())
+    programs = [program for message in messages if (program := message.get("executable"))]
     _, parts = callgrind(programs, folder)
     return {"span into the ring": per_call(parts, RING_CALLS)[0]}
 
 
 def made_with() -> str:
     """What the counts depend on."""
-    rustc = subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    return f"CPython {platform.python_version()}, {platform.python_compiler()}, rustc {rustc[1]}"
+    rustc = output(["rustc", "--version"]).split()[1]
+    return f"CPython {platform.python_version()}, {platform.python_compiler()}, rustc {rustc}"
 
 
 def compare(former: dict[str, float], counts: dict[str, float]) -> bool:

@@ -106,7 +106,7 @@ mod logging {
 }
 
 /// The Rust side of `msprof_rs`.
-#[pymodule]
+#[pymodule(gil_used = true)] // docs/threads.md says what would have to change
 mod _core {
     #[pymodule_export]
     use super::{activate, cli_main, forked_child, is_recording, shutdown};

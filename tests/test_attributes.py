@@ -140,6 +140,7 @@ def test_attributes_are_evaluated_only_on_this_call_and_do_not_keep_objects_aliv
         ("values.Tensor(4, 1024)", {"shape": [4, 1024], "dtype": "bfloat16"}),
         ("{'hidden': (values.Tensor(8),)}", {"hidden": [{"shape": [8], "dtype": "bfloat16"}]}),
         ("values.Tensor", "<class 'values.Tensor'>"),
+        ("values.Proxy()", "asked 0 times"),
         ("b'na\\xc3\\xafve \\xff'", "naïve \\xff"),
         ("bytearray(b'ok')", "ok"),
         ("{b'key': 1, values.Plain.RUNNING: 2}", {"key": 1, "RUNNING": 2}),

@@ -153,6 +153,7 @@ def spans(program: Program, symbols: str, code: str) -> list[Event]:
 def test_a_coroutines_span_has_its_running_time_and_its_suspensions(hooked: Program) -> None:
     (span,) = spans(hooked, "- {symbol: 'followed:coroutine'}", "asyncio.run(followed.coroutine(1, 7))")
     assert span.attributes["suspensions"] == 7
+    assert span.duration is not None
     assert 0 < span.attributes["active_ns"] <= span.duration * ROUNDING
 
 
@@ -197,6 +198,7 @@ def test_a_generators_span_has_its_items_and_the_time_to_the_first(
     name = "agenerator" if "agenerator" in code else "generator"
     (span,) = spans(hooked, f"- {{symbol: 'followed:{name}'}}", code)
     assert span.attributes["items"] == items
+    assert span.duration is not None
     assert 0 < span.attributes["active_ns"] <= span.duration * ROUNDING
     assert ("first_item_ns" in span.attributes) == (items > 0)
     assert span.attributes.get("first_item_ns", 1) > 0

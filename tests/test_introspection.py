@@ -143,8 +143,9 @@ type('Made', (Base,), {'promised': Base.method})().promised(), Base.__subclassho
 
 
 IN_BASE = (
-    "root", "fixed", "loud", "decorated", "static", "of_class", "remembered", "promised", "__new__",
-    "__init__", "__enter__", "__exit__", "__call__", "__eq__", "__lt__", "__hash__", "__len__", "Nested.inner",
+    "root", "fixed", "loud", "decorated", "static", "of_class", "remembered", "promised",
+    "__new__", "__init__", "__enter__", "__exit__", "__call__", "__eq__", "__lt__",
+    "__hash__", "__len__", "Nested.inner",
 )  # fmt: skip
 IN_POINT = ["__init__", "__post_init__", "__eq__", "__lt__", "__repr__"]
 

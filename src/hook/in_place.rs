@@ -4,6 +4,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use parking_lot::Mutex;
 use pyo3::ffi;
 
 use super::hooked::Hooked;
@@ -73,7 +74,9 @@ pub(super) fn find(function: *mut ffi::PyObject) -> Option<&'static Hooked> {
 /// # Safety
 /// `function` is a Python function that is never freed, `hooked` describes it, and the interpreter's lock is held.
 pub(super) unsafe fn install(function: *mut ffi::PyObject, hooked: &'static Hooked) {
-    // SAFETY: as in `find`; the interpreter's lock makes this the only writer.
+    static WRITER: Mutex<()> = Mutex::new(());
+    let _only = WRITER.lock();
+    // SAFETY: as in `find`.
     let table = unsafe { TABLE.load(Ordering::Acquire).as_ref() };
     let used = table.map_or(0, Table::count);
     let table = match table {

@@ -51,7 +51,7 @@ impl Writer<'_> {
             self.dict(dict, depth)?;
         } else if is_sequence(value) {
             self.items(value, depth)?;
-        } else if let Some((shape, dtype)) = shape_and_dtype(value)? {
+        } else if let Some((shape, dtype)) = shape_and_dtype(value) {
             if is_numpy_scalar(value)? {
                 return self.numpy_scalar(value, &dtype);
             }
@@ -212,16 +212,18 @@ fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(is_there && value.is_instance(GENERIC.import(py, "numpy", "generic")?)?)
 }
 
-/// Shape and dtype of what has both, as the tensors of torch, numpy and jax do.
-type ShapeAndDtype<'py> = Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>;
-
-fn shape_and_dtype<'py>(value: &Bound<'py, PyAny>) -> PyResult<ShapeAndDtype<'py>> {
+/// Shape and dtype of what has both, as the tensors of torch, numpy and jax do. Stand-ins that make up whatever
+/// attribute they are asked for (mocks, the proxies of tracers) are not asked.
+fn shape_and_dtype<'py>(value: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let py = value.py();
-    if value.is_instance_of::<PyType>() {
-        return Ok(None);
-    }
-    let Some(shape) = value.getattr_opt(intern!(py, "shape"))? else { return Ok(None) };
-    Ok(value.getattr_opt(intern!(py, "dtype"))?.map(|dtype| (shape, dtype)))
+    let own = |name: &Bound<'py, PyString>| {
+        // SAFETY: two living objects; gives a new reference or raises.
+        let attribute = unsafe { ffi::PyObject_GenericGetAttr(value.as_ptr(), name.as_ptr()) };
+        // SAFETY: as said.
+        unsafe { Bound::from_owned_ptr_or_err(py, attribute) }.ok()
+    };
+    let shape = own(intern!(py, "shape")).filter(|shape| is_sequence(shape))?;
+    Some((shape, own(intern!(py, "dtype"))?))
 }
 
 #[cfg(test)]

@@ -32,10 +32,16 @@ impl Gate {
     pub fn new(level: Level, domain: &str) -> &'static Self {
         let gate: &'static Self =
             Box::leak(Box::new(Self { open: AtomicBool::new(false), level, domain: domain.into() }));
-        // Known first, set second: a start that happens in between sees it in the list.
+        // Known first, set second: a start that happens in between sees it in the list. One that happens while it is
+        // set is seen by looking again.
         GATES.push(gate);
-        gate.set(RULE.load().as_deref());
-        gate
+        loop {
+            let rule = RULE.load_full();
+            gate.set(rule.as_deref());
+            if rule.as_ref().map(Arc::as_ptr) == RULE.load().as_ref().map(Arc::as_ptr) {
+                return gate;
+            }
+        }
     }
 
     /// Whether the hook's events are collected now. A gate may stay open for an instant after a stop: what passes

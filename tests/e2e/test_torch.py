@@ -56,10 +56,15 @@ def test_a_hook_breaks_no_graph_and_changes_no_result(torch_program: Program) ->
     torch_program.hook("- {symbol: 'nowhere:nothing'}")
     bare = json.loads(torch_program.run(COMPILE)[0])
     assert torch_program.capture().spans == []
-    torch_program.hook("".join(f"- {{symbol: 'compiled:{symbol}'}}\n" for symbol in SYMBOLS))
+    entries = [f"- symbol: compiled:{symbol}\n" for symbol in SYMBOLS]
+    entries.append("- {symbol: 'compiled:scaled', name: seen, attributes: [{name: x, expr: x}]}\n")
+    torch_program.hook("".join(entries))
     hooked = json.loads(torch_program.run(COMPILE)[0])
     assert hooked == bare
     assert {name: answer[0] for name, answer in hooked.items()} == dict.fromkeys(hooked, 1)
     # Calls outside of compiled code are recorded as always.
-    recorded = {span.name for span in torch_program.capture().spans}
-    assert recorded == {symbol.rpartition(".")[2] for symbol in SYMBOLS}
+    capture = torch_program.capture()
+    seen = [span.attributes for span in capture.named("seen") if "x" in span.attributes]
+    assert {"x": {"shape": [4, 4], "dtype": "torch.float32"}} in seen
+    names = {symbol.rpartition(".")[2] for symbol in SYMBOLS}
+    assert {span.name for span in capture.spans} == names | {"seen"}
