@@ -91,9 +91,8 @@ pub fn async_begin(label: Label, ticks: Ticks) -> Option<AsyncOpen> {
 pub fn async_end(open: AsyncOpen, label: Label, ticks: Ticks, attributes: &[u8]) {
     if let Some((session, producer)) = producer()
         && session == open.session
-        && !producer.record(Kind::AsyncEnd, label.index(), ticks, open.id, attributes)
     {
-        producer.record(Kind::AsyncEnd, label.index(), ticks, open.id, &[]);
+        producer.async_end(label.index(), ticks, open.id, attributes);
     }
 }
 

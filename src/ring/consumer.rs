@@ -161,6 +161,21 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_an_overlapping_span_is_counted_once_when_it_finds_no_room() {
+        let (mut producer, mut consumer) = ring(4096);
+        assert!(producer.record(Kind::AsyncBegin, 5, Ticks(0), 1, &[]));
+        assert!(producer.record(Kind::AsyncBegin, 5, Ticks(0), 2, &[]));
+        let free = 4096 - 2 * 24;
+        assert!(producer.record(Kind::Instant, 6, Ticks(0), 0, &vec![0; free - 16 - 24]));
+        producer.async_end(5, Ticks(1), 1, b"left out");
+        assert_eq!(consumer.newly_dropped(), 1);
+        producer.async_end(5, Ticks(1), 2, b"left out with its record");
+        assert_eq!(consumer.newly_dropped(), 1);
+        let ends = drained(&mut consumer).into_iter().filter(|r| r.0 == Kind::AsyncEnd);
+        assert_eq!(ends.collect::<Vec<_>>(), [(Kind::AsyncEnd, 5, 1, 1, vec![])]);
+    }
+
+    #[test]
     fn records_of_any_size_survive_the_wrap() {
         let (mut producer, mut consumer) = ring(4096);
         let mut expected = Vec::new();

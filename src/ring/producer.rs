@@ -42,7 +42,7 @@ impl Producer {
         let reserve = (self.open_spans + 1) * BARE_END;
         let begun = self.push(Kind::Begin, label, ticks, 0, &[], reserve);
         self.open_spans += usize::from(begun);
-        begun
+        self.counted(begun)
     }
 
     /// Ends the innermost span that was begun; without its attributes where they find no room.
@@ -50,14 +50,26 @@ impl Producer {
     pub fn end(&mut self, label: u32, ticks: Ticks, attributes: &[u8]) {
         self.open_spans = self.open_spans.saturating_sub(1);
         let reserve = self.open_spans * BARE_END;
-        if !self.push(Kind::End, label, ticks, 0, attributes, reserve) && !attributes.is_empty() {
+        let is_whole = self.push(Kind::End, label, ticks, 0, attributes, reserve);
+        if !self.counted(is_whole) && !attributes.is_empty() {
             self.push(Kind::End, label, ticks, 0, &[], 0);
+        }
+    }
+
+    /// Ends the span that [`Kind::AsyncBegin`] began with this id, here or elsewhere; without its attributes where
+    /// they find no room. What finds none is counted once.
+    pub fn async_end(&mut self, label: u32, ticks: Ticks, id: u64, attributes: &[u8]) {
+        let reserve = self.open_spans * BARE_END;
+        let is_whole = self.push(Kind::AsyncEnd, label, ticks, id, attributes, reserve);
+        if !self.counted(is_whole) && !attributes.is_empty() {
+            self.push(Kind::AsyncEnd, label, ticks, id, &[], reserve);
         }
     }
 
     /// Any other record. False: there was no room, and it is counted.
     pub fn record(&mut self, kind: Kind, label: u32, ticks: Ticks, id: u64, attributes: &[u8]) -> bool {
-        self.push(kind, label, ticks, id, attributes, self.open_spans * BARE_END)
+        let recorded = self.push(kind, label, ticks, id, attributes, self.open_spans * BARE_END);
+        self.counted(recorded)
     }
 
     /// Number of spans that were begun and not ended.
@@ -65,6 +77,16 @@ impl Producer {
         self.open_spans
     }
 
+    /// Counts what found no room.
+    #[inline]
+    fn counted(&self, found_room: bool) -> bool {
+        if !found_room {
+            self.ring.header().dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        found_room
+    }
+
+    /// False: there is no room besides the reserve.
     #[inline]
     #[allow(clippy::cast_ptr_alignment, reason = "records begin at multiples of 8")]
     fn push(
@@ -83,7 +105,6 @@ impl Producer {
         let to_end = self.mask + 1 - at;
         let padding = if to_end < size { to_end } else { 0 };
         if !self.has_room(padding + size + reserve) {
-            self.ring.header().dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         // SAFETY: `at` is inside the data part and a multiple of 8, with at least 8 bytes to its end; after padding

@@ -80,11 +80,21 @@ def set_both(value: Any) -> None:
     Box(value).both = value
 
 
+class Mute:
+    """Has no text."""
+
+    def __repr__(self) -> str:
+        raise OddError(self)
+
+
 CALLS: dict[str, Callable[[Any], Any]] = {
     "function": give,
     "function with keywords": lambda value: give(value, value, key=value, other=value),
     "function by unpacking": lambda value: give(*[value, value], **dict.fromkeys(["key"], value)),
     "attributes": lambda value: describe(value, name=f"name {next(numbers)}"),
+    "attributes of containers": lambda value: describe({value: [{"deep": (value, {value})}]}),
+    "attributes that are cut": lambda value: describe([value, "long" * 1_000] * 1_000),
+    "attributes that fail": lambda value: describe([Mute()]),
     "exception": refuse,
     "exception with attributes": refuse_described,
     "arguments that do not fit": lambda value: refuse(),  # type: ignore[call-arg]
