@@ -1,6 +1,6 @@
 """Many threads and coroutines at once: each call gives its own result, and is one span.
 
-`TORTURE=1` makes a million calls in each of the 32 threads instead of a few thousand.
+With `TORTURE` in the environment (`make torture`): a million calls in each of the 32 threads.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "function by unpacking": lambda value: give(*[value, value], **dict.fromkeys(["key"], value)),
     "attributes": lambda value: describe(value, name=f"name {next(numbers)}"),
     "attributes of containers": lambda value: describe({value: [{"deep": (value, {value})}]}),
-    "attributes that are cut": lambda value: describe([value, "long" * 1_000] * 1_000),
+    "attributes that are cut": lambda value: describe([value, "long" * 100] * 50),
     "attributes that fail": lambda value: describe([Mute()]),
     "exception": refuse,
     "exception with attributes": refuse_described,
