@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint torture e2e bench instructions throughput clean
+.PHONY: help venv build demo test format lint torture libraries e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ demo: build  ## serve, collect, parse: the whole way with the example service
 test: venv  ## Rust tests (no Python needed), then the Python tests on a fresh build
 	cargo test --quiet
 	$(MAKE) build
-	$(BIN)/pytest tests --ignore=tests/e2e
+	$(BIN)/pytest tests --ignore=tests/e2e --ignore=tests/libraries
 
 format:  ## format the Rust and the Python code
 	cargo fmt
@@ -56,6 +56,9 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 
 torture: build  ## the long form: thousands of random programs, 32 million calls in 32 threads
 	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_crowds.py
+
+libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
+	$(BIN)/pytest tests/libraries
 
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e

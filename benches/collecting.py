@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import struct
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +28,40 @@ SYMBOLS = """
 
 PATIENCE = 30
 
+# Where the header of a ring has its numbers: `src/ring/layout.rs`.
+RING_MAGIC = b"msprof\0\1"
+CAPACITY, HEAD, DROPPED, TAIL = 8, 120, 128, 200
+
+
+class Ring:
+    """What a ring holds that the flusher has not fetched yet."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._header = mmap.mmap(file.fileno(), mmap.PAGESIZE, access=mmap.ACCESS_READ)
+        assert self._header[:8] == RING_MAGIC, f"{path} has a layout that this bench does not know"
+
+    def _number(self, offset: int) -> int:
+        number: int = struct.unpack_from("=Q", self._header, offset)[0]
+        return number
+
+    def has_room(self) -> bool:
+        """Whether half of it is free."""
+        return self._number(HEAD) - self._number(TAIL) <= self._number(CAPACITY) // 2
+
+    def dropped(self) -> int:
+        """Records that found it full."""
+        return self._number(DROPPED)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Polls for what the flusher does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so within {PATIENCE} s: {what}")
+        time.sleep(0.001)
+
 
 class Profiler:
     """Collects from the start, and gives the hooked module as `targets`."""
@@ -35,6 +72,7 @@ class Profiler:
         self._folder = folder
         self._config, self._symbols = folder / "config.json", folder / "symbols.yaml"
         self._symbols.write_text(SYMBOLS + TAKEN_OUT)
+        self._rings: dict[Path, Ring] = {}
         self._write_config(1)
         os.environ["SERVICE_PROF_CONFIG_PATH"] = str(self._config)
         os.environ["PROFILING_SYMBOLS_PATH"] = str(self._symbols)
@@ -50,11 +88,23 @@ class Profiler:
         following.replace(self._config)
 
     def _wait(self, recording: bool) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while self._msprof_rs.is_recording() != recording:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"is_recording() did not become {recording}")
-            time.sleep(0.01)
+        wait_until(lambda: self._msprof_rs.is_recording() == recording, f"is_recording() is {recording}")
+
+    def make_room(self) -> None:
+        """Lets the flusher catch up: a call that finds its ring full does less, and would look cheap."""
+        for path in self._folder.glob("captures/**/*.ring"):
+            if path not in self._rings:
+                self._rings[path] = Ring(path)
+        if not self._rings:
+            raise RuntimeError("no ring file: nothing tells whether records are dropped")
+        for ring in self._rings.values():
+            wait_until(ring.has_room, "the ring has room")
+
+    def lost_nothing(self) -> None:
+        """Raises where records were dropped: what was measured then is no figure of a call that records."""
+        self.make_room()
+        if dropped := sum(ring.dropped() for ring in self._rings.values()):
+            raise RuntimeError(f"the ring was full and {dropped} records were dropped: no figures")
 
     def switch(self, on: bool) -> None:
         """Starts or ends a collection."""

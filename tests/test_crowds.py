@@ -49,7 +49,7 @@ def test_32_million_calls_are_all_there_or_counted(hooked: Program) -> None:
 def test_nothing_that_passed_through_a_hook_stays(hooked: Program) -> None:
     hooked.hook(
         """
-        - {symbol: "crowds:Thing.method", attributes: [{name: a, expr: "args[1] | str"}, {name: b, expr: key}]}
+        - {symbol: "crowds:Thing.method", attributes: [{name: a, expr: "args[1] | str"}]}
         - {symbol: "crowds:give", attributes: [{name: b, expr: return | str}, {name: c, expr: more | len}]}
         - {symbol: "crowds:fail", attributes: [{name: thing, expr: thing | str}]}
         - {symbol: "crowds:wait", attributes: [{name: result, expr: return | str}]}

@@ -67,6 +67,33 @@ def test_a_lazy_module_stays_lazy_and_is_hooked_when_it_loads(modules: Program) 
     assert calls(modules) == 1
 
 
+def test_a_finder_that_goes_to_the_front_later_hides_no_module(modules: Program) -> None:
+    """As pytest's does, which finds the modules of its plugins itself."""
+    (modules.folder / "package").mkdir()
+    (modules.folder / "package" / "__init__.py").write_text("from package import first\n")
+    for name in ("first", "second"):
+        (modules.folder / "package" / f"{name}.py").write_text(MODULE)
+    modules.hook("[{symbol: 'package.first:f', domain: Test}, {symbol: 'package.second:f', domain: Test}]")
+    modules.run(
+        """
+        import importlib.machinery, sys
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name.startswith("package"):
+                    return importlib.machinery.PathFinder.find_spec(name, path, target)
+        theirs = Finder()
+        sys.meta_path.insert(0, theirs)
+        import package
+        import wave  # nobody's: all finders are asked
+        assert package.first.f() == 1
+        from package.second import f
+        assert f() == 1
+        assert sys.meta_path.count(theirs) == 1 and len(set(map(id, sys.meta_path))) == len(sys.meta_path)
+        """
+    )
+    assert calls(modules) == 2
+
+
 def test_a_lazy_finders_module_stays_lazy_too(modules: Program) -> None:
     (modules.folder / "target.py").write_text("import builtins\nbuiltins.loaded = True\n" + MODULE)
     modules.run(

@@ -6,6 +6,7 @@ hands everything on to the native `step`, which runs the original and takes the 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -93,84 +94,115 @@ def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
 
 
 def context(manager: Any, span: Span) -> Any:
-    """Stands before a context manager and times the `with` block."""
-    kind = type(manager)
-    is_sync, is_async = hasattr(kind, "__enter__"), hasattr(kind, "__aenter__")
-    if is_sync and is_async:
-        return _AnyContext(manager, span)
-    if is_sync or is_async:
-        return (_Context if is_sync else _AsyncContext)(manager, span)
-    return None
+    """Stands before a context manager and times its `with` blocks. None: it is no context manager."""
+    kind: Any = type(manager)
+    stand_in = _stand_in_for(kind)
+    return stand_in and stand_in(manager, span)
 
 
-class _Proxy:
+def _enter(self: _StandIn) -> Any:
+    manager, span = self._msprof_manager, self._msprof_span
+    span.begin()
+    try:
+        return type(manager).__enter__(manager)
+    except BaseException as error:
+        span.end(error)
+        raise
+
+
+def _exit(self: _StandIn, kind: Any, error: BaseException | None, trace: Any) -> Any:
+    manager, span = self._msprof_manager, self._msprof_span
+    try:
+        swallowed = type(manager).__exit__(manager, kind, error, trace)
+    except BaseException as own:
+        span.end(own)
+        raise
+    span.end(None if swallowed else error)
+    return swallowed
+
+
+async def _aenter(self: _StandIn) -> Any:
+    manager, span = self._msprof_manager, self._msprof_span
+    span.begin()
+    try:
+        return await type(manager).__aenter__(manager)
+    except BaseException as error:
+        span.end(error)
+        raise
+
+
+async def _aexit(self: _StandIn, kind: Any, error: BaseException | None, trace: Any) -> Any:
+    manager, span = self._msprof_manager, self._msprof_span
+    try:
+        swallowed = await type(manager).__aexit__(manager, kind, error, trace)
+    except BaseException as own:
+        span.end(own)
+        raise
+    span.end(None if swallowed else error)
+    return swallowed
+
+
+_TIMED = {"__enter__": _enter, "__exit__": _exit, "__aenter__": _aenter, "__aexit__": _aexit}
+
+
+class _StandIn:
     """Everything but the entering and leaving is the manager's own."""
 
-    __slots__ = ("__weakref__", "_manager", "_span")
+    __slots__ = ("__weakref__", "_msprof_manager", "_msprof_span")
 
     def __init__(self, manager: Any, span: Span) -> None:
-        object.__setattr__(self, "_manager", manager)
-        object.__setattr__(self, "_span", span)
+        object.__setattr__(self, "_msprof_manager", manager)
+        object.__setattr__(self, "_msprof_span", span)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._manager, name)
+        return getattr(self._msprof_manager, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._manager, name, value)
+        setattr(self._msprof_manager, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._manager, name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._manager(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return repr(self._manager)
+        delattr(self._msprof_manager, name)
 
     @property
     def __class__(self) -> Any:
-        return type(self._manager)
+        return type(self._msprof_manager)
 
     @__class__.setter
     def __class__(self, kind: Any) -> None:
-        self._manager.__class__ = kind
+        self._msprof_manager.__class__ = kind
 
 
-class _Context(_Proxy):
-    __slots__ = ()
-
-    def __enter__(self) -> Any:
-        self._span.begin()
-        try:
-            return self._manager.__enter__()
-        except BaseException as error:
-            self._span.end(error)
-            raise
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Any:
-        try:
-            return self._manager.__exit__(kind, error, trace)
-        finally:
-            self._span.end(error)
+_NOT_FORWARDED = frozenset(vars(_StandIn)) | {
+    "__class_getitem__",
+    "__del__",
+    "__getattribute__",
+    "__init_subclass__",
+    "__new__",
+    "__subclasshook__",
+}
 
 
-class _AsyncContext(_Proxy):
-    __slots__ = ()
+@functools.lru_cache
+def _stand_in_for(kind: type) -> type[_StandIn] | None:
+    """A class with those special methods that `kind` has: operators and built-ins look for them there."""
+    if not (hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")):
+        return None
+    namespace: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+    for name in {name for base in kind.__mro__ for name in vars(base)}:
+        if not (name.startswith("__") and name.endswith("__")) or name in _NOT_FORWARDED:
+            continue
+        method = getattr(kind, name, None)
+        if name in _TIMED:
+            namespace[name] = _TIMED[name]
+        elif callable(method):  # not a `__hash__` of None, which is what a class without one gets
+            namespace[name] = _forwarded(name)
+    return type(kind.__name__, (_StandIn,), namespace)
 
-    async def __aenter__(self) -> Any:
-        self._span.begin()
-        try:
-            return await self._manager.__aenter__()
-        except BaseException as error:
-            self._span.end(error)
-            raise
 
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> Any:
-        try:
-            return await self._manager.__aexit__(kind, error, trace)
-        finally:
-            self._span.end(error)
+def _forwarded(name: str) -> Callable[..., Any]:
+    def method(self: _StandIn, /, *args: Any, **kwargs: Any) -> Any:
+        manager = self._msprof_manager
+        return getattr(type(manager), name)(manager, *args, **kwargs)
 
-
-class _AnyContext(_Context, _AsyncContext):
-    __slots__ = ()
+    method.__name__ = name
+    return method

@@ -125,8 +125,10 @@ impl Evaluated {
                     stack.push(object.get_item(slice)?);
                 }
                 Op::Call(builtin, count) => {
-                    let arguments = stack.pop_many(usize::from(count))?;
-                    stack.push(call(py, builtin, arguments)?);
+                    let start = stack.values.len().checked_sub(usize::from(count)).ok_or_else(malformed)?;
+                    let value = call(py, builtin, &stack.values[start..])?;
+                    stack.values.truncate(start);
+                    stack.push(value);
                 }
                 Op::Unary(op) => {
                     let value = stack.pop()?;
@@ -193,11 +195,6 @@ impl<'py> Stack<'py> {
         Ok((self.pop()?, b))
     }
 
-    fn pop_many(&mut self, count: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let start = self.values.len().checked_sub(count).ok_or_else(malformed)?;
-        Ok(self.values.split_off(start))
-    }
-
     /// Where to go on: at `to` with the value kept if it is `truth`, else at `next` without it.
     fn jump_or_pop(&mut self, truth: bool, to: u16, next: usize) -> PyResult<usize> {
         let value = self.values.last().ok_or_else(malformed)?;
@@ -245,7 +242,7 @@ fn keywords<'py>(py: Python<'py>, args: Args<'_>) -> PyResult<Bound<'py, PyAny>>
 fn call<'py>(
     py: Python<'py>,
     builtin: Builtin,
-    arguments: Vec<Bound<'py, PyAny>>,
+    arguments: &[Bound<'py, PyAny>],
 ) -> PyResult<Bound<'py, PyAny>> {
     let first = || arguments.first().ok_or_else(malformed);
     Ok(match builtin {

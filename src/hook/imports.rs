@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyString};
+use pyo3::types::{PyDict, PyList, PyModule, PyString};
 use rustc_hash::FxHashSet;
 
 use super::registry::Registry;
@@ -31,8 +31,25 @@ impl Finder {
         let finder = Bound::new(py, Self { registry, unfinished: Mutex::default() })?;
         finder.get().hook_loaded(&finder)?;
         let _ = FINDER.set(finder.clone().unbind()); // there is one: activation happens once
-        py.import("sys")?.getattr("meta_path")?.call_method1("insert", (0, finder))?;
-        Ok(())
+        Self::go_first(&finder, &meta_path(py)?.cast_into()?)
+    }
+
+    /// To the front of the list, in one step: imports may be going through it.
+    fn go_first(this: &Bound<'_, Self>, finders: &Bound<'_, PyList>) -> PyResult<()> {
+        let mut order = vec![this.clone().into_any()];
+        order.extend(finders.iter().filter(|finder| !finder.is(this)));
+        finders.set_slice(0, finders.len(), PyList::new(this.py(), order)?.as_any())
+    }
+
+    /// Others that went to the front may have found modules that are to be hooked, as pytest's does to rewrite
+    /// assertions.
+    fn stay_first(this: &Bound<'_, Self>) -> PyResult<()> {
+        let Ok(finders) = meta_path(this.py())?.cast_into::<PyList>() else { return Ok(()) };
+        if finders.iter().next().is_none_or(|first| first.is(this)) {
+            return Ok(());
+        }
+        Self::go_first(this, &finders)?;
+        this.get().hook_loaded(this)
     }
 
     fn hook_loaded(&self, this: &Bound<'_, Self>) -> PyResult<()> {
@@ -99,6 +116,10 @@ pub(crate) fn follow_symbols() {
     }
 }
 
+fn meta_path(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("sys")?.getattr("meta_path")
+}
+
 fn is_initializing(module: &Bound<'_, PyAny>) -> bool {
     let spec = module.getattr("__spec__").and_then(|spec| spec.getattr("_initializing"));
     spec.is_ok_and(|initializing| initializing.is_truthy().unwrap_or(false))
@@ -124,11 +145,12 @@ impl Finder {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let this = slf.get();
+        Self::stay_first(slf)?;
         this.look_again(py)?;
         if !this.registry.wants(name.to_str()?) {
             return Ok(None);
         }
-        for finder in py.import("sys")?.getattr("meta_path")?.try_iter()? {
+        for finder in meta_path(py)?.try_iter()? {
             let finder = finder?;
             let Ok(find_spec) = finder.getattr("find_spec") else { continue };
             if finder.is(slf) {

@@ -123,7 +123,7 @@ impl Writer<'_> {
     }
 
     /// A text, or an object as text, cut to the longest that is kept.
-    fn text(&self, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    fn text<'a>(&self, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
         let longest = self.limits.text_length;
         if let Ok(text) = value.cast::<PyString>() {
             return cut_text(text, longest);
@@ -133,26 +133,27 @@ impl Writer<'_> {
             if length > longest && !text.ends_with(CUT) {
                 text.push_str(CUT);
             }
-            return Ok(text);
+            return Ok(text.into());
         }
-        if let Some(name) = enum_name(value)? {
-            return cut_text(&name, longest);
-        }
-        cut_text(&value.str()?, longest)
+        let text = match enum_name(value)? {
+            Some(name) => name,
+            None => value.str()?,
+        };
+        Ok(cut_text(&text, longest)?.into_owned().into())
     }
 }
 
 /// Only what is kept is taken out of a long text: UTF-8 of the whole would stay with the object.
-fn cut_text(text: &Bound<'_, PyString>, longest: usize) -> PyResult<String> {
+fn cut_text<'a>(text: &'a Bound<'_, PyString>, longest: usize) -> PyResult<Cow<'a, str>> {
     if text.len()? <= longest {
-        return Ok(text.to_string_lossy().into_owned());
+        return Ok(text.to_string_lossy());
     }
     // SAFETY: a text, and indices within it; the new reference is taken over.
     let start = unsafe {
         let start = ffi::PyUnicode_Substring(text.as_ptr(), 0, longest as ffi::Py_ssize_t);
         Bound::from_owned_ptr_or_err(text.py(), start)?.cast_into::<PyString>()?
     };
-    Ok(start.to_string_lossy().into_owned() + CUT)
+    Ok((start.to_string_lossy().into_owned() + CUT).into())
 }
 
 fn cut(text: &str, longest: usize) -> Cow<'_, str> {

@@ -49,6 +49,10 @@ pub(super) struct Header {
 
 const _: () = assert!(size_of::<Header>() <= HEADER_SIZE);
 const _: () = assert!(std::mem::offset_of!(Header, tail) - std::mem::offset_of!(Header, head) >= 64);
+// `benches/collecting.py` reads these.
+const _: () =
+    assert!(std::mem::offset_of!(Header, head) == 120 && std::mem::offset_of!(Header, dropped) == 128);
+const _: () = assert!(std::mem::offset_of!(Header, tail) == 200);
 
 impl Header {
     pub(super) fn set_line(&self, (nanos_per_tick, anchor): (f64, Anchor)) {

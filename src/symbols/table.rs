@@ -171,6 +171,10 @@ impl Reader<'_> {
         if handler != HandlerRef::Timer && !attributes.is_empty() {
             self.report(line, "`attributes` are recorded by the timer; with a handler they have no effect");
         }
+        let until = self.until(get("until"));
+        if handler != HandlerRef::Timer && until.is_some() {
+            self.report(line, "`until` tells the timer when to end; with a handler it has no effect");
+        }
         let min = self.parsed(get("min_version"), "min_version", "it limits nothing");
         let max = self.parsed(get("max_version"), "max_version", "it limits nothing");
         self.report_unknown(entries);
@@ -182,7 +186,7 @@ impl Reader<'_> {
             versions: VersionRange { min, max },
             attributes,
             caller_filter: self.text(get("caller_filter"), "caller_filter"),
-            until: self.until(get("until")),
+            until,
             level: self.level(get("level")),
             line,
         })

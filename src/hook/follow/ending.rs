@@ -21,6 +21,8 @@ static FIRST_ITEM_NS: Lazy<Name> = Lazy::new(|| Name::new("first_item_ns"));
 pub(crate) enum Ending {
     /// A span with these attributes. It begins with the first step, unless it has begun before.
     Timer(&'static [Evaluated], Option<OwnedArgs>, Option<AsyncOpen>),
+    /// The span of a `with` block whose context manager is a generator, with these attributes.
+    Block(&'static [Evaluated], Option<OwnedArgs>, Option<AsyncOpen>),
     /// Whatever a built-in handler makes of it.
     Handler(Box<dyn Follower>),
 }
@@ -79,10 +81,13 @@ pub(super) fn record(
     activity: Option<(Kind, Activity)>,
 ) {
     with_buffer(|buffer| {
+        let kind = activity.map(|(kind, _)| kind);
+        let is_generator = matches!(kind, Some(Kind::Generator | Kind::AsyncGenerator));
         match outcome {
-            Outcome::Raised(error) => append_error(buffer, error, py),
             // To close a generator early is what `break` does; a coroutine is not closed for nothing.
-            Outcome::Closed if activity.is_some_and(|(kind, _)| kind == Kind::Coroutine) => {
+            Outcome::Raised(error) if is_generator && error.is_instance_of::<PyGeneratorExit>(py) => {}
+            Outcome::Raised(error) => append_error(buffer, error, py),
+            Outcome::Closed if kind == Some(Kind::Coroutine) => {
                 append_error(buffer, &PyGeneratorExit::new_err(()), py);
             }
             Outcome::Closed | Outcome::Returned(_) => {}

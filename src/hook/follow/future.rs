@@ -25,7 +25,9 @@ pub(in crate::hook) fn future<'py>(
     let py = returned.py();
     // SAFETY: alive.
     if unsafe { ffi::PyCoro_CheckExact(returned.as_ptr()) } == 1 {
-        return trampoline.follow(returned, hook, Ending::Timer(attributes, args, Some(open)));
+        let followed = trampoline.follow(returned.clone(), hook, Ending::Timer(attributes, args, Some(open)));
+        take_names(&returned, &followed);
+        return followed;
     }
     let done = Done { hook, attributes, args, open: Mutex::new(Some(open)) };
     let added = Bound::new(py, done).and_then(|done| {
@@ -39,6 +41,16 @@ pub(in crate::hook) fn future<'py>(
         hook.say_once(|| format!("what it returned is no future, so its span ended with the call: {error}"));
     }
     returned
+}
+
+/// The coroutine is not the hooked function's own, so it keeps its own names in `repr` and warnings.
+fn take_names(coroutine: &Bound<'_, PyAny>, followed: &Bound<'_, PyAny>) {
+    for name in ["__name__", "__qualname__"] {
+        let taken = coroutine.getattr(name).and_then(|text| followed.setattr(name, text));
+        if let Err(error) = taken {
+            log::debug!("a followed coroutine has the name of its function: {error}");
+        }
+    }
 }
 
 /// The callback of a future.

@@ -65,17 +65,13 @@ impl Step {
         self.started.store(true, Ordering::Relaxed);
         let mut ending = self.ending.lock();
         match &mut *ending {
-            Some(Ending::Timer(_, _, open)) => {
+            Some(Ending::Timer(_, _, open) | Ending::Block(_, _, open)) => {
                 if open.is_none() {
                     *open = recorder::async_begin(self.hook.label, ticks);
                 }
                 self.start.store(ticks.0, Ordering::Relaxed);
             }
-            Some(Ending::Handler(follower)) => {
-                if let Err(error) = follower.started(py) {
-                    self.hook.fail(py, &error);
-                }
-            }
+            Some(Ending::Handler(follower)) => self.hook.guard(py, || follower.started(py)),
             None => {}
         }
     }
@@ -125,15 +121,12 @@ impl Step {
     }
 
     fn raised(&self, py: Python<'_>, ticks: Ticks, error: &PyErr) {
-        let is_generator = self.kind != Kind::Coroutine;
         if error.is_instance_of::<PyStopIteration>(py) {
             // Thrown into or closed: this is how a return looks then.
             let value = error.value(py).getattr(intern!(py, "value"));
             self.returned(py, ticks, &value.unwrap_or_else(|_| py.None().into_bound(py)));
         } else if self.kind == Kind::AsyncGenerator && error.is_instance_of::<PyStopAsyncIteration>(py) {
             self.end(py, ticks, Outcome::Returned(&py.None().into_bound(py)));
-        } else if is_generator && error.is_instance_of::<PyGeneratorExit>(py) {
-            self.end(py, ticks, Outcome::Closed);
         } else {
             self.end(py, ticks, Outcome::Raised(error));
         }
@@ -158,7 +151,10 @@ impl Step {
                         Err(&closed)
                     }
                 };
-                follower.ended(py, outcome, ticks);
+                self.hook.guard(py, || {
+                    follower.ended(py, outcome, ticks);
+                    Ok(())
+                });
             }
             Some(Ending::Timer(attributes, args, Some(open))) => {
                 let count = self.count.load(Ordering::Relaxed);
@@ -170,7 +166,12 @@ impl Step {
                 let attributes = (attributes, args.as_ref());
                 ending::record(py, self.hook, attributes, open, ticks, outcome, Some((self.kind, activity)));
             }
-            Some(Ending::Timer(_, _, None)) | None => {}
+            Some(Ending::Block(attributes, args, Some(open))) => {
+                // What the generator returns is nothing to the block.
+                let outcome = if let Outcome::Raised(_) = outcome { outcome } else { Outcome::Closed };
+                ending::record(py, self.hook, (attributes, args.as_ref()), open, ticks, outcome, None);
+            }
+            Some(Ending::Timer(_, _, None) | Ending::Block(_, _, None)) | None => {}
         }
     }
 
@@ -236,25 +237,39 @@ impl Step {
 
     /// Has the caller await what one of the asynchronous generator's methods gave, which is its own iterator.
     fn to_await<'py>(slf: &Bound<'py, Self>, awaited: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-        *slf.get().awaited.lock() = Some(awaited.unbind());
+        let former = slf.get().awaited.lock().replace(awaited.unbind());
+        drop(former); // not under the lock: this may run a destructor, and that anything
         slf.clone().into_any()
     }
 }
 
 impl Drop for Step {
-    /// A coroutine that was never awaited warns of that. One warning is enough: the outer one has given it.
     fn drop(&mut self) {
-        if self.kind == Kind::Coroutine && !*self.started.get_mut() {
-            Python::attach(|py| {
-                let current = PyErr::take(py);
-                if let Err(error) = self.inner.call_method0(py, intern!(py, "close")) {
-                    log::debug!("{}: a coroutine could not be closed: {error}", self.hook.symbol);
-                }
-                if let Some(error) = current {
-                    error.restore(py);
-                }
-            });
+        if self.ending.get_mut().is_none() {
+            return; // it has come to its end
         }
+        let _ = Python::try_attach(|py| {
+            let current = PyErr::take(py);
+            self.give_up(py);
+            if let Some(error) = current {
+                error.restore(py);
+            }
+        });
+    }
+}
+
+impl Step {
+    /// Nobody will take another step.
+    fn give_up(&self, py: Python<'_>) {
+        // A coroutine that was never awaited warns of that. One warning is enough: the outer one has given it.
+        if self.kind == Kind::Coroutine
+            && !self.started.load(Ordering::Relaxed)
+            && let Err(error) = self.inner.call_method0(py, intern!(py, "close"))
+        {
+            log::debug!("{}: a coroutine could not be closed: {error}", self.hook.symbol);
+        }
+        // Its span may have begun with the call.
+        self.end_attached(py, Ticks::now(), Outcome::Closed);
     }
 }
 
@@ -308,9 +323,14 @@ impl Step {
         Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "asend"), (value,))?))
     }
 
-    fn athrow<'py>(slf: &Bound<'py, Self>, error: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::asend(slf, slf.py().None().into_bound(slf.py()))
+    }
+
+    #[pyo3(signature = (*error))]
+    fn athrow<'py>(slf: &Bound<'py, Self>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "athrow"), (error,))?))
+        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "athrow"), error)?))
     }
 
     fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -332,7 +352,7 @@ impl Step {
             visit.call(&*awaited)?;
         }
         if let Some(ending) = self.ending.try_lock()
-            && let Some(Ending::Timer(_, Some(args), _)) = &*ending
+            && let Some(Ending::Timer(_, Some(args), _) | Ending::Block(_, Some(args), _)) = &*ending
         {
             args.traverse(&visit)?;
         }

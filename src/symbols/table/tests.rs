@@ -150,6 +150,17 @@ fn a_bad_entry_is_skipped_with_its_line_and_the_others_stay() {
 }
 
 #[test]
+fn a_timer_is_told_when_to_end() {
+    let until = |word| quiet(&format!("- {{symbol: 'a:f', until: {word}}}"))[0].until;
+    assert_eq!(
+        ["return", "done", "exit"].map(until),
+        [Some(Until::Return), Some(Until::Done), Some(Until::Exit)]
+    );
+    let (_, problems) = problems("- symbol: a:f\n  handler: b:g\n  until: done\n");
+    assert_eq!(problems, ["s.yaml:1: `until` tells the timer when to end; with a handler it has no effect"]);
+}
+
+#[test]
 fn a_bad_value_is_reported_and_the_entry_still_counts() {
     let cases = [
         ("handler: tmier", "s.yaml:2: the handler \"tmier\" is neither"),
