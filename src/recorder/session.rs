@@ -20,8 +20,8 @@ use crate::trace::{Clocks, META_DOMAIN, Sequence, Thread, Writer, sequence_id};
 /// Size of a busy thread's ring: at 16 bytes an event, 260,000 events between two visits of the flusher.
 const RING_SIZE: usize = 4 << 20;
 
-/// The trace file is written in pieces of at least this size, or at the end of each visit.
-const WRITE_SIZE: usize = 256 << 10;
+/// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
+const PIECE: usize = 128 << 10;
 
 /// How often the clocks are stated again, which lets a reader see drift and steps.
 const SNAPSHOT_PERIOD: Nanos = Nanos(10_000_000_000);
@@ -58,6 +58,8 @@ pub(super) struct Session {
     stem: PathBuf,
     path: PathBuf,
     file: File,
+    /// Bytes in it.
+    length: u64,
     writer: Writer,
     calibration: Calibration,
     next_snapshot: Nanos,
@@ -113,6 +115,7 @@ impl Session {
             stem,
             path,
             file,
+            length: 0,
             writer,
             calibration,
             next_snapshot,
@@ -120,7 +123,7 @@ impl Session {
             threads,
             dropped: 0,
         };
-        session.write_pending(0)?;
+        session.write_pending()?;
         Ok(session)
     }
 
@@ -148,30 +151,43 @@ impl Session {
         while index < self.threads.len() {
             // Asked before draining: what a thread wrote before it ended is then taken.
             let ended = self.threads[index].consumer.ring().is_closed();
-            records += self.drain_thread(index, now);
-            self.write_pending(WRITE_SIZE)?;
+            records += self.drain_thread(index, now)?;
             if ended {
                 self.threads.swap_remove(index).consumer.ring().remove_file();
             } else {
                 index += 1;
             }
         }
-        self.write_pending(0)?;
+        self.write_pending()?;
         Ok(records)
     }
 
-    fn drain_thread(&mut self, index: usize, now: Snapshot) -> usize {
-        let Self { writer, calibration, threads, dropped, .. } = self;
-        let Drained { consumer, sequence } = &mut threads[index];
-        consumer.ring().set_line(calibration.line());
+    fn drain_thread(&mut self, index: usize, now: Snapshot) -> io::Result<usize> {
         let mut records = 0;
-        let outcome = consumer.drain(|record| {
-            records += 1;
-            write(writer, sequence, calibration.to_boot(record.ticks), &record);
-        });
-        if let Err(error) = outcome {
-            log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
+        let ring = self.threads[index].consumer.ring();
+        ring.set_line(self.calibration.line());
+        // Once around: a thread that never stops must not keep the others waiting.
+        for _ in 0..=ring.capacity() / PIECE {
+            let Self { writer, calibration, threads, length, .. } = self;
+            let Drained { consumer, sequence } = &mut threads[index];
+            let more = consumer.drain(PIECE, |record| {
+                records += 1;
+                write(writer, sequence, calibration.to_boot(record.ticks), &record);
+            });
+            consumer.announce(*length, *length + writer.pending().len() as u64);
+            self.write_pending()?;
+            self.threads[index].consumer.release();
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
+                    break;
+                }
+            }
         }
+        let Self { writer, threads, dropped, .. } = self;
+        let Drained { consumer, sequence } = &mut threads[index];
         let lost = consumer.newly_dropped();
         if lost > 0 {
             *dropped += lost;
@@ -181,12 +197,14 @@ impl Session {
             // Just encoded, so it is whole.
             let _ = writer.instant(sequence, now.boot, label, attributes.as_bytes());
         }
-        records
+        Ok(records)
     }
 
-    fn write_pending(&mut self, least: usize) -> io::Result<()> {
-        if self.writer.pending().len() > least {
-            self.file.write_all(self.writer.pending())?;
+    fn write_pending(&mut self) -> io::Result<()> {
+        let pending = self.writer.pending();
+        if !pending.is_empty() {
+            self.file.write_all(pending)?;
+            self.length += pending.len() as u64;
             self.writer.written();
         }
         Ok(())

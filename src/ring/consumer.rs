@@ -35,29 +35,52 @@ impl Consumer {
         &self.ring
     }
 
-    /// Gives every record that is committed now to `take`, oldest first, and frees their room.
+    /// Gives committed records to `take`, oldest first, about `most` bytes of them. Their room is freed by
+    /// [`Consumer::release`]. Whether there were more.
     ///
     /// # Errors
     /// A record is damaged: the rest up to the head is skipped.
-    pub fn drain(&mut self, mut take: impl FnMut(Record<'_>)) -> Result<(), Damaged> {
+    pub fn drain(&mut self, most: usize, mut take: impl FnMut(Record<'_>)) -> Result<bool, Damaged> {
         let head = self.ring.header().head.load(Ordering::Acquire);
         if head == self.tail {
-            return Ok(());
+            return Ok(false);
         }
-        let outcome = self.drain_to(head, &mut take);
-        self.tail = head;
-        self.ring.header().tail.store(head, Ordering::Release);
-        outcome
+        let end = self.drain_to(head, most as u64, &mut take);
+        self.tail = end.unwrap_or(head);
+        end.map(|end| end < head)
     }
 
-    fn drain_to(&self, head: u64, take: &mut impl FnMut(Record<'_>)) -> Result<(), Damaged> {
+    /// Notes that what was drained is about to be written to a file, which grows from `before` to `after` bytes by it:
+    /// whoever reads both after a crash can tell what is in the file.
+    pub fn announce(&self, before: u64, after: u64) {
+        let header = self.ring.header();
+        header.file_before.store(before, Ordering::Relaxed);
+        header.file_after.store(after, Ordering::Relaxed);
+        header.taking.store(self.tail, Ordering::Release);
+    }
+
+    /// Frees the room of what was drained.
+    pub fn release(&self) {
+        self.ring.header().tail.store(self.tail, Ordering::Release);
+    }
+
+    /// For a ring whose process has died: passes over what is in the file, which has `length` bytes.
+    pub fn pass_over_written(&mut self, length: u64) {
+        let header = self.ring.header();
+        let taking = header.taking.load(Ordering::Relaxed);
+        if taking > self.tail && length >= header.file_after.load(Ordering::Relaxed) {
+            self.tail = taking;
+        }
+    }
+
+    fn drain_to(&self, head: u64, most: u64, take: &mut impl FnMut(Record<'_>)) -> Result<u64, Damaged> {
         let capacity = self.ring.capacity();
         let mut tail = self.tail;
         let damaged = |tail: u64| Damaged { lost: head.wrapping_sub(tail) };
         if head.wrapping_sub(tail) > capacity as u64 || !tail.is_multiple_of(ALIGN as u64) {
             return Err(damaged(tail));
         }
-        while tail < head {
+        while tail < head && tail - self.tail < most {
             let at = tail as usize & (capacity - 1);
             let committed = (head - tail).min((capacity - at) as u64) as usize;
             // SAFETY: `committed` bytes from `at` on lie inside the data part and before `head`; the producer wrote
@@ -73,7 +96,7 @@ impl Consumer {
             }
             tail += size as u64;
         }
-        Ok(())
+        Ok(tail)
     }
 
     /// Records dropped since this was last asked.
@@ -109,7 +132,9 @@ mod tests {
 
     fn drained(consumer: &mut Consumer) -> Vec<(Kind, u32, u64, u64, Vec<u8>)> {
         let mut records = Vec::new();
-        consumer.drain(|r| records.push((r.kind, r.label, r.ticks.0, r.id, r.attributes.to_vec()))).unwrap();
+        let record = |r: Record<'_>| (r.kind, r.label, r.ticks.0, r.id, r.attributes.to_vec());
+        while consumer.drain(100, |r| records.push(record(r))).unwrap() {}
+        consumer.release();
         records
     }
 
@@ -176,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn after_a_crash_each_record_is_in_the_file_or_in_the_ring() {
+        let (mut producer, mut consumer) = ring(4096);
+        for n in 0..3 {
+            assert!(producer.record(Kind::Instant, n, Ticks(0), 0, &[]));
+        }
+        assert_eq!(consumer.drain(16, |record| assert_eq!(record.label, 0)), Ok(true));
+        consumer.announce(1000, 1100);
+        let labels = |length| {
+            assert_eq!(consumer.ring().uncertain_from(length), (length == 1050).then_some(1000), "{length}");
+            let mut after = Consumer::new(consumer.ring().clone());
+            after.pass_over_written(length);
+            let mut labels = Vec::new();
+            after.drain(usize::MAX, |record| labels.push(record.label)).unwrap();
+            labels
+        };
+        assert_eq!(labels(1000), [0, 1, 2]); // nothing was written
+        assert_eq!(labels(1050), [0, 1, 2]); // a part, which is cut off
+        assert_eq!(labels(1100), [1, 2]); // all, but the room was not freed any more
+        consumer.release();
+        assert_eq!(labels(1100), [1, 2]);
+        assert_eq!(labels(1070), [1, 2]);
+    }
+
+    #[test]
     fn records_of_any_size_survive_the_wrap() {
         let (mut producer, mut consumer) = ring(4096);
         let mut expected = Vec::new();
@@ -210,12 +259,13 @@ mod tests {
             let mut next = 0_u32;
             while next < 200_000 {
                 consumer
-                    .drain(|record| {
+                    .drain(usize::MAX, |record| {
                         assert_eq!(record.attributes, next.to_le_bytes());
                         assert_eq!(record.ticks, Ticks(u64::from(next)));
                         next += 1;
                     })
                     .unwrap();
+                consumer.release();
                 std::thread::yield_now();
             }
         });
@@ -251,7 +301,7 @@ mod tests {
             bytes[at] ^= 0xff;
             std::fs::write(&path, &bytes).unwrap();
             let mut consumer = Consumer::new(Arc::new(Ring::open(&path).unwrap()));
-            let _ = consumer.drain(|_| ());
+            let _ = consumer.drain(usize::MAX, |_| ());
         }
         std::fs::write(&path, &whole[..5000]).unwrap();
         assert!(Ring::open(&path).is_err());

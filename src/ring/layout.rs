@@ -45,6 +45,10 @@ pub(super) struct Header {
     pub(super) dropped: AtomicU64,
     _consumer_line: [u64; 8],
     pub(super) tail: AtomicU64,
+    // What the consumer is taking away: the records up to `taking`, by which a file grows.
+    pub(super) taking: AtomicU64,
+    pub(super) file_before: AtomicU64,
+    pub(super) file_after: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Header>() <= HEADER_SIZE);

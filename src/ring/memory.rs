@@ -140,6 +140,16 @@ impl Ring {
         self.header().closed.load(Ordering::Acquire) == 1
     }
 
+    /// For a ring whose process has died: where the trace file, which has `length` bytes, begins to hold a part of what
+    /// is still in the ring. None: it holds none of it, or all.
+    pub fn uncertain_from(&self, length: u64) -> Option<u64> {
+        let header = self.header();
+        let (before, after) =
+            (header.file_before.load(Ordering::Relaxed), header.file_after.load(Ordering::Relaxed));
+        let is_taking = header.taking.load(Ordering::Acquire) > header.tail.load(Ordering::Acquire);
+        (is_taking && before < length && length < after).then_some(before)
+    }
+
     /// Removes the ring's file; the memory stays until the last user is gone.
     pub fn remove_file(&self) {
         if let Place::File(path) = &self.place

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::folder::{CaptureFiles, find};
 use super::places::{Facts, Gazetteer, Place};
 use super::records::Records;
-use super::rings::tail;
+use super::rings::{certain_length, tail};
 use crate::event::Places;
 use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind};
 
@@ -94,6 +94,8 @@ pub struct Intake {
 #[derive(Debug)]
 pub(super) struct Capture {
     maps: Vec<Mmap>,
+    /// Bytes of the last file that are read.
+    certain: usize,
     /// Packets from the rings of a killed process, to be read after the files.
     tail: Vec<u8>,
     pub(super) index: Index,
@@ -162,7 +164,7 @@ impl Captures {
 
 impl Capture {
     pub(super) fn parts(&self) -> Arc<[&[u8]]> {
-        parts(&self.maps, &self.tail)
+        parts(&self.maps, self.certain, &self.tail)
     }
 }
 
@@ -173,15 +175,17 @@ fn open_capture(
 ) -> Result<Capture, String> {
     let maps = files.parts.iter().map(|file| map(file)).collect::<io::Result<Vec<_>>>();
     let maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
+    let length = maps.last().map_or(0, |map| map.len() as u64);
+    let certain = certain_length(files, length) as usize;
     let mut packets = Vec::new();
-    let mut index = Index::of(&parts(&maps, &packets));
-    if let Some(tail) = tail(files, &index) {
+    let mut index = Index::of(&parts(&maps, certain, &packets));
+    if let Some(tail) = tail(files, length, &index) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
         packets = tail.packets;
-        index = Index::of(&parts(&maps, &packets));
+        index = Index::of(&parts(&maps, certain, &packets));
     }
-    let parts = parts(&maps, &packets);
+    let parts = parts(&maps, certain, &packets);
     let facts = facts(&index, &parts);
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
         check_format(format)?;
@@ -197,11 +201,14 @@ fn open_capture(
         log::warn!("{}: the last {} bytes can't be read", file.display(), damage.lost);
         intake.torn.push(TornFile { file, kept: damage.offset, lost: damage.lost });
     }
-    Ok(Capture { maps, tail: packets, index, tracks, nowhere })
+    Ok(Capture { maps, certain, tail: packets, index, tracks, nowhere })
 }
 
-fn parts<'a>(maps: &'a [Mmap], tail: &'a [u8]) -> Arc<[&'a [u8]]> {
-    maps.iter().map(|map| &map[..]).chain((!tail.is_empty()).then_some(tail)).collect()
+/// The files, of the last one only the `certain` first bytes, and what the rings have beyond them.
+fn parts<'a>(maps: &'a [Mmap], certain: usize, tail: &'a [u8]) -> Arc<[&'a [u8]]> {
+    let last = maps.len().saturating_sub(1);
+    let files = maps.iter().enumerate().map(|(n, map)| if n == last { &map[..certain] } else { &map[..] });
+    files.chain((!tail.is_empty()).then_some(tail)).collect()
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {

@@ -25,7 +25,8 @@ pub(super) struct Tail {
 }
 
 /// Reads the rings of a capture whose process has ended. None: it left none, or still runs and takes them itself.
-pub(super) fn tail(files: &CaptureFiles, index: &Index) -> Option<Tail> {
+/// `length` is that of the capture's last file, in bytes.
+pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<Tail> {
     let last = files.parts.last()?;
     let rings = ring_files(last, &files.name);
     let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
@@ -43,7 +44,9 @@ pub(super) fn tail(files: &CaptureFiles, index: &Index) -> Option<Tail> {
     let mut writer = writer(index, clocks)?;
     for path in rings {
         match Ring::open(&path) {
-            Ok(ring) => tail.events += drain(ring, index, &texts, &mut writer, &path, &mut tail.damaged),
+            Ok(ring) => {
+                tail.events += drain(ring, length, index, &texts, &mut writer, &path, &mut tail.damaged);
+            }
             Err(error) => {
                 log::warn!("{error}");
                 tail.damaged.push(path);
@@ -52,6 +55,15 @@ pub(super) fn tail(files: &CaptureFiles, index: &Index) -> Option<Tail> {
     }
     tail.packets = writer.pending().to_vec();
     Some(tail)
+}
+
+/// How many bytes of a capture's last file, which has `length`, are to be read: the process may have died while it wrote
+/// what is still in a ring.
+pub(super) fn certain_length(files: &CaptureFiles, length: u64) -> u64 {
+    let Some(last) = files.parts.last().filter(|_| !is_running(files)) else { return length };
+    let rings = ring_files(last, &files.name);
+    let uncertain = rings.iter().filter_map(|path| Ring::open(path).ok()?.uncertain_from(length));
+    uncertain.min().unwrap_or(length)
 }
 
 /// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped.
@@ -93,6 +105,7 @@ fn is_process(index: &Index, uuid: u64) -> bool {
 
 fn drain(
     ring: Ring,
+    length: u64,
     index: &Index,
     texts: &Texts,
     writer: &mut Writer,
@@ -109,7 +122,9 @@ fn drain(
     };
     let mut events = 0;
     let mut lost = 0;
-    let outcome = Consumer::new(Arc::new(ring)).drain(|record| {
+    let mut consumer = Consumer::new(Arc::new(ring));
+    consumer.pass_over_written(length);
+    let outcome = consumer.drain(usize::MAX, |record| {
         let time = calibration.to_boot(record.ticks);
         let (Some(label), Ok(attributes)) = (texts.label(record.label), texts.translate(&record)) else {
             lost += 1;
