@@ -1,7 +1,7 @@
 """Tells Dynamo, the tracer of `torch.compile`, to trace the function itself where an object stands for it.
 
-Left alone, Dynamo looks through the object, but only where it expects a function; and what it notes down about
-the defaults and the closure of a method fails at the first call: it can read those of functions proper only.
+Left alone, Dynamo looks through the object, but only where it expects a function; and what it notes down of
+the defaults and the closure of a method fails at the first call: it can read those only of functions proper.
 """
 
 from __future__ import annotations
