@@ -1,6 +1,6 @@
 """Code that `torch.compile` takes, with calls of every kind in it."""
 
-# mypy: disallow-subclassing-any=False, disallow-untyped-calls=False
+# mypy: disallow-subclassing-any=False, disallow-untyped-calls=False, disallow-untyped-decorators=False
 
 from __future__ import annotations
 
