@@ -55,7 +55,7 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml .
 
 torture: build  ## the long form: thousands of random programs, 32 million calls in 32 threads
-	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_crowds.py
+	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_concurrency.py tests/test_leftovers.py
 
 libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
 	$(BIN)/pytest tests/libraries

@@ -86,10 +86,12 @@ class Program:
             text=True,
         )
 
-    def run(self, code: str, exit_code: int = 0, **environment: str) -> tuple[str, str]:
+    def run(
+        self, code: str, exit_code: int = 0, patience: float = PATIENCE, **environment: str
+    ) -> tuple[str, str]:
         """Runs it to its end; gives what it wrote to stdout and stderr."""
         process = self.start(code, **environment)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=patience)
         assert process.returncode == exit_code, f"exit code {process.returncode}\n{out}\n{err}"
         return out, err
 

@@ -16,6 +16,15 @@ from program import PATIENCE, Program
 SYMBOL = "- {symbol: 'shapes:add', domain: Test, attributes: [{name: a, expr: a}]}"
 
 
+# Whoever starts the tests in the background may have them ignore this signal.
+INTERRUPTED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.kill(os.getpid(), signal.SIGINT)
+signal.pause()
+"""
+
+
 @pytest.mark.parametrize(
     ("end", "exit_code"),
     [
@@ -24,7 +33,7 @@ SYMBOL = "- {symbol: 'shapes:add', domain: Test, attributes: [{name: a, expr: a}
         ("import sys; sys.exit(4)", 4),
         ("raise ValueError('unhandled')", 1),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM); signal.pause()", -signal.SIGTERM),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGINT); signal.pause()", -signal.SIGINT),
+        (INTERRUPTED, -signal.SIGINT),
         ("msprof_rs.shutdown(); import os; os._exit(5)", 5),
         ("msprof_rs.shutdown(); msprof_rs.shutdown()", 0),
     ],

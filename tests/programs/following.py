@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterable
+import sys
+from collections.abc import AsyncIterable, Generator
 from typing import Any
 
 import followed
@@ -40,6 +41,30 @@ def an_error() -> Any:
 
 def stop_iteration_inside() -> Any:
     return asyncio.run(followed.coroutine(StopIteration(1)))
+
+
+def traced() -> Any:
+    def trace(*_: Any) -> Any:
+        return None
+
+    sys.settrace(trace)
+    try:
+        return [
+            asyncio.run(followed.coroutine((1, 2))),
+            returned(followed.generator(1)),
+            list(followed.delegating()),
+        ]
+    finally:
+        sys.settrace(None)
+
+
+def returned(generator: Generator[Any, Any, Any]) -> Any:
+    """Both what it yields and what it returns."""
+
+    def outer() -> Generator[Any, Any, None]:
+        yield (yield from generator)
+
+    return list(outer())
 
 
 def never_suspended() -> Any:

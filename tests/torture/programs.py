@@ -18,6 +18,7 @@ def note(*what):
 """
 
 NAMES = ["a", "b", "c", "d"]
+ONCE = [[name] for name in NAMES]
 VALUES = st.sampled_from(["0", "1", "-3", "2.5", "'x'", "''", "None", "True", "(1, 2)", "[3]", "{'k': 4}"])
 ATTRIBUTES = [
     "args | len",
@@ -114,8 +115,8 @@ def body(
             lines.append(f"note('got', repr({call})[:60])")
         elif statement == "callback":
             lines.append(f"note('mapped', repr(list(map({callee}, [1, 0])))[:60])")
-        elif statement == "again" and kind == "def" and parameters.names and not method:
-            # None ends it.
+        elif statement == "again" and kind == "def" and parameters.names[:1] in ONCE and not method:
+            # None ends it; it would not if it arrived in `*args`.
             lines += [f"if {parameters.names[0]}:", f"    note('again', repr({name}(None))[:60])"]
         elif statement == "caught":
             lines += [
