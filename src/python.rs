@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::hook::{Finder, Registry, follow_symbols};
+use crate::hook::{self, Finder, Registry, follow_symbols};
 use crate::{cli, recorder};
 
 /// Installs the hooks and starts the recorder. `config` is the collection config's path; `version` the framework's
@@ -44,6 +44,12 @@ fn forked_child() -> PyResult<()> {
 #[pyfunction]
 fn is_recording() -> bool {
     recorder::is_recording()
+}
+
+/// The function that an object in its place stands for; None for any other object.
+#[pyfunction]
+fn stood_for<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    hook::stood_for(object)
 }
 
 /// The command line of `msprof-rs`; gives its exit code.
@@ -109,7 +115,7 @@ mod logging {
 #[pymodule(gil_used = true)] // docs/threads.md says what would have to change
 mod _core {
     #[pymodule_export]
-    use super::{activate, cli_main, forked_child, is_recording, shutdown};
+    use super::{activate, cli_main, forked_child, is_recording, shutdown, stood_for};
 
     use pyo3::prelude::*;
 

@@ -141,6 +141,16 @@ inspect.signature(Base)
 type('Made', (Base,), {'promised': Base.method})().promised(), Base.__subclasshook__(int)
 """
 
+OBJECT = """
+identity(m.desk), type(m.desk), m.desk.__class__, m.desk is next(iter(m.desks)), m.desks[m.desk]
+m.desk(), m.desk(2), m.desk.__call__(a=3), list(map(m.desk, [1, 2])), m.Desk()(4)
+len(m.desk), m.desk[0], list(m.desk), 2 in m.desk, bool(m.desk), m.desk + 1, 1 + m.desk, m.desk | 2
+[10, 20][m.desk], m.desk == m.Desk(), m.desk != 1, hash(m.desk), m.desk.whatever, m.desk.items
+contextlib.ExitStack().enter_context(m.desk), asyncio.run(entered(m.desk))
+copy.copy(m.desk).items, pickle.loads(pickle.dumps(m.desk))(5), copy.deepcopy(m.desk) is m.desk
+str(inspect.signature(m.desk)), inspect.signature(m.Desk.__call__), vars(m.desk), weakref.ref(m.desk)()(6)
+functools.partial(m.desk, 7)(), functools.wraps(m.desk)(lambda: 1).__wrapped__ is m.desk
+"""
 
 IN_BASE = (
     "root", "fixed", "loud", "decorated", "static", "of_class", "remembered", "promised",
@@ -160,6 +170,7 @@ IN_POINT = ["__init__", "__post_init__", "__eq__", "__lt__", "__repr__"]
             ["cached", "added", "dispatched", "opened", "opened_later", "free", "recursive", "coroutine"],
             MADE, id="made by decorators",
         ),
+        pytest.param(["desk"], OBJECT, id="an object"),
         pytest.param(["square_root", "digest", "upper", "default_rng"], NATIVE, id="native"),
         pytest.param(
             [*(f"Base.{name}" for name in IN_BASE), *(f"Point.{name}" for name in IN_POINT)],

@@ -9,7 +9,7 @@ import pytest
 from program import Program
 
 PRELUDE = """
-import json, places
+import asyncio, json, places
 from places import Borrower, LargeStore, Store
 store = Store()
 def changed(name, value):
@@ -47,6 +47,12 @@ def deleted(name):
         ("cached", "[places.cached(3), places.cached(3), places.cached.cache_info().misses]", [9, 9, 1], 2),
         ("describe", "[places.describe('x'), places.describe(1)]", ["thing", "number"], 2),
         ("describe", "places.describe.registry[int].__name__", "_", 0),
+        ("clerk", "[places.clerk(1), places.clerk(1, times=2), places.colleague(1)]", [2, 3, 3], 2),
+        ("clerk", "[len(places.clerk), places.clerk is store.clerk, store.clerk(2)]", [1, True, 3], 1),
+        ("Store.clerk", "[store.clerk(2), Store.clerk(2), places.colleague(2)]", [3, 3, 4], 2),
+        ("trainee", "[places.trainee(1), places.Trainee()(1), places.clerk(1)]", [4, 2, 2], 1),
+        ("Clerk.__call__", "[places.clerk(1), places.colleague(1), places.trainee(1)]", [2, 3, 4], 3),
+        ("courier", "[asyncio.run(places.courier(1)), asyncio.run(places.Courier()(2))]", [1, 2], 1),
     ],
 )  # fmt: skip
 def test_every_place_gives_its_value_and_its_spans(
@@ -95,6 +101,19 @@ def test_what_can_not_be_hooked_is_told_with_its_line_and_the_rest_goes_on(
     assert f"symbols.yaml:1: places:{symbol} is not hooked" in line
     assert reason in line
     assert len(hooked.capture().named("count")) == 1
+
+
+def test_objects_of_one_class_have_hooks_of_their_own(hooked: Program) -> None:
+    hooked.hook(
+        """
+        - {symbol: "places:clerk", attributes: [{name: paid, expr: "times + this.bonus"}]}
+        - {symbol: "places:colleague"}
+        - {symbol: "places:Clerk.__call__", name: all}
+        """
+    )
+    hooked.run(PRELUDE + "places.clerk(1, 2), places.colleague(1), places.Clerk()(1)")
+    spans = [(span.name, span.attributes) for span in hooked.capture().spans]
+    assert spans == [("all", {}), ("clerk", {"paid": 3}), ("all", {}), ("colleague", {}), ("all", {})]
 
 
 def test_a_property_without_setter_is_not_given_one(hooked: Program) -> None:

@@ -23,7 +23,8 @@ def state():
     "What stands in all the places, as identities."
     here = [vars(places), vars(shapes), vars(Borrower), vars(LargeStore), vars(Store), vars(Shape)]
     functions = [{name: id(value) for name, value in place.items() if name[:2] != "__"} for place in here]
-    return [functions, id(vars(Store)["catalogue"].func)]
+    calls = [id(vars(places.Clerk)["__call__"]), "__call__" in vars(places.Trainee)]
+    return [functions, calls, id(vars(Store)["catalogue"].func)]
 
 results, stop = [], threading.Event()
 
@@ -49,6 +50,8 @@ ALL = """
     - {symbol: "places:LargeStore.multiply", domain: Test}
     - {symbol: "places:Store.catalogue", domain: Test}
     - {symbol: "places:Store.plus", domain: Test}
+    - {symbol: "places:clerk", domain: Test}
+    - {symbol: "places:trainee", domain: Test}
     - {symbol: "shapes:add", domain: Test}
     - {symbol: "shapes:Shape.unit", domain: Test}
     - {symbol: "shapes:Shape.corners", domain: Test}

@@ -26,5 +26,8 @@ def forked_child() -> None:
 def is_recording() -> bool:
     """Whether events are being collected now."""
 
+def stood_for(object: object) -> object | None:  # noqa: A002
+    """The function that an object in its place stands for; None for any other object."""
+
 def cli_main(arguments: Sequence[str]) -> int:
     """The command line of `msprof-rs`, the program's name first; gives its exit code."""

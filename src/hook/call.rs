@@ -88,6 +88,9 @@ impl Hooked {
         let args = unsafe { Args::new(values, nargsf, names) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
+        if hook.object.as_ref().is_some_and(|object| !args.begin_with(object)) {
+            return original();
+        }
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
             if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {

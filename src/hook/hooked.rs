@@ -27,8 +27,10 @@ pub(crate) struct Hook {
     pub(super) gate: &'static Gate,
     /// Only calls below a function of this name count.
     pub(super) caller: Option<String>,
+    /// Only calls of this object count: the function is `__call__` of its class.
+    pub(super) object: Option<Py<PyAny>>,
     pub(super) action: Action,
-    /// A timer of plain calls that looks at nothing: the short way.
+    /// A timer of all plain calls that looks at nothing: the short way.
     pub(super) is_plain_timer: bool,
     /// What ends the timer's span.
     pub(super) until: Until,

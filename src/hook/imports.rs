@@ -120,7 +120,7 @@ fn meta_path(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("sys")?.getattr("meta_path")
 }
 
-fn is_initializing(module: &Bound<'_, PyAny>) -> bool {
+pub(super) fn is_initializing(module: &Bound<'_, PyAny>) -> bool {
     let spec = module.getattr("__spec__").and_then(|spec| spec.getattr("_initializing"));
     spec.is_ok_and(|initializing| initializing.is_truthy().unwrap_or(false))
 }

@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyFunction, PyType};
 
 /// What a symbol names.
 pub(super) struct Place<'py> {
@@ -18,6 +18,8 @@ pub(super) struct Place<'py> {
     pub(super) own: bool,
     /// Calls have an instance (or class) as their first argument.
     pub(super) is_method: bool,
+    /// What the symbol names is this object, and the callable is `__call__` of its class.
+    pub(super) object: Option<Bound<'py, PyAny>>,
 }
 
 /// What holds a callable in its class.
@@ -110,6 +112,7 @@ impl<'py> Place<'py> {
                 callable,
                 own,
                 is_method: true,
+                object: None,
             };
             return place.checked();
         }
@@ -122,7 +125,7 @@ impl<'py> Place<'py> {
             (Shell::None, raw.clone())
         };
         let is_method = on_class && shell != Shell::Static;
-        Self { owner, name: name.into(), shell, raw, callable, own, is_method }.checked()
+        Self { owner, name: name.into(), shell, raw, callable, own, is_method, object: None }.checked()
     }
 
     fn of_property(
@@ -144,6 +147,7 @@ impl<'py> Place<'py> {
             callable,
             own,
             is_method: true,
+            object: None,
         }
         .checked()
     }
@@ -156,7 +160,28 @@ impl<'py> Place<'py> {
             let kind = self.callable.get_type().name()?;
             return Err(PyTypeError::new_err(format!("is a {kind} and can't be called")));
         }
-        Ok(self)
+        self.through_class()
+    }
+
+    /// An object whose class says in Python what its call does can do more than be called, so nothing takes its
+    /// place: the function in the class is hooked, for this object.
+    fn through_class(self) -> PyResult<Self> {
+        let class = self.callable.get_type().into_any();
+        let binds = self.owner.is_instance_of::<PyType>() && class.hasattr("__get__")?;
+        let function = self.owner.py().get_type::<PyFunction>();
+        match attribute(&class, "__call__") {
+            Ok((raw, own)) if !binds && raw.is_instance(&function)? => Ok(Self {
+                owner: class,
+                name: "__call__".into(),
+                shell: Shell::None,
+                raw: raw.clone(),
+                callable: raw,
+                own,
+                is_method: true,
+                object: Some(self.callable),
+            }),
+            _ => Ok(self),
+        }
     }
 
     /// What its spans are called: the function's own name, `property.setter` for an accessor of a property.

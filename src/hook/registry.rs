@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyType};
 
 use super::aliases::Exchanges;
 use super::custom::Custom;
+use super::dynamo;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use super::hooked::{Action, Hook, Kind, Until};
@@ -48,9 +49,10 @@ impl Registry {
         Self { file: Mutex::new(file), version, table, seats: Seats::default() }
     }
 
-    /// Whether an entry names something in this module.
+    /// Whether there is something to do when this module is there.
     pub(super) fn wants(&self, module: &str) -> bool {
-        self.table.load().symbols.iter().any(|symbol| symbol.target.matches(module))
+        module == dynamo::MODULE
+            || self.table.load().symbols.iter().any(|symbol| symbol.target.matches(module))
     }
 
     /// Whether the symbol file is another than the one that was read.
@@ -99,6 +101,7 @@ impl Registry {
         if let Err(error) = aliases.apply(module.py()) {
             log::warn!("{name}: other names of what was hooked could not all be found: {error}");
         }
+        dynamo::teach(module.py(), name);
     }
 }
 
@@ -168,8 +171,10 @@ impl Entry<'_> {
             label: Label::new(&symbol.domain, name),
             gate: Gate::new(symbol.level, domain),
             caller: symbol.caller_filter.clone(),
+            object: place.object.as_ref().map(|object| object.clone().unbind()),
             is_plain_timer: matches!(until, Until::Return)
                 && symbol.caller_filter.is_none()
+                && place.object.is_none()
                 && matches!(&action, Action::Timer(attributes) if attributes.is_empty()),
             action,
             until,

@@ -31,6 +31,9 @@ const OWN: [&CStr; 6] = [c"__call__", c"__eq__", c"__get__", c"__ne__", c"__redu
 /// Where `torch.compile` finds the function to trace in place of an object that it can't look into.
 const TRACED_INSTEAD: &CStr = c"_torchdynamo_inline";
 
+/// The address of a compiled function, by which `torch.compile` tells it from what only has its attributes.
+const COMPILED_BY_ADDRESS: &CStr = c"_torchdynamo_wrapper_id";
+
 /// Of functions, which bind to instances, and of builtins and partials, which do not.
 static BINDING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static PLAIN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -49,6 +52,16 @@ pub(super) fn wrap<'py>(py: Python<'py>, hooked: &'static Hooked) -> PyResult<Bo
         (*wrapper).hooked = hooked;
         Ok(object)
     }
+}
+
+/// Whether [`wrap`] has made any object.
+pub(super) fn is_used(py: Python<'_>) -> bool {
+    [&BINDING, &PLAIN].iter().any(|ours| ours.get(py).is_some())
+}
+
+/// What an object stands for, if [`wrap`] made it.
+pub(crate) fn stood_for<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    hooked_of(object).map(|hooked| hooked.target(object.py()).to_owned())
 }
 
 /// The hooks of an object that [`wrap`] made.
@@ -178,7 +191,25 @@ unsafe extern "C" fn get_attribute(
             ffi::Py_INCREF(target);
             return target;
         }
-        ffi::PyObject_GetAttr(target, name)
+        let value = ffi::PyObject_GetAttr(target, name);
+        if !value.is_null() && is(&COMPILED_BY_ADDRESS) {
+            return own_address(object, value);
+        }
+        value
+    }
+}
+
+/// The wrapper's address if `address` is the function's.
+unsafe fn own_address(object: *mut ffi::PyObject, address: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: a wrapper and a new reference, which is passed on or released.
+    unsafe {
+        answer(object, |wrapper, target| {
+            let address = Bound::from_owned_ptr(target.py(), address);
+            if !address.eq(target.as_ptr().addr())? {
+                return Ok(address);
+            }
+            Ok(wrapper.as_ptr().addr().into_pyobject(target.py())?.into_any())
+        })
     }
 }
 

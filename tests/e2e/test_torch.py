@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from typing import Any
 
 import pytest
 from environment import Environment, UnavailableError, skip_loudly
@@ -11,8 +13,9 @@ from environment import Environment, UnavailableError, skip_loudly
 from program import Program
 
 SYMBOLS = (
-    "entry", "scaled", "by_five", "twice", "wrapping", "root", "Activation.forward",
-    "Net.forward", "Net.head", "Net.doubled", "Net.of_class", "Derived.forward",
+    "entry", "scaled", "by_five", "twice", "wrapping", "root", "tripled", "scripted", "compiled", "scale",
+    "Activation.forward", "Net.forward", "Net.head", "Net.shifted", "Net.frozen", "Net.__getitem__",
+    "Net.doubled", "Net.of_class", "Derived.forward", "Derived.head",
 )  # fmt: skip
 
 COMPILE = """
@@ -29,6 +32,12 @@ for name, case in compiled.cases().items():
     equal = all(torch.equal(taken(x), eager) for _ in range(3))
     answers[name] = [counter.frame_count, counter.op_count, equal, eager.tolist()]
 print(json.dumps(answers))
+"""
+
+TORCH_FIRST = f"""
+import subprocess, sys
+code = "import torch._dynamo.variables.builder, compiled, msprof_rs\\n" + {COMPILE!r}
+subprocess.run([sys.executable, "-c", code], check=True)
 """
 
 
@@ -52,16 +61,27 @@ def torch_program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     return program
 
 
-def test_a_hook_breaks_no_graph_and_changes_no_result(torch_program: Program) -> None:
+@pytest.fixture(scope="module")
+def bare(torch_program: Program) -> Any:
+    """What the cases give without a hook."""
     torch_program.hook("- {symbol: 'nowhere:nothing'}")
-    bare = json.loads(torch_program.run(COMPILE)[0])
+    answers = json.loads(torch_program.run(COMPILE)[0])
     assert torch_program.capture().spans == []
+    return answers
+
+
+@pytest.mark.parametrize("code", [COMPILE, TORCH_FIRST], ids=["the profiler first", "torch first"])
+def test_a_hook_breaks_no_graph_and_changes_no_result(torch_program: Program, bare: Any, code: str) -> None:
     entries = [f"- symbol: compiled:{symbol}\n" for symbol in SYMBOLS]
     entries.append("- {symbol: 'compiled:scaled', name: seen, attributes: [{name: x, expr: x}]}\n")
     torch_program.hook("".join(entries))
-    hooked = json.loads(torch_program.run(COMPILE)[0])
+    shutil.rmtree(torch_program.prof_dir)
+    out, err = torch_program.run(code)
+    hooked = json.loads(out)
     assert hooked == bare
     assert {name: answer[0] for name, answer in hooked.items()} == dict.fromkeys(hooked, 1)
+    assert "is not hooked" not in err
+    assert "version of torch" not in err
     # Calls outside of compiled code are recorded as always.
     capture = torch_program.capture()
     seen = [span.attributes for span in capture.named("seen") if "x" in span.attributes]

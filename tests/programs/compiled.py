@@ -1,6 +1,6 @@
 """Code that `torch.compile` takes, with calls of every kind in it."""
 
-# mypy: disallow-subclassing-any=False, disallow-untyped-calls=False
+# mypy: disallow-subclassing-any=False, disallow-untyped-calls=False, disallow-untyped-decorators=False
 
 from __future__ import annotations
 
@@ -12,6 +12,39 @@ from typing import Any
 import torch
 
 root = math.sqrt
+
+
+class Scale:
+    """Its objects are called, and more."""
+
+    def __call__(self, x: torch.Tensor, by: float = 2.0) -> torch.Tensor:
+        return x * by
+
+    def __len__(self) -> int:
+        return 3
+
+
+scale = Scale()
+
+
+@torch.library.custom_op("compiled::tripled", mutates_args=())
+def tripled(x: torch.Tensor) -> torch.Tensor:
+    return x * 3
+
+
+@tripled.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.jit.script
+def scripted(x: torch.Tensor) -> torch.Tensor:
+    return x + 3
+
+
+@torch.compile(backend="eager")
+def compiled(x: torch.Tensor) -> torch.Tensor:
+    return x - 1
 
 
 def scaled(x: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
@@ -57,13 +90,23 @@ class Net(torch.nn.Module):
     def head(self, x: torch.Tensor) -> torch.Tensor:
         return x.sum(-1, keepdim=True)
 
+    def shifted(self, x: torch.Tensor, by: float = 1.0, *, times: float = 2.0) -> torch.Tensor:
+        return (x + by) * times
+
+    @torch.no_grad()
+    def frozen(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    def __getitem__(self, index: int, step: int = 2) -> int:
+        return index * step
+
     @staticmethod
     def doubled(x: torch.Tensor) -> torch.Tensor:
         return x * 2
 
     @classmethod
-    def of_class(cls, x: torch.Tensor) -> torch.Tensor:
-        return cls.doubled(x) + 1
+    def of_class(cls, x: torch.Tensor, plus: float = 1.0) -> torch.Tensor:
+        return cls.doubled(x) + plus
 
 
 class Derived(Net):
@@ -71,6 +114,9 @@ class Derived(Net):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x) * 2
+
+    def head(self, x: torch.Tensor, times: float = 3.0) -> torch.Tensor:
+        return super().head(x) * times
 
 
 def in_closure() -> Callable[[torch.Tensor], torch.Tensor]:
@@ -80,14 +126,18 @@ def in_closure() -> Callable[[torch.Tensor], torch.Tensor]:
 
 def cases() -> dict[str, Callable[[torch.Tensor], Any]]:
     """What is to be compiled; looked up when it is hooked already."""
-    net = Net()
+    net, derived = Net(), Derived()
     return {
         "a function": entry,
         "a function that calls others": lambda x: entry(x) + scaled(x),
         "a function with functools.wraps": wrapping,
         "a function in a closure": in_closure(),
         "a module": net,
-        "a module that calls its base": Derived(),
+        "a module that calls its base": derived,
+        "a method that calls its base": lambda x: derived.head(x),
+        "a method with a closure": lambda x: net.frozen(x),
+        "defaults of methods": lambda x: net.shifted(x) + net.of_class(x) + net[1] + Net.shifted(net, x),
+        "methods in a table": lambda x: sum(map(net.shifted, [x, x])),
         "a bound method": net.head,
         "methods from outside": lambda x: net.head(x) + net.of_class(x) + Net.doubled(x) + Net.head(net, x),
         "functions in a table": lambda x: torch.cat([f(x) for f in (scaled, entry, net.head)], 1),
@@ -96,4 +146,11 @@ def cases() -> dict[str, Callable[[torch.Tensor], Any]]:
         "a builtin": lambda x: x * root(4.0),
         "a partial": lambda x: by_five(x) + 1,
         "a cached function": lambda x: x * twice(3),
+        "a custom operator": lambda x: tripled(x) + 1,
+        "a scripted function": lambda x: scripted(x) * 2,
+        "a compiled function": lambda x: compiled(x) * 2,
+        "a function that is compiled twice": compiled,
+        "an object": lambda x: scale(x) * len(scale),
+        "a function as a key": lambda x: x * {scaled: 2.0}[scaled],
+        "the defaults of a function": lambda x: x * (scaled.__defaults__ or (1.0,))[0],
     }

@@ -82,6 +82,60 @@ def _(value: int) -> str:
     return "int"
 
 
+class Desk:
+    """Its objects can be called and much else."""
+
+    def __init__(self) -> None:
+        self.items = [1, 2]
+
+    def __call__(self, a: int = 1) -> int:
+        return a + len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> int:
+        return self.items[index]
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __add__(self, other: object) -> list[object]:
+        return [self.items, other]
+
+    __radd__ = __or__ = __add__
+
+    def __enter__(self) -> int:
+        return 3
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    async def __aenter__(self) -> int:
+        return 4
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+    def __index__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Desk)
+
+    def __hash__(self) -> int:
+        return 5
+
+    def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return name
+
+
+desk = Desk()
+desks = {desk: "found"}
+
+
 def recursive(n: int) -> int:
     return n and n + recursive(n - 1)
 

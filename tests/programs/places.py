@@ -8,6 +8,33 @@ from collections.abc import Callable
 from typing import Any
 
 
+class Clerk:
+    """Its objects can be called, and can do more than that."""
+
+    def __init__(self, bonus: int = 1) -> None:
+        self.bonus = bonus
+
+    def __call__(self, x: int, times: int = 1) -> int:
+        return x * times + self.bonus
+
+    def __len__(self) -> int:
+        return self.bonus
+
+
+class Trainee(Clerk):
+    """Inherits what a call does."""
+
+
+class Courier:
+    """Calls of its objects make coroutines."""
+
+    async def __call__(self, x: int) -> int:
+        return x
+
+
+clerk, colleague, trainee, courier = Clerk(), Clerk(2), Trainee(3), Courier()
+
+
 class Store:
     """One of each descriptor."""
 
@@ -49,7 +76,8 @@ class Store:
     def remembered(self, x: int) -> int:
         return x * 3
 
-    # A builtin does not bind to the instance, whatever class it is in.
+    # Neither an object without `__get__` nor a builtin binds to the instance.
+    clerk = clerk
     plus = operator.add
 
 

@@ -1,0 +1,37 @@
+//! `torch.compile` and what stands for a function: its tracer, Dynamo, is told what to trace instead, once both are
+//! there. Nothing of torch is imported for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+
+use super::imports::is_initializing;
+use super::wrapper;
+
+/// The last of Dynamo's modules that has to be there.
+pub(super) const MODULE: &str = "torch._dynamo.variables.builder";
+
+/// Tells Dynamo, if it is loaded and there is anything to tell. `loaded` is the module that has just been loaded.
+pub(super) fn teach(py: Python<'_>, loaded: &str) {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Relaxed) || !wrapper::is_used(py) || !is_loaded(py, loaded).unwrap_or(false) {
+        return;
+    }
+    if DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let taught = py.import("msprof_rs._dynamo").and_then(|teacher| teacher.call_method0("teach"));
+    if let Err(error) = taught {
+        log::warn!(
+            "this version of torch is unknown: torch.compile may refuse code that calls what is hooked: {error}"
+        );
+    }
+}
+
+fn is_loaded(py: Python<'_>, just_loaded: &str) -> PyResult<bool> {
+    if just_loaded == MODULE {
+        return Ok(true);
+    }
+    let modules = py.import("sys")?.getattr("modules")?;
+    Ok(modules.contains(MODULE)? && !is_initializing(&modules.get_item(MODULE)?))
+}
