@@ -92,7 +92,7 @@ def peer(name: str, make: Callable[[], Any], targets: Any, bare: Loop) -> Row:
     try:
         made = make()
     except ImportError as error:
-        return Row(name, bare, bare, remark=f"not installed: {error}")
+        return Row(name, bare, bare, remark=f"not here: {error}")
     if name in peers.GLOBAL:
         return Row(name, bare, bare, tracing=made)
     target = targets.make("Decorated")

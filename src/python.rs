@@ -116,6 +116,8 @@ mod logging {
 mod _core {
     #[pymodule_export]
     use super::{activate, cli_main, forked_child, is_recording, shutdown, stood_for};
+    #[pymodule_export]
+    use crate::hook::returned;
 
     use pyo3::prelude::*;
 

@@ -29,5 +29,8 @@ def is_recording() -> bool:
 def stood_for(object: object) -> object | None:  # noqa: A002
     """The function that an object in its place stands for; None for any other object."""
 
+def returned(step: object) -> object:
+    """What a coroutine returned that `_follow` has awaited to its end."""
+
 def cli_main(arguments: Sequence[str]) -> int:
     """The command line of `msprof-rs`, the program's name first; gives its exit code."""

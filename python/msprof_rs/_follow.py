@@ -13,6 +13,8 @@ import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Protocol, TypeVar
 
+from ._core import returned
+
 T = TypeVar("T")
 
 
@@ -40,7 +42,10 @@ class Span(Protocol):
 
 
 # fmt: off
-async def coroutine(step: Awaitable[T]) -> T: return await step
+if sys.version_info >= (3, 12):
+    async def coroutine(step: Awaitable[Any]) -> Any: await step; return returned(step)
+else:
+    async def coroutine(step: Awaitable[Any]) -> Any: return await step
 def generator(step: Generator[Any, Any, T]) -> Generator[Any, Any, T]: return (yield from step)
 # fmt: on
 # On one line each, so that a copy says that it is at the line of its target's `def`.

@@ -9,6 +9,7 @@ use pyo3::ffi;
 
 use super::hooked::Hooked;
 
+// SAFETY: as CPython declares it.
 unsafe extern "C" {
     fn PyFunction_SetVectorcall(function: *mut ffi::PyObject, entry: ffi::vectorcallfunc);
 }

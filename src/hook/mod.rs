@@ -20,7 +20,7 @@ mod value;
 mod wrapper;
 
 pub(crate) use call::{Call, append_error, with_buffer};
-pub(crate) use follow::{Ending, Follower};
+pub(crate) use follow::{Ending, Follower, returned};
 pub(crate) use hooked::Handler;
 pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use registry::Registry;

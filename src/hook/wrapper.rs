@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyFunction, PyString, PyType};
 
 use super::hooked::Hooked;
 
+// SAFETY: as CPython declares it.
 unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }

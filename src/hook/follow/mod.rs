@@ -13,4 +13,5 @@ pub(super) use context::context;
 pub(super) use ending::record_failure;
 pub(crate) use ending::{Ending, Follower};
 pub(super) use future::future;
+pub(crate) use step::returned;
 pub(super) use trampoline::Trampoline;
