@@ -49,14 +49,8 @@ class Library:
         """Runs its tests, all or some; what they print is in `suite.log` of the folder."""
         outcomes = folder / "outcomes.json"
         outcomes.unlink(missing_ok=True)
-        options = [
-            "--quiet",
-            "-p",
-            "no:cacheprovider",
-            "--hypothesis-seed=0",
-            "--basetemp",
-            str(folder / "temporary"),
-        ]
+        options = ["--quiet", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+        options += ["--basetemp", str(folder / "temporary")]
         if self.deselected:
             options += ["-k", " and ".join(f"not {part}" for part in self.deselected)]
         with (folder / "suite.log").open("a") as log:
