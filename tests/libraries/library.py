@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -50,10 +51,11 @@ class Library:
         outcomes = folder / "outcomes.json"
         outcomes.unlink(missing_ok=True)
         options = ["--quiet", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-        options += ["--basetemp", str(folder / "temporary")]
         if self.deselected:
             options += ["-k", " and ".join(f"not {part}" for part in self.deselected)]
-        with (folder / "suite.log").open("a") as log:
+        # A short path: some make sockets in it, whose names may not be long.
+        with TemporaryDirectory() as temporary, (folder / "suite.log").open("a") as log:
+            options += ["--basetemp", f"{temporary}/base"]
             subprocess.run(
                 [str(PYTHON), str(HERE / "run_suite.py"), str(outcomes), *options, *tests],
                 cwd=self.source,
