@@ -82,12 +82,22 @@ LIBRARIES = (
         },
     ),
     Library("starlette", ("starlette",)),
-    # The first three start a pytest or a pip of their own, with a time limit.
     Library(
         "anyio",
         ("anyio",),
-        ("sourceless_install", "keyboardinterrupt_during", "does_not_hang", "ipv6", "uvloop"),
-    ),
+        (
+            # These start a pytest or a pip of their own, with a time limit.
+            "sourceless_install",
+            "keyboardinterrupt_during",
+            "does_not_hang",
+            # Not on every machine; the same again on another event loop.
+            "ipv6",
+            "uvloop",
+            # A known difference, in `tests/test_follow.py`; another test each time meets the warning.
+            "start_soon_after_error",
+            "closes_coroutines_when",
+        ),
+    ),  # fmt: skip
 )
 
 
