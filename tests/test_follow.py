@@ -398,8 +398,17 @@ def test_return_times_the_call_alone(hooked: Program) -> None:
     assert "items" not in span.attributes
 
 
-@pytest.mark.xfail(reason="the collector finalizes the original before what stands before it can close it")
-@pytest.mark.parametrize(("end", "warnings"), [("made.close()", 0), ("pass", 1)])
+@pytest.mark.xfail(
+    reason="the collector finalizes the original before what stands before it can close it", strict=True
+)
+@pytest.mark.parametrize(
+    ("end", "warnings"),
+    [
+        # Before 3.12, closing gives up at once what has not begun.
+        *([("made.close()", 0)] if IN_PLACE else []),
+        ("pass", 1),
+    ],
+)
 def test_a_coroutine_in_a_cycle_that_never_began_warns_as_the_original_does(
     hooked: Program, end: str, warnings: int
 ) -> None:
@@ -416,5 +425,6 @@ def test_a_coroutine_in_a_cycle_that_never_began_warns_as_the_original_does(
         gc.collect()
         """,
         PYTHONPATH=str(hooked.folder),
+        PYTHONWARNINGS="always",
     )
     assert err.count("never awaited") == warnings

@@ -97,7 +97,7 @@ LIBRARIES = (
             "start_soon_after_error",
             "closes_coroutines_when",
         ),
-    ),  # fmt: skip
+    ),
 )
 
 
