@@ -415,3 +415,35 @@ assert EVENTS.count(("exit", "decorated")) == 2
 def test_return_times_the_call_alone(hooked: Program) -> None:
     (span,) = spans(hooked, "- {symbol: 'followed:generator', until: return}", "list(followed.generator(1))")
     assert "items" not in span.attributes
+
+
+@pytest.mark.xfail(
+    reason="the collector finalizes the original before what stands before it can close it", strict=True
+)
+@pytest.mark.parametrize(
+    ("end", "warnings"),
+    [
+        # Before 3.12, closing gives up at once what has not begun.
+        *([("made.close()", 0)] if IN_PLACE else []),
+        ("pass", 1),
+    ],
+)
+def test_a_coroutine_in_a_cycle_that_never_began_warns_as_the_original_does(
+    hooked: Program, end: str, warnings: int
+) -> None:
+    (hooked.folder / "target.py").write_text("async def f(): pass\n")
+    hooked.hook("- {symbol: 'target:f', domain: Test}")
+    _, err = hooked.run(
+        f"""
+        import gc, target
+        made = target.f()
+        {end}
+        cycle = [made]
+        cycle.append(cycle)
+        del made, cycle
+        gc.collect()
+        """,
+        PYTHONPATH=str(hooked.folder),
+        PYTHONWARNINGS="always",
+    )
+    assert err.count("never awaited") == warnings

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -49,17 +50,12 @@ class Library:
         """Runs its tests, all or some; what they print is in `suite.log` of the folder."""
         outcomes = folder / "outcomes.json"
         outcomes.unlink(missing_ok=True)
-        options = [
-            "--quiet",
-            "-p",
-            "no:cacheprovider",
-            "--hypothesis-seed=0",
-            "--basetemp",
-            str(folder / "temporary"),
-        ]
+        options = ["--quiet", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
         if self.deselected:
             options += ["-k", " and ".join(f"not {part}" for part in self.deselected)]
-        with (folder / "suite.log").open("a") as log:
+        # A short path: some make sockets in it, whose names may not be long.
+        with TemporaryDirectory() as temporary, (folder / "suite.log").open("a") as log:
+            options += ["--basetemp", f"{temporary}/base"]
             subprocess.run(
                 [str(PYTHON), str(HERE / "run_suite.py"), str(outcomes), *options, *tests],
                 cwd=self.source,
@@ -86,11 +82,21 @@ LIBRARIES = (
         },
     ),
     Library("starlette", ("starlette",)),
-    # The first three start a pytest or a pip of their own, with a time limit.
     Library(
         "anyio",
         ("anyio",),
-        ("sourceless_install", "keyboardinterrupt_during", "does_not_hang", "ipv6", "uvloop"),
+        (
+            # These start a pytest or a pip of their own, with a time limit.
+            "sourceless_install",
+            "keyboardinterrupt_during",
+            "does_not_hang",
+            # Not on every machine; the same again on another event loop.
+            "ipv6",
+            "uvloop",
+            # A known difference, in `tests/test_follow.py`; another test each time meets the warning.
+            "start_soon_after_error",
+            "closes_coroutines_when",
+        ),
     ),
 )
 
