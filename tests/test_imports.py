@@ -102,7 +102,7 @@ def test_a_lazy_finders_module_stays_lazy_too(modules: Program) -> None:
         class LazyFinder:
             def find_spec(self, name, path=None, target=None):
                 spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-                if spec is not None:
+                if name == "target":
                     spec.loader = importlib.util.LazyLoader(spec.loader)
                 return spec
         sys.meta_path.insert(1, LazyFinder())

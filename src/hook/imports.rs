@@ -131,7 +131,10 @@ fn unloaded<'py>(module: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny
     if kind.name()? != "_LazyModule" || kind.module()? != "importlib.util" {
         return Ok(None);
     }
-    module.cast::<PyModule>()?.dict().get_item("__spec__")
+    let Some(spec) = module.cast::<PyModule>()?.dict().get_item("__spec__")? else { return Ok(None) };
+    // CPython ≥ 3.13 keeps the lazy class until the module's code has run.
+    let is_loading = spec.getattr("loader_state").and_then(|state| state.get_item("is_loading"));
+    Ok(Some(spec).filter(|_| !is_loading.is_ok_and(|loading| loading.is_truthy().unwrap_or(false))))
 }
 
 #[pymethods]
