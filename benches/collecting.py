@@ -29,7 +29,7 @@ SYMBOLS = """
 PATIENCE = 30
 
 # Where the header of a ring has its numbers: `src/ring/layout.rs`.
-RING_MAGIC = b"msprof\0\1"
+RING_MAGIC = b"msprof\0\2"
 CAPACITY, HEAD, DROPPED, TAIL = 8, 120, 128, 200
 
 

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The recording wing ([`hook`], [`handlers`], [`recorder`]) runs in the server; the reading wing ([`cli`],
-//! [`source`], [`model`], [`export`]) runs after it. They share the vocabulary of [`event`] and the file format of
-//! [`trace`], and nothing else.
+//! [`source`], [`model`], [`export`]) runs after it. They share the vocabulary of [`event`], the file format of
+//! [`trace`] and, while the server runs, the page of [`control`]; nothing else.
 //!
 //! Everything below [`hook`] works without Python. What a user's symbol file says, for instance:
 //!
@@ -24,6 +24,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod event;
 pub mod expr;
 pub mod ring;

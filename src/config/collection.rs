@@ -1,18 +1,19 @@
 //! What one reading of the collection config says. The recorder acts on it at the start of a collection.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::hardware::{self, Verdict};
-use super::{ConfigError, DomainFilter, Level, Limits, Warning};
+use super::{ConfigError, DomainFilter, Level, Limits, Mode, Storage, Warning};
 
 /// The longest that a collection can be limited to, in seconds.
 const LONGEST: u64 = 7200;
 
 /// The keys that this profiler acts on.
-const OWN_KEYS: [&str; 9] = [
+const OWN_KEYS: [&str; 17] = [
     "enable",
     "metric_enable",
     "prof_dir",
@@ -22,6 +23,14 @@ const OWN_KEYS: [&str; 9] = [
     "profiler_step_num",
     "attribute_text_length",
     "attribute_max_items",
+    "mode",
+    "flight_seconds",
+    "dump_signal",
+    "ring_mb",
+    "rings_mb",
+    "file_mb",
+    "session_mb",
+    "compress",
 ];
 
 /// A collection config with every value checked.
@@ -43,6 +52,10 @@ pub struct Collection {
     pub step_limit: Option<u64>,
     /// How much of an attribute's value is kept.
     pub limits: Limits,
+    /// What becomes of the events.
+    pub mode: Mode,
+    /// How much memory and disk it takes.
+    pub storage: Storage,
 }
 
 impl Collection {
@@ -57,6 +70,8 @@ impl Collection {
             timelimit: None,
             step_limit: None,
             limits: Limits::DEFAULT,
+            mode: Mode::Capture,
+            storage: Storage::DEFAULT,
         }
     }
 
@@ -83,6 +98,8 @@ impl Collection {
             timelimit: check.timelimit(),
             step_limit: check.step_limit(),
             limits: check.limits(),
+            mode: check.mode(),
+            storage: check.storage(),
         };
         check.hardware();
         check.unknown();
@@ -213,19 +230,69 @@ impl<'a> Check<'a> {
     }
 
     fn limits(&mut self) -> Limits {
+        const { assert!(Limits::HIGHEST == 65_536) } // as the text says
+        let mut limit = |key, default: usize| {
+            let range = 1..=Limits::HIGHEST as u64;
+            self.number(key, range, "a number from 1 to 65536", default as u64) as usize
+        };
         let Limits { text_length, max_items } = Limits::DEFAULT;
         Limits {
-            text_length: self.limit("attribute_text_length", text_length),
-            max_items: self.limit("attribute_max_items", max_items),
+            text_length: limit("attribute_text_length", text_length),
+            max_items: limit("attribute_max_items", max_items),
         }
     }
 
-    fn limit(&mut self, key: &'static str, default: usize) -> usize {
-        const { assert!(Limits::HIGHEST == 65_536) } // as the text says
+    fn mode(&mut self) -> Mode {
+        let seconds = self.number("flight_seconds", 1..=LONGEST, "a number of seconds from 1 to 7200", 30);
+        let dump_signal = self.dump_signal();
+        match self.get("mode").map(Value::as_str) {
+            None | Some(Some("capture")) => Mode::Capture,
+            Some(Some("flight")) => Mode::Flight { keep: Duration::from_secs(seconds), dump_signal },
+            Some(_) => {
+                self.invalid("mode", "\"capture\" or \"flight\"", "\"capture\"");
+                Mode::Capture
+            }
+        }
+    }
+
+    fn dump_signal(&mut self) -> Option<i32> {
+        match self.get("dump_signal")?.as_str() {
+            Some("") => None,
+            Some("SIGUSR1") => Some(libc::SIGUSR1),
+            Some("SIGUSR2") => Some(libc::SIGUSR2),
+            _ => {
+                self.invalid("dump_signal", "\"SIGUSR1\", \"SIGUSR2\" or \"\"", "\"\" (none)");
+                None
+            }
+        }
+    }
+
+    fn storage(&mut self) -> Storage {
+        const MOST: u64 = 1 << 20;
+        const FROM_ONE: &str = "a number of megabytes from 1 up";
+        const NO_LIMIT: &str = "a number of megabytes, or 0 for no limit";
+        let Storage { ring, rings, file, session, .. } = Storage::DEFAULT;
+        let mut bytes = |key, least, most, expected, default: u64| {
+            self.number(key, least..=most, expected, default >> 20) << 20
+        };
+        let ring = bytes("ring_mb", 1, 1024, "a number of megabytes from 1 to 1024", ring);
+        let rings = bytes("rings_mb", 1, MOST, FROM_ONE, rings);
+        let file = bytes("file_mb", 1, MOST, FROM_ONE, file);
+        let session = bytes("session_mb", 0, MOST, NO_LIMIT, session.unwrap_or(0));
+        let compress = self.number("compress", 0..=1, "0 or 1", 0) == 1;
+        Storage { ring, rings, file, session: (session > 0).then_some(session), compress }
+    }
+
+    fn number(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        expected: &'static str,
+        default: u64,
+    ) -> u64 {
         let Some(value) = self.get(key) else { return default };
-        let given = value.as_u64().and_then(|given| usize::try_from(given).ok());
-        given.filter(|given| (1..=Limits::HIGHEST).contains(given)).unwrap_or_else(|| {
-            self.invalid(key, "a number from 1 to 65536", &default.to_string());
+        value.as_u64().filter(|given| range.contains(given)).unwrap_or_else(|| {
+            self.invalid(key, expected, &default.to_string());
             default
         })
     }
@@ -286,8 +353,14 @@ mod tests {
         let all = quiet(
             r#"{"enable": 1, "metric_enable": true, "prof_dir": "/data/p", "profiler_level": "verbose",
                 "timelimit": 7200, "domain": "Request; Schedule", "profiler_step_num": 5,
-                "attribute_text_length": 1, "attribute_max_items": 65536}"#,
+                "attribute_text_length": 1, "attribute_max_items": 65536, "mode": "flight", "flight_seconds": 5,
+                "dump_signal": "SIGUSR2", "ring_mb": 8, "rings_mb": 64, "file_mb": 100, "session_mb": 300,
+                "compress": 1}"#,
         );
+        let dump_signal = Some(libc::SIGUSR2);
+        assert_eq!(all.mode, Mode::Flight { keep: Duration::from_secs(5), dump_signal });
+        let (ring, rings, file, session) = (8 << 20, 64 << 20, 100 << 20, Some(300 << 20));
+        assert_eq!(all.storage, Storage { ring, rings, file, session, compress: true });
         assert!(all.enable && all.metric_enable);
         assert_eq!(all.prof_dir, Path::new("/data/p"));
         assert_eq!(all.level, Level::VERBOSE);
@@ -325,6 +398,14 @@ mod tests {
             ("attribute_max_items", "65537", "1024"),
             ("attribute_max_items", "-1", "1024"),
             ("acl_task_time", "9", "0"),
+            ("mode", "\"flying\"", "\"capture\""),
+            ("flight_seconds", "0", "30"),
+            ("dump_signal", "\"SIGKILL\"", "\"\" (none)"),
+            ("ring_mb", "1025", "4"),
+            ("rings_mb", "0", "256"),
+            ("file_mb", "\"1G\"", "1024"),
+            ("session_mb", "-1", "0"),
+            ("compress", "true", "0"),
         ];
         for (key, value, used) in cases {
             let (collection, warnings) = parse(&format!("{{\"{key}\": {value}}}"));

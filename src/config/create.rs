@@ -63,19 +63,20 @@ fn refusal(path: &Path) -> Option<&'static str> {
     access(folder, Access::WRITE_OK).is_err().then_some("its folder is not writable")
 }
 
-/// Sets `enable` to 0 in the file and leaves everything else, in its order. Called when a limit is reached.
+/// Switches collection on or off in the file and leaves everything else, in its order.
 ///
 /// # Errors
 /// The file can't be read, is no JSON object, or can't be replaced.
-pub fn rewrite_disabled(path: &Path) -> Result<(), ConfigError> {
+pub fn rewrite_enable(path: &Path, enable: bool) -> Result<(), ConfigError> {
+    let enable = i32::from(enable);
     let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
     Collection::parse(&text, path, Path::new("/"))?;
     let mut object: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|problem| ConfigError::Syntax { path: path.into(), problem: problem.to_string() })?;
-    if object.get("enable").is_some_and(|enable| *enable == 0) {
+    if object.get("enable").is_some_and(|former| *former == enable) {
         return Ok(()); // another process of the server was first
     }
-    object.insert("enable".into(), 0.into());
+    object.insert("enable".into(), enable.into());
     replace_file(path, &indented(&object)).map_err(io_error(path, "rewrite"))
 }
 
@@ -144,7 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
         fs::write(&path, r#"{"zeta": [1, {"b": null}], "enable": 1, "alpha": "é", "timelimit": 5}"#).unwrap();
-        rewrite_disabled(&path).unwrap();
+        rewrite_enable(&path, false).unwrap();
         let object: Map<String, Value> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(object.keys().collect::<Vec<_>>(), ["zeta", "enable", "alpha", "timelimit"]);
         assert_eq!(object["enable"], 0);
@@ -158,7 +159,7 @@ mod tests {
         let path = folder.path().join("c.json");
         let text = "{\"enable\":0 }";
         fs::write(&path, text).unwrap();
-        rewrite_disabled(&path).unwrap();
+        rewrite_enable(&path, false).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 
@@ -166,8 +167,8 @@ mod tests {
     fn a_missing_or_broken_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        assert!(rewrite_disabled(&path).unwrap_err().to_string().contains("can't read"));
+        assert!(rewrite_enable(&path, false).unwrap_err().to_string().contains("can't read"));
         fs::write(&path, "{").unwrap();
-        assert!(rewrite_disabled(&path).unwrap_err().to_string().contains("c.json: not valid JSON"));
+        assert!(rewrite_enable(&path, false).unwrap_err().to_string().contains("c.json: not valid JSON"));
     }
 }

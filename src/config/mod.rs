@@ -11,14 +11,16 @@ mod hardware;
 mod level;
 mod limits;
 mod stamp;
+mod storage;
 mod watch;
 
 pub(crate) use atomic::create_file;
 pub use collection::Collection;
-pub use create::{create_default, rewrite_disabled};
+pub use create::{create_default, rewrite_enable};
 pub use domain::DomainFilter;
 pub use error::{ConfigError, Warning};
 pub use level::Level;
 pub use limits::Limits;
 pub(crate) use stamp::Stamp;
+pub use storage::{Mode, Storage};
 pub use watch::Watch;

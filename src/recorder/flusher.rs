@@ -1,19 +1,19 @@
-//! The recorder's one native thread: it follows the config file, starts and stops sessions, and drains the rings.
+//! The recorder's one native thread: it follows the config file, starts and stops sessions, and looks after the rings.
 //! It never takes Python's lock.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
+use super::activation::{DumpError, Options};
 use super::rendezvous::{Membership, Rendezvous};
-use super::session::{self, Session};
-use super::termination::{self, Waker, Woken};
-use super::{gate, limits, thread};
-use crate::config::{self, Collection, Watch};
+use super::session::Session;
+use super::signals::{self, Waker, Woken};
+use super::{facts, gate, limits, steps};
+use crate::config::{self, Collection, Mode, Watch};
+use crate::control::{self, Dumps, Page, State};
 
 /// How often the config file is looked at: the contract is 100 ms, half of which leaves room for a busy machine.
 const CONFIG_PERIOD: Duration = Duration::from_millis(50);
@@ -24,152 +24,99 @@ const BUSY_PERIOD: Duration = Duration::from_millis(2);
 const CALM_PERIOD: Duration = Duration::from_millis(25);
 
 /// A visit that found more records than this is soon followed by another.
-const BUSY_RECORDS: usize = 2_000;
+const BUSY_RECORDS: u64 = 2_000;
 
-/// How long a process that starts waits for a collection that is on already: so that nothing of it is missed.
-const START_PATIENCE: Duration = Duration::from_millis(500);
+/// How much less than the server's threads the flusher wants a core that both could use.
+const NICENESS: i32 = 5;
 
-/// How long a process that ends waits for its last events to be written.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a recorder needs to know about its process.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The collection config (a JSON file; made with defaults if missing).
-    pub config: PathBuf,
-    /// The user's home folder, for the default `prof_dir`.
-    pub home: PathBuf,
-    /// What this process is called, if that is better than its command line.
-    pub process_name: Option<String>,
-    /// The calling thread's name, if the program has given it one.
-    pub thread_name: fn() -> Option<String>,
-    /// The local time as `MMDD-HHMM`, which names a session's folder.
-    pub stamp: fn() -> String,
-    /// Called before each start of collection.
-    pub before_start: fn(),
-}
-
-/// The running recorder.
-struct Handle {
-    options: Options,
-    pid: u32,
-    waker: Arc<Waker>,
-    shutdown: Sender<Sender<()>>,
-}
-
-/// No lock, which a fork could find taken. Python's own lock keeps two threads from activating at once.
-static HANDLE: ArcSwapOption<Handle> = ArcSwapOption::const_empty();
-static FORK_HANDLER: AtomicBool = AtomicBool::new(false);
-
-/// Starts this process's recorder. A second call in the same process does nothing.
-///
-/// # Errors
-/// The thread or its waker can't be made.
-pub fn activate(options: Options) -> std::io::Result<()> {
-    if HANDLE.load().as_ref().is_some_and(|handle| handle.pid == std::process::id()) {
-        return Ok(());
-    }
-    if !FORK_HANDLER.swap(true, Ordering::Relaxed) {
-        // SAFETY: the handler touches only atomics and the forking thread's own thread-locals.
-        unsafe { libc::pthread_atfork(None, None, Some(thread::after_fork_in_child)) };
-    }
-    let waker = Arc::new(Waker::new()?);
-    let (shutdown, commands) = crossbeam_channel::unbounded();
-    let flusher = Flusher::new(options.clone(), waker.clone(), commands);
-    let (ready, wait) = crossbeam_channel::bounded(1);
-    std::thread::Builder::new().name("msprof-rs".into()).spawn(move || flusher.run(&ready))?;
-    if wait.recv_timeout(START_PATIENCE).is_err() {
-        log::warn!(
-            "the collection config has not been read within {START_PATIENCE:?}; the server goes on meanwhile"
-        );
-    }
-    termination::watch(&waker);
-    HANDLE.store(Some(Arc::new(Handle { options, pid: std::process::id(), waker, shutdown })));
-    Ok(())
-}
-
-/// Writes everything, closes the session and ends the recorder. Later events are not recorded.
-pub fn shutdown() {
-    let Some(handle) = HANDLE.swap(None) else { return };
-    if handle.pid != std::process::id() {
-        std::mem::forget(handle); // a fork's copy: what it holds belongs to the parent
-        return;
-    }
-    termination::unwatch();
-    let (done, wait) = crossbeam_channel::bounded(1);
-    if handle.shutdown.send(done).is_ok() {
-        handle.waker.wake();
-        if wait.recv_timeout(SHUTDOWN_PATIENCE) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            log::warn!(
-                "the last events could not be written within {SHUTDOWN_PATIENCE:?}; the ring files have them"
-            );
-        }
-    }
-}
-
-/// To be called in a forked child: it gets a recorder, file and rings of its own.
-///
-/// # Errors
-/// As [`activate`].
-pub fn forked_child() -> std::io::Result<()> {
-    session::forget_parents();
-    let Some(handle) = HANDLE.swap(None) else { return Ok(()) };
-    let options = handle.options.clone();
-    std::mem::forget(handle);
-    activate(options)
+/// What others have the flusher do.
+pub(super) enum Command {
+    /// Write everything, say so, and end.
+    Shutdown(Sender<()>),
+    /// Write what is remembered; answer with the folder.
+    Dump { reason: String, done: Option<Sender<Result<PathBuf, DumpError>>> },
 }
 
 /// The thread's own state.
-struct Flusher {
+pub(super) struct Flusher {
     options: Options,
     waker: Arc<Waker>,
-    commands: Receiver<Sender<()>>,
+    commands: Receiver<Command>,
     watch: Watch,
     rendezvous: Rendezvous,
     running: Option<Running>,
+    page: Option<Page>,
 }
 
 struct Running {
     session: Session,
     membership: Membership,
+    mode: Mode,
     ends: Option<Instant>,
+    dumps: Dumps,
 }
 
 impl Flusher {
-    fn new(options: Options, waker: Arc<Waker>, commands: Receiver<Sender<()>>) -> Self {
+    pub(super) fn new(options: Options, waker: Arc<Waker>, commands: Receiver<Command>) -> Self {
         let watch = Watch::new(&options.config, &options.home);
         let rendezvous = Rendezvous::new(&options.config);
-        Self { options, waker, commands, watch, rendezvous, running: None }
+        Self { options, waker, commands, watch, rendezvous, running: None, page: None }
     }
 
     /// The thread's life. Says when it has looked at the config for the first time.
-    fn run(mut self, ready: &Sender<()>) {
-        termination::block_signals();
+    pub(super) fn run(mut self, ready: &Sender<()>) {
+        signals::block_signals();
         self.follow_config();
         // Nobody waits any more if this took too long.
         let _ = ready.send(());
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            log::debug!("the flusher keeps its priority: {error}");
+        }
+        self.page = Page::create(&self.facts())
+            .inspect_err(|error| log::debug!("msprof-rs status will not show this process: {error}"))
+            .ok();
         let mut next_look = Instant::now() + CONFIG_PERIOD;
         loop {
             if Instant::now() >= next_look {
                 self.follow_config();
+                self.follow_dumps();
                 next_look = Instant::now() + CONFIG_PERIOD;
             }
-            let period = match self.drain() {
+            let period = match self.visit() {
                 Some(records) if records > BUSY_RECORDS => BUSY_PERIOD,
                 Some(_) => CALM_PERIOD,
                 None => CONFIG_PERIOD,
             };
-            let woken = self.waker.sleep(period.min(next_look.saturating_duration_since(Instant::now())));
-            if woken == Woken::Terminated {
-                self.leave();
-                termination::die();
-                return;
+            match self.waker.sleep(period.min(next_look.saturating_duration_since(Instant::now()))) {
+                Woken::Terminated => {
+                    self.end();
+                    signals::die();
+                    return;
+                }
+                Woken::Dump => {
+                    if let Err(error) = self.dump("a signal asked for it") {
+                        log::error!("{error}");
+                    }
+                }
+                Woken::Work => {}
             }
-            if let Ok(done) = self.commands.try_recv() {
-                self.leave();
-                // The caller may have given up waiting.
-                let _ = done.send(());
-                return;
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::Shutdown(done) => {
+                        self.end();
+                        // The caller may have given up waiting.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Command::Dump { reason, done } => {
+                        let outcome = self.dump(&reason);
+                        match (done, outcome) {
+                            (Some(done), outcome) => drop(done.send(outcome)), // as above
+                            (None, Err(DumpError::NotInFlight) | Ok(_)) => {}
+                            (None, Err(error)) => log::error!("{error}"),
+                        }
+                    }
+                }
             }
         }
     }
@@ -188,11 +135,18 @@ impl Flusher {
             self.leave();
             self.start(&collection);
         } else if running.ends.is_some_and(|end| Instant::now() >= end) {
-            log::info!("timelimit reached: collection stops");
-            self.conclude();
-            if let Err(error) = config::rewrite_disabled(&self.options.config) {
-                log::error!("{error}");
-            }
+            self.end_for_all("timelimit");
+        } else if steps::is_over() {
+            self.end_for_all("profiler_step_num");
+        }
+    }
+
+    /// A limit was reached: the switch is turned off in the file, for all processes of the server.
+    fn end_for_all(&mut self, limit: &str) {
+        log::info!("{limit} reached: collection stops");
+        self.conclude();
+        if let Err(error) = config::rewrite_enable(&self.options.config, false) {
+            log::error!("{error}");
         }
     }
 
@@ -206,13 +160,20 @@ impl Flusher {
                 return;
             }
         };
-        match Session::start(&membership.folder, &self.options) {
+        match Session::start(&membership.folder, &self.options, collection.mode, collection.storage) {
             Ok(session) => {
                 log::info!("collection started: {}", session.path().display());
                 limits::set(collection.limits);
+                steps::allow(collection.step_limit);
                 gate::open(collection.level, collection.domains.clone());
+                session.let_in(); // after the gates: who asks whether there is a recording can rely on it
+                if let Mode::Flight { dump_signal: Some(signal), .. } = collection.mode {
+                    signals::watch_for_dump(signal);
+                }
                 let ends = collection.timelimit.map(|limit| Instant::now() + limit);
-                self.running = Some(Running { session, membership, ends });
+                let dumps = Dumps::of(&membership.folder);
+                self.running = Some(Running { session, membership, mode: collection.mode, ends, dumps });
+                self.state_facts();
             }
             Err(error) => log::error!("collection does not start: {error}"),
         }
@@ -234,15 +195,30 @@ impl Flusher {
         gate::close();
         let path = running.session.path().to_owned();
         match running.session.stop() {
-            Ok(_) => log::info!("collection stopped: {}", path.display()),
+            Ok(()) => log::info!("collection stopped: {}", path.display()),
             Err(error) => log::error!("{}: the last events could not be written: {error}", path.display()),
+        }
+        self.state_facts();
+        self.state_figures();
+    }
+
+    /// The process ends, and leaves nothing but its captures.
+    fn end(&mut self) {
+        self.leave();
+        self.page = None;
+        if let Err(error) = self.rendezvous.tidy_up() {
+            log::debug!("what processes share could not be removed: {error}");
         }
     }
 
-    fn drain(&mut self) -> Option<usize> {
+    /// Looks after the rings. Gives the number of records that were taken from them.
+    fn visit(&mut self) -> Option<u64> {
         let running = self.running.as_mut()?;
-        match running.session.drain() {
-            Ok(records) => Some(records),
+        match running.session.visit() {
+            Ok(records) => {
+                self.state_figures();
+                Some(records)
+            }
             Err(error) => {
                 log::error!(
                     "{}: {error}; collection stops, the server goes on",
@@ -253,4 +229,65 @@ impl Flusher {
             }
         }
     }
+
+    /// Somebody wants a dump of this server: what this process remembers goes there too.
+    fn follow_dumps(&mut self) {
+        let Some(running) = self.running.as_mut() else { return };
+        while let Some(folder) = running.dumps.asked() {
+            if let Err(error) = write_dump(running, &folder, "asked for from outside") {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    /// Asks all processes of the server for a dump, and writes this one's.
+    fn dump(&mut self, reason: &str) -> Result<PathBuf, DumpError> {
+        let running = self.running.as_mut().ok_or(DumpError::NotInFlight)?;
+        if !matches!(running.mode, Mode::Flight { .. }) {
+            return Err(DumpError::NotInFlight);
+        }
+        let session = running.membership.folder.clone();
+        running.dumps.ask().map_err(|error| DumpError::Io { path: session.clone(), error })?;
+        let mut last = session;
+        while let Some(folder) = running.dumps.asked() {
+            write_dump(running, &folder, reason)?;
+            last = folder;
+        }
+        Ok(last)
+    }
+
+    fn facts(&self) -> control::Facts {
+        control::Facts {
+            role: facts::process(self.options.process_name.as_deref()).name,
+            config: std::path::absolute(&self.options.config).unwrap_or_else(|_| self.options.config.clone()),
+            session: self.running.as_ref().map(|running| running.membership.folder.clone()),
+        }
+    }
+
+    fn state_facts(&self) {
+        if let Some(page) = &self.page {
+            page.set_facts(&self.facts());
+        }
+    }
+
+    fn state_figures(&self) {
+        let Some(page) = &self.page else { return };
+        let Some(Running { session, mode, .. }) = &self.running else {
+            return page.set(State::Idle, control::Figures::default());
+        };
+        let state = if *mode == Mode::Capture { State::Recording } else { State::Flight };
+        page.set(state, session.figures());
+    }
+}
+
+fn write_dump(running: &Running, folder: &Path, reason: &str) -> Result<(), DumpError> {
+    if running.mode == Mode::Capture {
+        return Ok(()); // all of it is in the capture
+    }
+    let name = running.session.path().file_name().unwrap_or_default();
+    let path = folder.join(name);
+    let dumped = running.session.dump(&path, reason);
+    dumped.map_err(|error| DumpError::Io { path: path.clone(), error })?;
+    log::info!("dumped ({reason}): {}", path.display());
+    Ok(())
 }

@@ -3,16 +3,23 @@
 //!
 //! The hooks call [`begin`], [`end`], [`instant`] and friends; nothing else of a recording process is on their path.
 
+mod activation;
+mod capture_file;
+mod door;
 mod facts;
+mod flight;
 mod flusher;
 mod gate;
 mod limits;
+mod names_file;
 mod rendezvous;
 mod session;
-mod termination;
+mod signals;
+mod steps;
 mod thread;
 
-pub use flusher::{Options, activate, forked_child, shutdown};
+pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown};
 pub use gate::Gate;
 pub use limits::limits;
+pub use steps::step;
 pub use thread::{AsyncOpen, Open, async_begin, async_end, begin, end, instant, is_recording, meta};

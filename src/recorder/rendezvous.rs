@@ -58,8 +58,7 @@ impl Rendezvous {
 
     /// Joins the running session, or begins one in a new folder below `prof_dir` named by `stamp`.
     pub(super) fn join(&self, prof_dir: &Path, stamp: &str) -> io::Result<Membership> {
-        let mut file = open_private(&self.note)?;
-        flock(&file, FlockOperation::LockExclusive)?;
+        let mut file = self.lock_note()?;
         let mut note = read(&mut file);
         let live = open_private(&self.live)?;
         let deserted = flock(&live, FlockOperation::NonBlockingLockExclusive).is_ok();
@@ -75,8 +74,7 @@ impl Rendezvous {
 
     /// Says that the session is over for everybody, if it is still the newest.
     pub(super) fn conclude(&self, membership: &Membership) -> io::Result<()> {
-        let mut file = open_private(&self.note)?;
-        flock(&file, FlockOperation::LockExclusive)?;
+        let mut file = self.lock_note()?;
         let mut note = read(&mut file);
         if note.generation == membership.generation {
             note.open = false;
@@ -85,6 +83,32 @@ impl Rendezvous {
             file.write_all(&serde_json::to_vec(&note)?)?;
         }
         Ok(())
+    }
+
+    /// Removes the files unless another process collects: for a process that ends.
+    pub(super) fn tidy_up(&self) -> io::Result<()> {
+        if !self.note.exists() {
+            return Ok(());
+        }
+        let _note = self.lock_note()?;
+        let live = open_private(&self.live)?;
+        if flock(&live, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            std::fs::remove_file(&self.live)?;
+            std::fs::remove_file(&self.note)?;
+        }
+        Ok(())
+    }
+
+    /// The note under its lock. One that was removed while this waited for the lock is made anew.
+    fn lock_note(&self) -> io::Result<File> {
+        loop {
+            let file = open_private(&self.note)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            let ours = file.metadata()?;
+            if std::fs::metadata(&self.note).is_ok_and(|there| there.ino() == ours.ino()) {
+                return Ok(file);
+            }
+        }
     }
 
     /// Whether another process has begun a newer session than this one: its folder is then where everybody
@@ -180,6 +204,19 @@ mod tests {
         drop(rendezvous.join(folder.path(), "1122-2130").unwrap());
         let next = rendezvous.join(folder.path(), "1122-2130").unwrap();
         assert!(next.folder.ends_with("1122-2130-2"));
+    }
+
+    #[test]
+    fn the_last_process_that_ends_removes_the_files() {
+        let (folder, rendezvous) = meeting();
+        let member = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        rendezvous.tidy_up().unwrap();
+        assert!(rendezvous.note.exists() && rendezvous.live.exists(), "somebody collects");
+        drop(member);
+        rendezvous.tidy_up().unwrap();
+        assert!(!rendezvous.note.exists() && !rendezvous.live.exists());
+        rendezvous.tidy_up().unwrap();
+        assert!(rendezvous.join(folder.path(), "1122-2130").is_ok());
     }
 
     #[test]

@@ -1,24 +1,21 @@
-//! One capture of this process: its trace file, its rings, and the draining of one into the other.
+//! One capture of this process: its files, its threads' rings, and the draining of one into the other.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
-
-use super::{Options, facts, thread};
+use super::capture_file::CaptureFile;
+use super::door::{self, Hall, Newcomer};
+use super::flight::Forgotten;
+use super::{Options, facts, names_file, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
-use crate::event::{self, Attributes, Label, Name};
-use crate::ring::{Consumer, Kind, Owner, Place, Record, Ring};
-use crate::trace::{Clocks, META_DOMAIN, Sequence, Thread, Writer, sequence_id};
-
-/// Size of a busy thread's ring: at 16 bytes an event, 260,000 events between two visits of the flusher.
-const RING_SIZE: usize = 4 << 20;
+use crate::config::{Mode, Storage};
+use crate::control::Figures;
+use crate::event::{Attributes, Label, Name};
+use crate::ring::{Consumer, Kind, Record, Ring, State};
+use crate::trace::{Clocks, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
 
 /// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
 const PIECE: usize = 128 << 10;
@@ -28,112 +25,102 @@ const SNAPSHOT_PERIOD: Nanos = Nanos(10_000_000_000);
 
 static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 
-/// What a thread needs at its first event.
-static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
-
-/// The running session's file of names.
-static NAMES: ArcSwapOption<Mutex<NamesFile>> = ArcSwapOption::const_empty();
-
-/// Where the threads of the running session announce themselves.
-#[derive(Debug)]
-struct Door {
-    session: u64,
-    stem: PathBuf,
-    next_ring: AtomicU32,
-    next_sequence: AtomicU32,
-    thread_name: fn() -> Option<String>,
-    newcomers: Sender<Newcomer>,
-}
-
-#[derive(Debug)]
-struct Newcomer {
-    ring: Arc<Ring>,
-    thread: Thread,
-}
-
 /// A running capture; the flusher owns it.
 #[derive(Debug)]
 pub(super) struct Session {
+    id: u64,
+    mode: Mode,
     process_name: Option<String>,
     stem: PathBuf,
-    path: PathBuf,
-    file: File,
-    /// Bytes in it.
-    length: u64,
+    file: CaptureFile,
+    compress: bool,
     writer: Writer,
-    calibration: Calibration,
+    pub(super) calibration: Calibration,
     next_snapshot: Nanos,
-    newcomers: Receiver<Newcomer>,
-    threads: Vec<Drained>,
-    dropped: u64,
+    hall: Hall,
+    /// All rings of the session, whoever has them now.
+    rings: Vec<Arc<Ring>>,
+    pub(super) threads: Vec<Recorded>,
+    pub(super) forgotten: Forgotten,
+    figures: Figures,
 }
 
+/// A thread that records into this session.
 #[derive(Debug)]
-struct Drained {
-    consumer: Consumer,
+pub(super) struct Recorded {
+    pub(super) thread: Thread,
     sequence: Sequence,
+    /// What it wrote to, oldest first; the last one is where it writes now.
+    pub(super) rings: VecDeque<Consumer>,
+    /// Its spans that began in forgotten records.
+    pub(super) open: Vec<(u32, crate::clock::Ticks)>,
 }
 
 impl Session {
-    /// Makes the trace file `<folder>/<host>-<pid>.pftrace` and lets the threads in.
-    pub(super) fn start(folder: &Path, options: &Options) -> io::Result<Self> {
-        let host = facts::hostname();
-        let stem = folder.join(format!("{host}-{}", std::process::id()));
-        let (path, file) = new_trace_file(&stem)?;
-        NAMES.store(Some(Arc::new(Mutex::new(NamesFile::create(&path)?))));
-        event::listen_to_names(note_names);
+    /// Makes the trace file `<folder>/<host>-<pid>.pftrace` and opens the door; [`Session::let_in`] lets the threads
+    /// in.
+    pub(super) fn start(folder: &Path, options: &Options, mode: Mode, storage: Storage) -> io::Result<Self> {
+        let stem = folder.join(format!("{}-{}", facts::hostname(), std::process::id()));
+        let file = CaptureFile::create(&stem, storage)?;
+        names_file::open(file.path())?;
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
         calibration.publish();
         let now = Snapshot::now();
-        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        let facts = [
-            ("hostname", host.as_str()),
-            ("ppid", &parent.to_string()),
-            ("clock", clock::source().as_str()),
-            ("version", env!("CARGO_PKG_VERSION")),
-        ];
-        let writer = Writer::new(facts::process(options.process_name.as_deref()), Clocks::Real, &facts);
-        let (sender, newcomers) = crossbeam_channel::unbounded();
-        let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &path) as u32;
-        let door = Door {
-            session,
-            stem: stem.clone(),
-            next_ring: AtomicU32::new(0),
-            next_sequence: AtomicU32::new(seed),
-            thread_name: options.thread_name,
-            newcomers: sender,
-        };
-        DOOR.store(Some(Arc::new(door)));
-        thread::open_session(session);
-        let next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);
-        let threads = Vec::new();
-        let process_name = options.process_name.clone();
+        let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         let mut session = Self {
-            process_name,
+            id,
+            mode,
+            process_name: options.process_name.clone(),
+            writer: writer(facts::process(options.process_name.as_deref()), None),
+            hall: door::open(id, &stem, storage, options.thread_name),
             stem,
-            path,
             file,
-            length: 0,
-            writer,
+            compress: storage.compress,
             calibration,
-            next_snapshot,
-            newcomers,
-            threads,
-            dropped: 0,
+            next_snapshot: Nanos(now.boot.0 + SNAPSHOT_PERIOD.0),
+            rings: Vec::new(),
+            threads: Vec::new(),
+            forgotten: Forgotten::default(),
+            figures: Figures::default(),
         };
         session.write_pending()?;
         Ok(session)
     }
 
-    /// The trace file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// From now on the threads' events belong to this session.
+    pub(super) fn let_in(&self) {
+        thread::open_session(self.id);
     }
 
-    /// Takes what the threads have committed to the file. Returns the number of records.
-    pub(super) fn drain(&mut self) -> io::Result<usize> {
+    /// The trace file that is being written.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// What it has done so far, and what waits in the rings.
+    pub(super) fn figures(&self) -> Figures {
+        let rings = self.threads.iter().flat_map(|thread| &thread.rings).map(Consumer::ring);
+        let (ring_filled, ring_size) =
+            rings.fold((0, 0), |(filled, all), ring| (filled + ring.filled(), all + ring.capacity() as u64));
+        Figures { threads: self.threads.len() as u64, ring_filled, ring_size, ..self.figures }
+    }
+
+    /// Looks after the rings: takes what the threads have committed to the file, or in flight mode forgets what is
+    /// old. Returns the number of records.
+    pub(super) fn visit(&mut self) -> io::Result<u64> {
+        let before = self.figures.events;
+        self.look_at_clocks();
+        self.welcome();
+        match self.mode {
+            Mode::Capture => self.drain()?,
+            Mode::Flight { keep, .. } => self.forget(keep),
+        }
+        self.write_pending()?;
+        Ok(self.figures.events - before)
+    }
+
+    fn look_at_clocks(&mut self) {
         self.calibration.advance(Anchor::now());
         self.calibration.publish();
         let now = Snapshot::now();
@@ -142,41 +129,82 @@ impl Session {
             self.writer.rename_process(facts::process(self.process_name.as_deref()));
             self.writer.snapshot();
         }
-        for newcomer in self.newcomers.try_iter() {
-            let sequence = self.writer.thread(&newcomer.thread);
-            self.threads.push(Drained { consumer: Consumer::new(newcomer.ring), sequence });
+    }
+
+    fn welcome(&mut self) {
+        for newcomer in self.hall.newcomers.try_iter() {
+            match newcomer {
+                Newcomer::Thread(ring, thread) => {
+                    if !self.rings.iter().any(|known| Arc::ptr_eq(known, &ring)) {
+                        self.rings.push(ring.clone());
+                    }
+                    let sequence = self.writer.thread(&thread);
+                    let rings = VecDeque::from([Consumer::new(ring)]);
+                    self.threads.push(Recorded { thread, sequence, rings, open: Vec::new() });
+                }
+                Newcomer::Larger(ring) => {
+                    self.rings.push(ring.clone());
+                    let sequence = ring.owner().sequence;
+                    // There is one: a thread announces itself before it outgrows anything.
+                    if let Some(thread) = self.threads.iter_mut().find(|it| it.thread.sequence == sequence) {
+                        thread.rings.push_back(Consumer::new(ring));
+                    }
+                }
+            }
         }
-        let mut records = 0;
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
         let mut index = 0;
         while index < self.threads.len() {
-            // Asked before draining: what a thread wrote before it ended is then taken.
-            let ended = self.threads[index].consumer.ring().is_closed();
-            records += self.drain_thread(index, now)?;
-            if ended {
-                self.threads.swap_remove(index).consumer.ring().remove_file();
-            } else {
+            // Asked before draining: what a thread wrote before it left a ring is then taken.
+            let state = self.threads[index].rings[0].ring().state();
+            self.drain_ring(index)?;
+            if !self.leave_behind(index, state) {
                 index += 1;
             }
         }
-        self.write_pending()?;
-        Ok(records)
+        Ok(())
     }
 
-    fn drain_thread(&mut self, index: usize, now: Snapshot) -> io::Result<usize> {
-        let mut records = 0;
-        let ring = self.threads[index].consumer.ring();
+    /// Puts a ring aside that was drained to its end, and a thread that has ended. Whether there is something else at
+    /// this index now.
+    pub(super) fn leave_behind(&mut self, index: usize, state: State) -> bool {
+        let thread = &mut self.threads[index];
+        // A larger ring is announced before this one is left, but may have been too late for this visit.
+        if state == State::Open || state == State::Outgrown && thread.rings.len() == 1 {
+            return false;
+        }
+        if let Some(consumer) = thread.rings.pop_front() {
+            // Nobody takes it any more if the session ends.
+            let _ = self.hall.spare.send(consumer.ring().clone());
+        }
+        if thread.rings.is_empty() {
+            self.threads.swap_remove(index);
+        }
+        true
+    }
+
+    /// Takes what is in the first ring of a thread.
+    fn drain_ring(&mut self, index: usize) -> io::Result<()> {
+        let ring = self.threads[index].rings[0].ring();
         ring.set_line(self.calibration.line());
         // Once around: a thread that never stops must not keep the others waiting.
         for _ in 0..=ring.capacity() / PIECE {
-            let Self { writer, calibration, threads, length, .. } = self;
-            let Drained { consumer, sequence } = &mut threads[index];
-            let more = consumer.drain(PIECE, |record| {
-                records += 1;
+            let Self { writer, calibration, threads, figures, .. } = self;
+            let Recorded { rings, sequence, .. } = &mut threads[index];
+            let more = rings[0].drain(PIECE, |record| {
+                figures.events += 1;
                 write(writer, sequence, calibration.to_boot(record.ticks), &record);
             });
-            consumer.announce(*length, *length + writer.pending().len() as u64);
-            self.write_pending()?;
-            self.threads[index].consumer.release();
+            let bytes = self.pending();
+            let length = self.file.length();
+            let consumer = &self.threads[index].rings[0];
+            consumer
+                .announce(length, length + bytes.as_ref().map_or(self.writer.pending(), |b| b).len() as u64);
+            self.write(bytes)?;
+            self.threads[index].rings[0].release();
+            self.turn_page()?;
             match more {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -186,107 +214,141 @@ impl Session {
                 }
             }
         }
-        let Self { writer, threads, dropped, .. } = self;
-        let Drained { consumer, sequence } = &mut threads[index];
-        let lost = consumer.newly_dropped();
+        self.count_dropped(index);
+        Ok(())
+    }
+
+    pub(super) fn count_dropped(&mut self, index: usize) {
+        let Self { writer, threads, figures, .. } = self;
+        let Recorded { rings, sequence, .. } = &mut threads[index];
+        let lost = rings[0].newly_dropped();
         if lost > 0 {
-            *dropped += lost;
+            figures.dropped += lost;
             let mut attributes = Attributes::default();
             attributes.key(Name::new("count")).int(lost as i64);
             let label = Label::new(META_DOMAIN, "dropped");
             // Just encoded, so it is whole.
-            let _ = writer.instant(sequence, now.boot, label, attributes.as_bytes());
+            let _ = writer.instant(sequence, clock::boottime(), label, attributes.as_bytes());
         }
-        Ok(records)
+    }
+
+    /// A fact about the process that a ring forgets: the file keeps it.
+    pub(super) fn keep_fact(&mut self, time: Nanos, label: Label, attributes: &[u8]) {
+        self.writer.meta(time, label, attributes);
+    }
+
+    /// The pending packets as they are to be written, if that is not as they are.
+    fn pending(&self) -> Option<Vec<u8>> {
+        let pending = self.writer.pending();
+        (self.compress && !pending.is_empty()).then(|| compressed(pending))
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
-        let pending = self.writer.pending();
-        if !pending.is_empty() {
-            self.file.write_all(pending)?;
-            self.length += pending.len() as u64;
+        let bytes = self.pending();
+        self.write(bytes)
+    }
+
+    /// Writes what is pending, which is these bytes if there are any.
+    fn write(&mut self, bytes: Option<Vec<u8>>) -> io::Result<()> {
+        let bytes = bytes.as_deref().unwrap_or(self.writer.pending());
+        if !bytes.is_empty() {
+            self.file.write(bytes)?;
+            self.figures.bytes += bytes.len() as u64;
             self.writer.written();
         }
         Ok(())
     }
 
+    /// Begins a new file if this one is full. It says what tracks and clocks there are, so it can be read alone.
+    fn turn_page(&mut self) -> io::Result<()> {
+        if !self.file.is_full() {
+            return Ok(());
+        }
+        let removed = self.file.next_part()?;
+        let Self { writer, threads, .. } = self;
+        writer.state_again(threads.iter_mut().map(|thread| (&thread.thread, &mut thread.sequence)));
+        if removed > 0 {
+            let mut attributes = Attributes::default();
+            attributes.key(Name::new("parts")).int(i64::from(removed));
+            let label = Label::new(META_DOMAIN, "removed");
+            self.writer.meta(clock::boottime(), label, attributes.as_bytes());
+        }
+        self.write_pending()
+    }
+
     /// Lets no more events in, takes the last ones to the file, and removes the rings.
-    pub(super) fn stop(mut self) -> io::Result<u64> {
+    pub(super) fn stop(mut self) -> io::Result<()> {
         thread::close_session();
-        DOOR.store(None);
+        door::close();
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
-        let outcome = self.drain();
-        let late = self.newcomers.try_iter().map(|newcomer| newcomer.ring);
-        for ring in self.threads.iter().map(|thread| thread.consumer.ring().clone()).chain(late) {
+        let outcome = self.take_the_rest();
+        self.welcome(); // who came too late has a ring all the same
+        for ring in &self.rings {
             ring.remove_file();
         }
-        let names = NAMES.swap(None);
-        if let (Ok(_), Some(names)) = (&outcome, names) {
-            names.lock().remove(); // the trace file has every name that was used
-        }
-        if self.dropped > 0 {
-            let (count, path) = (self.dropped, self.path.display());
-            log::warn!("{count} events found their thread's ring full and were dropped; {path} counts them");
+        names_file::close(outcome.is_ok());
+        let dropped = self.figures.dropped;
+        if dropped > 0 {
+            let path = self.path().display();
+            log::warn!(
+                "{dropped} events found their thread's ring full and were dropped; {path} counts them"
+            );
         }
         log::debug!("capture {} closed", self.stem.display());
-        outcome.map(|_| self.dropped)
+        outcome
     }
-}
 
-/// Makes the ring of the calling thread and announces it, if `session` still runs.
-pub(super) fn ring_for_this_thread(session: u64) -> Option<Arc<Ring>> {
-    let door = DOOR.load_full().filter(|door| door.session == session)?;
-    let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-    let sequence = sequence_id(door.next_sequence.fetch_add(0x9e_377a, Ordering::Relaxed));
-    let owner = Owner { pid: std::process::id(), tid, sequence };
-    let number = door.next_ring.fetch_add(1, Ordering::Relaxed);
-    let ring = Arc::new(make_ring(&door.stem, number, owner)?);
-    let name = (door.thread_name)().unwrap_or_else(|| system_thread_name(tid));
-    let thread = Thread { tid, name, sequence };
-    if door.newcomers.send(Newcomer { ring: ring.clone(), thread }).is_err() {
-        ring.remove_file(); // the session has ended meanwhile
-        return None;
+    fn take_the_rest(&mut self) -> io::Result<()> {
+        self.look_at_clocks();
+        self.welcome();
+        self.recall();
+        // A thread may have left several rings behind, one of which goes at each turn.
+        while {
+            let before: usize = self.threads.iter().map(|thread| thread.rings.len()).sum();
+            self.drain()?;
+            self.threads.iter().map(|thread| thread.rings.len()).sum::<usize>() < before
+        } {}
+        self.write_pending()
     }
-    Some(ring)
-}
 
-/// In a forked child: the door is the parent's, and so is what hangs on it.
-pub(super) fn forget_parents() {
-    std::mem::forget((DOOR.swap(None), NAMES.swap(None)));
-}
-
-/// In the session's folder, so that it outlives the process; else in shared memory, else in private memory.
-fn make_ring(stem: &Path, number: u32, owner: Owner) -> Option<Ring> {
-    let name = format!("{}-{number}.ring", stem.file_name().unwrap_or_default().to_string_lossy());
-    let places = [
-        Place::File(stem.with_file_name(&name)),
-        Place::File(Path::new("/dev/shm").join(format!("msprof_rs-{name}"))),
-        Place::Private,
-    ];
-    for place in places {
-        let is_private = place == Place::Private;
-        match Ring::create(place, RING_SIZE, owner) {
-            Ok(ring) => {
-                if is_private {
-                    log::warn!(
-                        "a thread records into private memory: a kill of this process would lose its last events"
-                    );
-                }
-                return Some(ring);
-            }
-            Err(error) => log::debug!("{error}"),
+    /// States the spans that began in forgotten records, so that their ends find them.
+    fn recall(&mut self) {
+        let Self { writer, threads, forgotten, calibration, .. } = self;
+        for thread in threads {
+            forgotten.recall(writer, &mut thread.sequence, thread.thread.sequence, &thread.open, calibration);
+            thread.open.clear();
         }
     }
-    log::error!("no memory for a ring: the events of thread {} are not recorded", owner.tid);
-    None
+
+    /// Counts records that were taken from the rings.
+    pub(super) fn count(&mut self, records: u64) {
+        self.figures.events += records;
+    }
+
+    pub(super) fn compresses(&self) -> bool {
+        self.compress
+    }
+
+    pub(super) fn process(&self) -> Process {
+        facts::process(self.process_name.as_deref())
+    }
 }
 
-fn system_thread_name(tid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/self/task/{tid}/comm"))
-        .map_or_else(|_| "thread".into(), |s| s.trim().into())
+/// A writer that has stated the process and its facts, among them why this was written.
+pub(super) fn writer(process: Process, reason: Option<&str>) -> Writer {
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let (host, parent) = (facts::hostname(), parent.to_string());
+    let mut facts = vec![
+        ("hostname", host.as_str()),
+        ("ppid", &parent),
+        ("clock", clock::source().as_str()),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    facts.extend(reason.map(|reason| ("reason", reason)));
+    Writer::new(process, Clocks::Real, &facts)
 }
 
-fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, record: &Record<'_>) {
+pub(super) fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, record: &Record<'_>) {
     let Some(label) = Label::from_index(record.label) else { return };
     let outcome = match record.kind {
         Kind::Begin => {
@@ -315,70 +377,4 @@ fn later_than(first: Anchor) -> Anchor {
     std::thread::sleep(std::time::Duration::from_millis(1));
     let next = Anchor::now();
     if next.ticks > first.ticks { next } else { first }
-}
-
-/// `<stem>.pftrace`, or `<stem>.1.pftrace` … where this process captured into the same folder before.
-fn new_trace_file(stem: &Path) -> io::Result<(PathBuf, File)> {
-    for part in 0_u32.. {
-        let suffix = if part == 0 { ".pftrace".into() } else { format!(".{part}.pftrace") };
-        let path = PathBuf::from(format!("{}{suffix}", stem.display()));
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => return Ok((path, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// Notes the names that were added since the last time. Where another thread is just doing that, it may come too late
-/// for the newest name, which then waits for the next one.
-fn note_names() {
-    if let Some(names) = &*NAMES.load()
-        && let Some(mut names) = names.try_lock()
-        && let Err(error) = names.append()
-    {
-        log::debug!("a name could not be noted: {error}");
-    }
-}
-
-/// The texts behind the numbers in the rings, for whoever reads the rings of a process that was killed: one JSON
-/// array a line, `["n", index, text]` or `["l", index, domain, name]`.
-#[derive(Debug)]
-struct NamesFile {
-    path: PathBuf,
-    file: File,
-    names: u32,
-    labels: u32,
-}
-
-impl NamesFile {
-    fn create(trace: &Path) -> io::Result<Self> {
-        let path = trace.with_extension("names");
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut names = Self { path, file, names: 0, labels: 0 };
-        names.append()?;
-        Ok(names)
-    }
-
-    fn append(&mut self) -> io::Result<()> {
-        let mut lines = String::new();
-        for (index, text) in event::names_from(self.names) {
-            lines.push_str(&serde_json::json!(["n", index, text]).to_string());
-            lines.push('\n');
-            self.names = index + 1;
-        }
-        for (index, domain, name) in event::labels_from(self.labels) {
-            lines.push_str(&serde_json::json!(["l", index, domain, name]).to_string());
-            lines.push('\n');
-            self.labels = index + 1;
-        }
-        if lines.is_empty() { Ok(()) } else { self.file.write_all(lines.as_bytes()) }
-    }
-
-    fn remove(&self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::debug!("{}: {error}", self.path.display());
-        }
-    }
 }

@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::session;
+use super::door;
 use crate::clock::Ticks;
 use crate::event::Label;
-use crate::ring::{Kind, Producer};
+use crate::ring::{Kind, Producer, State};
 
 /// The id of the session that records now, or 0. Fork's child handler sets it to 0 in the child, which must not
 /// write into the parent's rings.
@@ -36,7 +36,7 @@ impl Drop for Owned {
             hot.producer.set(ptr::null_mut());
         });
         if let Some(producer) = self.0.borrow_mut().take() {
-            producer.ring().close();
+            producer.ring().set_state(State::Ended);
         }
     }
 }
@@ -153,12 +153,12 @@ fn producer() -> Option<(u64, &'static mut Producer)> {
 /// A thread's first event of a session: makes its ring. One that can't have a ring records nothing.
 #[cold]
 fn attach(hot: &Hot, session: u64) {
-    let made = session::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring)));
+    let made = door::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring, door::larger)));
     // `try_with` fails while the thread is ending: it records no more.
     let producer = OWNED.try_with(|owned| {
         let mut slot = owned.0.borrow_mut();
         if let Some(former) = slot.take() {
-            former.ring().close();
+            former.ring().set_state(State::Ended);
         }
         *slot = made;
         slot.as_deref_mut().map_or(ptr::null_mut(), ptr::from_mut)

@@ -1,9 +1,9 @@
 //! The reading end of a ring: the flusher's, or after a crash whoever reads the capture.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Ring;
+use super::atomic::Ordering;
 use super::layout::{ALIGN, Kind, RECORD_HEAD, Record, split_head_word};
 use crate::clock::Ticks;
 
@@ -45,7 +45,14 @@ impl Consumer {
         if head == self.tail {
             return Ok(false);
         }
-        let end = self.drain_to(head, most as u64, &mut take);
+        let first = self.tail;
+        let end = self.walk(head, |at, record| {
+            let is_wanted = at - first < most as u64;
+            if is_wanted {
+                take(record);
+            }
+            is_wanted
+        });
         self.tail = end.unwrap_or(head);
         end.map(|end| end < head)
     }
@@ -73,30 +80,73 @@ impl Consumer {
         }
     }
 
-    fn drain_to(&self, head: u64, most: u64, take: &mut impl FnMut(Record<'_>)) -> Result<u64, Damaged> {
+    /// Like [`Consumer::drain`], but takes nothing away: another look gives the same and more.
+    ///
+    /// # Errors
+    /// A record is damaged: what comes after it is not given.
+    pub fn peek(&self, mut take: impl FnMut(Record<'_>)) -> Result<(), Damaged> {
+        let head = self.ring.header().head.load(Ordering::Acquire);
+        self.walk(head, |_, record| {
+            take(record);
+            true
+        })
+        .map(|_| ())
+    }
+
+    /// Passes over the oldest records: all but the newest `keep` bytes, and those before `oldest`. Gives each to
+    /// `passed`.
+    ///
+    /// # Errors
+    /// A record is damaged: the rest up to the head is skipped.
+    pub fn forget(
+        &mut self,
+        keep: u64,
+        oldest: Ticks,
+        mut passed: impl FnMut(Record<'_>),
+    ) -> Result<(), Damaged> {
+        let head = self.ring.header().head.load(Ordering::Acquire);
+        let end = self.walk(head, |at, record| {
+            let is_over = head - at > keep || record.ticks < oldest;
+            if is_over {
+                passed(record);
+            }
+            is_over
+        });
+        self.tail = *end.as_ref().unwrap_or(&head);
+        self.release();
+        end.map(|_| ())
+    }
+
+    /// Gives the records up to `head`, each with its position, until one is not wanted. Gives where it stopped.
+    fn walk(&self, head: u64, mut wants: impl FnMut(u64, Record<'_>) -> bool) -> Result<u64, Damaged> {
         let capacity = self.ring.capacity();
-        let mut tail = self.tail;
-        let damaged = |tail: u64| Damaged { lost: head.wrapping_sub(tail) };
-        if head.wrapping_sub(tail) > capacity as u64 || !tail.is_multiple_of(ALIGN as u64) {
-            return Err(damaged(tail));
+        let mut at = self.tail;
+        let damaged = |at: u64| Damaged { lost: head.wrapping_sub(at) };
+        if head.wrapping_sub(at) > capacity as u64 || !at.is_multiple_of(ALIGN as u64) {
+            return Err(damaged(at));
         }
-        while tail < head && tail - self.tail < most {
-            let at = tail as usize & (capacity - 1);
-            let committed = (head - tail).min((capacity - at) as u64) as usize;
-            // SAFETY: `committed` bytes from `at` on lie inside the data part and before `head`; the producer wrote
-            // them before it stored `head` and does not touch them until `tail` has passed.
-            let bytes = unsafe { std::slice::from_raw_parts(self.ring.data().add(at), committed) };
-            let (length, kind, label) = split_head_word(word(bytes, 0).ok_or(damaged(tail))?);
-            let size = length.next_multiple_of(ALIGN);
-            if length < ALIGN || size > committed {
-                return Err(damaged(tail));
+        while at < head {
+            let start = at as usize & (capacity - 1);
+            let committed = (head - at).min((capacity - start) as u64) as usize;
+            let read = |bytes: &[u8]| {
+                let (length, kind, label) = split_head_word(word(bytes, 0)?);
+                let size = length.next_multiple_of(ALIGN);
+                if length < ALIGN || size > committed {
+                    return None;
+                }
+                let is_wanted = kind == 0 || wants(at, record(&bytes[..length], kind, label)?);
+                Some((size as u64, is_wanted))
+            };
+            // SAFETY: `committed` bytes from `start` on lie inside the records' part and before `head`; the producer
+            // wrote them before it stored `head` and does not touch them until `tail` has passed.
+            let (size, is_wanted) =
+                unsafe { self.ring.records().read(start, committed, read) }.ok_or(damaged(at))?;
+            if !is_wanted {
+                break;
             }
-            if kind != 0 {
-                take(record(&bytes[..length], kind, label).ok_or(damaged(tail))?);
-            }
-            tail += size as u64;
+            at += size;
         }
-        Ok(tail)
+        Ok(at)
     }
 
     /// Records dropped since this was last asked.
@@ -127,7 +177,7 @@ mod tests {
 
     fn ring(capacity: usize) -> (Producer, Consumer) {
         let ring = Arc::new(Ring::create(Place::Private, capacity, OWNER).unwrap());
-        (Producer::new(ring.clone()), Consumer::new(ring))
+        (Producer::new(ring.clone(), |_| None), Consumer::new(ring))
     }
 
     fn drained(consumer: &mut Consumer) -> Vec<(Kind, u32, u64, u64, Vec<u8>)> {
@@ -276,7 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ring");
         let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
-        let mut producer = Producer::new(ring.clone());
+        let mut producer = Producer::new(ring.clone(), |_| None);
         producer.record(Kind::Instant, 3, Ticks(4), 0, b"left behind");
         drop((producer, ring)); // the process is gone; its file is not
         let opened = Arc::new(Ring::open(&path).unwrap());
@@ -290,7 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ring");
         let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
-        let mut producer = Producer::new(ring);
+        let mut producer = Producer::new(ring, |_| None);
         for n in 0..20 {
             producer.record(Kind::AsyncBegin, n, Ticks(4), 1, b"0123456789");
         }

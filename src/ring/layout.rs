@@ -1,11 +1,10 @@
 //! What the bytes of a ring file mean: its header, and the head of each record.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::clock::{Anchor, Nanos, Ticks};
 
 /// `msprof` and the layout's number; a reader refuses what it doesn't know.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"msprof\0\x01");
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"msprof\0\x02");
 
 /// The header takes the first page, the records the rest.
 pub(super) const HEADER_SIZE: usize = 4096;
@@ -30,12 +29,13 @@ pub struct Owner {
 /// The head of the mapping. `head` and `tail` are bytes since the ring was made, never wrapped; each stands in
 /// a cache line of its own, so that producer and consumer don't slow each other down.
 #[repr(C)]
+#[cfg_attr(loom, derive(Debug, Default))]
 pub(super) struct Header {
     pub(super) magic: u64,
     pub(super) capacity: u64,
-    pub(super) owner: [u32; 3],
-    /// The consumer has seen this ring for the last time: its thread has ended.
-    pub(super) closed: AtomicU32,
+    owner: [AtomicU32; 3],
+    /// A [`State`].
+    pub(super) state: AtomicU32,
     // The line that converts ticks, for a reader that comes after the process died.
     anchor_ticks: AtomicU64,
     anchor_boot: AtomicU64,
@@ -51,14 +51,39 @@ pub(super) struct Header {
     pub(super) file_after: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Header>() <= HEADER_SIZE);
-const _: () = assert!(std::mem::offset_of!(Header, tail) - std::mem::offset_of!(Header, head) >= 64);
-// `benches/collecting.py` reads these.
-const _: () =
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Header>() <= HEADER_SIZE);
+    assert!(std::mem::offset_of!(Header, tail) - std::mem::offset_of!(Header, head) >= 64);
+    // `benches/collecting.py` reads these.
     assert!(std::mem::offset_of!(Header, head) == 120 && std::mem::offset_of!(Header, dropped) == 128);
-const _: () = assert!(std::mem::offset_of!(Header, tail) == 200);
+    assert!(std::mem::offset_of!(Header, tail) == 200);
+};
+
+/// Whether more will come into a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Its thread may write at any time.
+    Open = 0,
+    /// Its thread has ended.
+    Ended = 1,
+    /// Its thread goes on in another ring, which comes after this one.
+    Outgrown = 2,
+}
 
 impl Header {
+    pub(super) fn set_owner(&self, owner: Owner) {
+        for (field, value) in self.owner.iter().zip([owner.pid, owner.tid, owner.sequence]) {
+            field.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        let [pid, tid, sequence] = self.owner.each_ref().map(|field| field.load(Ordering::Relaxed));
+        Owner { pid, tid, sequence }
+    }
+
     pub(super) fn set_line(&self, (nanos_per_tick, anchor): (f64, Anchor)) {
         self.anchor_ticks.store(anchor.ticks.0, Ordering::Relaxed);
         self.anchor_boot.store(anchor.boot.0, Ordering::Relaxed);

@@ -1,18 +1,13 @@
-//! The memory of a ring: a shared mapping of a file, or private memory where no file can be mapped.
+//! A ring as producer and consumer share it: where it lives, whose it is, and whether more will come.
 
-#![allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
-
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
-use rustix::fs::FallocateFlags;
 use thiserror::Error;
 
-use super::layout::{HEADER_SIZE, Header, MAGIC, Owner};
+use super::atomic::Ordering;
+use super::layout::{Header, MAGIC, Owner, State};
+use super::mapped::{Memory, Records};
 use crate::clock::Anchor;
 
 /// Why a ring could not be made or read.
@@ -46,7 +41,7 @@ pub enum Place {
 /// A ring's memory and header; producer and consumer share it.
 #[derive(Debug)]
 pub struct Ring {
-    memory: MmapRaw,
+    memory: Memory,
     capacity: usize,
     place: Place,
 }
@@ -55,28 +50,20 @@ impl Ring {
     /// Makes an empty ring of `capacity` bytes (rounded up to a power of two), readable by this user alone.
     ///
     /// # Errors
-    /// The file exists, can't be made, or has no room: its blocks are reserved now, since a page that can't be
-    /// had later would kill the server.
+    /// The file exists, can't be made, or has no room.
     pub fn create(place: Place, capacity: usize, owner: Owner) -> Result<Self, RingError> {
-        let capacity = capacity.max(4096).next_power_of_two();
-        let size = HEADER_SIZE + capacity;
-        let memory = match &place {
-            Place::File(path) => {
-                map_new_file(path, size).map_err(|source| RingError::Map { path: path.clone(), source })?
-            }
-            Place::Private => MmapMut::map_anon(size)
-                .map_err(|source| RingError::Map { path: "private memory".into(), source })?
-                .into(),
+        let capacity = capacity.next_power_of_two();
+        let mut memory = match &place {
+            Place::File(path) => Memory::new_file(path, capacity)
+                .map_err(|source| RingError::Map { path: path.clone(), source })?,
+            Place::Private => Memory::private(capacity)
+                .map_err(|source| RingError::Map { path: "private memory".into(), source })?,
         };
-        let ring = Self { memory, capacity, place };
-        let header = ring.memory.as_mut_ptr().cast::<Header>();
-        // SAFETY: the mapping is page-aligned, longer than a header, zeroed, and nobody else knows it yet.
-        unsafe {
-            (*header).magic = MAGIC;
-            (*header).capacity = capacity as u64;
-            (*header).owner = [owner.pid, owner.tid, owner.sequence];
-        }
-        Ok(ring)
+        let header = memory.new_header();
+        header.magic = MAGIC;
+        header.capacity = capacity as u64;
+        header.set_owner(owner);
+        Ok(Self { memory, capacity, place })
     }
 
     /// Opens the ring of a process that has ended. Draining it changes this copy, not the file: the next reader finds
@@ -86,33 +73,35 @@ impl Ring {
     /// The file can't be mapped, or is no ring.
     pub fn open(path: &Path) -> Result<Self, RingError> {
         let map = |source| RingError::Map { path: path.into(), source };
-        let file = OpenOptions::new().read(true).open(path).map_err(map)?;
-        let length = file.metadata().map_err(map)?.len();
         let not_a_ring = || RingError::NotARing { path: path.into() };
-        if length < HEADER_SIZE as u64 {
+        let memory = Memory::copy_of(path).map_err(map)?.ok_or_else(not_a_ring)?;
+        let Header { magic, capacity, .. } = *memory.header();
+        if magic != MAGIC || !capacity.is_power_of_two() || capacity != memory.capacity() as u64 {
             return Err(not_a_ring());
         }
-        // SAFETY: a private copy; the process that wrote the file has ended.
-        let memory = unsafe { MmapOptions::new().map_copy(&file) }.map_err(map)?.into();
-        let mut ring = Self { memory, capacity: 0, place: Place::File(path.into()) };
-        let header = ring.header();
-        let capacity = header.capacity;
-        if header.magic != MAGIC || !capacity.is_power_of_two() || capacity + HEADER_SIZE as u64 != length {
-            return Err(not_a_ring());
-        }
-        ring.capacity = capacity as usize;
-        Ok(ring)
+        Ok(Self { memory, capacity: capacity as usize, place: Place::File(path.into()) })
     }
 
-    /// Who wrote it.
+    /// Who writes it.
     pub fn owner(&self) -> Owner {
-        let [pid, tid, sequence] = self.header().owner;
-        Owner { pid, tid, sequence }
+        self.header().owner()
+    }
+
+    /// Gives a ring that was drained to the end to another thread.
+    pub fn hand_to(&self, owner: Owner) {
+        self.header().set_owner(owner);
+        self.set_state(State::Open);
     }
 
     /// Size of the part for records, in bytes.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Bytes of it that are taken.
+    pub fn filled(&self) -> u64 {
+        let tail = self.header().tail.load(Ordering::Relaxed);
+        self.header().head.load(Ordering::Relaxed).saturating_sub(tail)
     }
 
     /// Records that found no room since the ring was made.
@@ -130,14 +119,18 @@ impl Ring {
         self.header().line()
     }
 
-    /// Says that no record will come any more.
-    pub fn close(&self) {
-        self.header().closed.store(1, Ordering::Release);
+    /// Says whether more will come; what was written before is visible to whoever reads it.
+    pub fn set_state(&self, state: State) {
+        self.header().state.store(state as u32, Ordering::Release);
     }
 
-    /// Whether no record will come any more.
-    pub fn is_closed(&self) -> bool {
-        self.header().closed.load(Ordering::Acquire) == 1
+    /// Whether more will come.
+    pub fn state(&self) -> State {
+        match self.header().state.load(Ordering::Acquire) {
+            0 => State::Open,
+            2 => State::Outgrown,
+            _ => State::Ended,
+        }
     }
 
     /// For a ring whose process has died: where the trace file, which has `length` bytes, begins to hold a part of what
@@ -160,25 +153,10 @@ impl Ring {
     }
 
     pub(super) fn header(&self) -> &Header {
-        // SAFETY: the mapping is page-aligned and at least a header long (checked when it was made); plain fields
-        // are written before it is shared, all others are atomics.
-        unsafe { &*self.memory.as_ptr().cast::<Header>() }
+        self.memory.header()
     }
 
-    /// First byte of the records.
-    pub(super) fn data(&self) -> *mut u8 {
-        self.memory.as_mut_ptr().wrapping_add(HEADER_SIZE)
+    pub(super) fn records(&self) -> Records {
+        self.memory.records()
     }
-}
-
-fn map_new_file(path: &Path, size: usize) -> io::Result<MmapRaw> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    let map = |file: &File| {
-        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size as u64)?;
-        MmapOptions::new().len(size).map_raw(file)
-    };
-    map(&file).inspect_err(|_| {
-        // The half-made file is of no use; that it can't be removed either adds nothing to the first error.
-        let _ = std::fs::remove_file(path);
-    })
 }

@@ -6,10 +6,13 @@
 
 mod consumer;
 mod layout;
+mod mapped;
 mod memory;
 mod producer;
 
+use std::sync::atomic;
+
 pub use consumer::Consumer;
-pub use layout::{Kind, Owner, Record};
+pub use layout::{Kind, Owner, Record, State};
 pub use memory::{Place, Ring, RingError};
-pub use producer::Producer;
+pub use producer::{Larger, Producer};

@@ -1,34 +1,48 @@
-//! The writing end of a ring. Wait-free: no lock, no system call, no allocation.
+//! The writing end of a ring. Wait-free: no lock, no system call, no allocation; but for the one move to a larger ring.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Ring;
-use super::layout::{ALIGN, Kind, RECORD_HEAD, head_word};
+use super::atomic::Ordering;
+use super::layout::{ALIGN, Kind, RECORD_HEAD, State, head_word};
+use super::mapped::Records;
 use crate::clock::Ticks;
 
 /// What the end of a span needs when it leaves its attributes out, with padding at the ring's end.
 const BARE_END: usize = RECORD_HEAD + ALIGN;
+
+/// Gives the producer of a ring that is full a larger one, which its consumer reads after this one. It may take its
+/// time: it is asked whenever a record finds no room, so its answer should soon be no.
+pub type Larger = fn(&Ring) -> Option<Arc<Ring>>;
 
 /// The only writer of its ring; it lives on one thread.
 ///
 /// A begun span can always be ended: for each open span the room of a bare [`Kind::End`] is kept free.
 #[derive(Debug)]
 pub struct Producer {
-    data: *mut u8,
+    records: Records,
     mask: usize,
     head: u64,
     /// The consumer's position when it was last looked at: it can only have moved on since.
     tail: u64,
     open_spans: usize,
+    larger: Larger,
     ring: Arc<Ring>,
 }
 
 impl Producer {
     /// The writing end of `ring`, which must not have one already.
-    pub fn new(ring: Arc<Ring>) -> Self {
+    pub fn new(ring: Arc<Ring>, larger: Larger) -> Self {
         let head = ring.header().head.load(Ordering::Relaxed);
-        Self { data: ring.data(), mask: ring.capacity() - 1, head, tail: head, open_spans: 0, ring }
+        Self {
+            records: ring.records(),
+            mask: ring.capacity() - 1,
+            head,
+            tail: head,
+            open_spans: 0,
+            larger,
+            ring,
+        }
     }
 
     /// The ring that this writes to.
@@ -88,7 +102,6 @@ impl Producer {
 
     /// False: there is no room besides the reserve.
     #[inline]
-    #[allow(clippy::cast_ptr_alignment, reason = "records begin at multiples of 8")]
     fn push(
         &mut self,
         kind: Kind,
@@ -101,34 +114,45 @@ impl Producer {
         let id_size = if kind.has_id() { 8 } else { 0 };
         let length = RECORD_HEAD + id_size + attributes.len();
         let size = length.next_multiple_of(ALIGN);
-        let mut at = self.head as usize & self.mask;
-        let to_end = self.mask + 1 - at;
-        let padding = if to_end < size { to_end } else { 0 };
+        let (mut at, mut padding) = self.place(size);
         if !self.has_room(padding + size + reserve) {
-            return false;
+            if !self.move_to_larger() {
+                return false;
+            }
+            (at, padding) = self.place(size);
+            if !self.has_room(padding + size + reserve) {
+                return false;
+            }
         }
-        // SAFETY: `at` is inside the data part and a multiple of 8, with at least 8 bytes to its end; after padding
-        // the record begins at 0. `has_room` has shown that `padding + size` bytes from `head` on are free,
-        // and they are contiguous. The consumer does not look at them before `head` is stored.
+        let records = self.records;
+        // SAFETY: `at` is inside the records' part and a multiple of 8, with at least 8 bytes to its end; after
+        // padding the record begins at 0. `has_room` has shown that `padding + size` bytes from `head` on are
+        // free, and they are contiguous. The consumer does not look at them before `head` is stored.
         unsafe {
             if padding > 0 {
-                self.data.add(at).cast::<u64>().write(head_word(padding as u32, 0, 0));
+                records.put_word(at, head_word(padding as u32, 0, 0));
                 at = 0;
             }
-            let record = self.data.add(at);
-            record.cast::<u64>().write(head_word(length as u32, kind as u8, label));
-            record.add(8).cast::<u64>().write(ticks.0);
+            records.put_word(at, head_word(length as u32, kind as u8, label));
+            records.put_word(at + 8, ticks.0);
             if id_size > 0 {
-                record.add(RECORD_HEAD).cast::<u64>().write(id);
+                records.put_word(at + RECORD_HEAD, id);
             }
             if !attributes.is_empty() {
-                let to = record.add(RECORD_HEAD + id_size);
-                to.copy_from_nonoverlapping(attributes.as_ptr(), attributes.len());
+                records.put_bytes(at + RECORD_HEAD + id_size, attributes);
             }
         }
         self.head += (padding + size) as u64;
         self.ring.header().head.store(self.head, Ordering::Release);
         true
+    }
+
+    /// Where a record of this size would begin, and the padding to the ring's end if it goes behind that.
+    #[inline]
+    fn place(&self, size: usize) -> (usize, usize) {
+        let at = self.head as usize & self.mask;
+        let to_end = self.mask + 1 - at;
+        (at, if to_end < size { to_end } else { 0 })
     }
 
     #[inline]
@@ -142,8 +166,18 @@ impl Producer {
         self.tail = tail;
         fits
     }
+
+    /// Goes on in a larger ring, if one is to be had.
+    #[cold]
+    fn move_to_larger(&mut self) -> bool {
+        let Some(ring) = (self.larger)(&self.ring) else { return false };
+        let former = std::mem::replace(self, Self::new(ring, self.larger));
+        self.open_spans = former.open_spans;
+        former.ring.set_state(State::Outgrown);
+        true
+    }
 }
 
-// SAFETY: the pointer is into `ring`'s mapping, which is owned with it; moving the only writer to another thread
+// SAFETY: what it points to is in `ring`'s mapping, which is owned with it; moving the only writer to another thread
 // is fine as long as it stays the only one, which `&mut self` ensures.
 unsafe impl Send for Producer {}

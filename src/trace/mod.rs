@@ -1,6 +1,7 @@
 //! The capture file: a native Perfetto trace of TrackEvent packets. It opens in the Perfetto UI as it is, files of
 //! several processes join by `cat`, and a torn tail costs only the packet that was being written.
 
+mod compress;
 mod fields;
 mod index;
 mod interned;
@@ -8,6 +9,7 @@ mod packet;
 mod reader;
 mod writer;
 
+pub use compress::compressed;
 pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
 pub use packet::field;
 pub use reader::{Event, EventKind, SequenceReader};

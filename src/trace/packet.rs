@@ -15,6 +15,7 @@ pub mod field {
         pub const INTERNED_DATA: u32 = 12;
         pub const SEQUENCE_FLAGS: u32 = 13;
         pub const TIMESTAMP_CLOCK_ID: u32 = 58;
+        pub const COMPRESSED_PACKETS: u32 = 50;
         pub const TRACE_PACKET_DEFAULTS: u32 = 59;
         pub const TRACK_DESCRIPTOR: u32 = 60;
     }

@@ -153,6 +153,11 @@ impl Writer {
     /// A new thread's track and packet sequence.
     pub fn thread(&mut self, thread: &Thread) -> Sequence {
         let track = self.seed.hash_one(("thread", thread.sequence, thread.tid));
+        self.describe_thread(thread, track);
+        Sequence::new(thread.sequence, track)
+    }
+
+    fn describe_thread(&mut self, thread: &Thread, track: u64) {
         let (pid, parent) = (self.process.pid, self.process_track);
         self.track_descriptor(|out, scratch| {
             out.number(field::track_descriptor::UUID, track);
@@ -163,7 +168,6 @@ impl Writer {
                 out.bytes(field::thread::THREAD_NAME, thread.name.as_bytes());
             });
         });
-        Sequence::new(thread.sequence, track)
     }
 
     /// The packet sequence of a thread whose track is known.
@@ -184,6 +188,20 @@ impl Writer {
     /// snapshot that is older than one before it, and in joined files there are such.
     pub fn snapshot(&mut self) {
         self.with_own(Self::clear);
+    }
+
+    /// States everything again that later packets lean on: for a file of its own, to be read without those before it.
+    /// `threads` are all that still write.
+    pub fn state_again<'a>(&mut self, threads: impl Iterator<Item = (&'a Thread, &'a mut Sequence)>) {
+        self.describe_process(None);
+        self.snapshot();
+        for (thread, sequence) in threads {
+            self.describe_thread(thread, sequence.track);
+            sequence.cleared = false;
+        }
+        for index in 0..self.lanes.len() {
+            self.describe_lane(index);
+        }
     }
 
     /// A span of the thread begins.
@@ -262,16 +280,21 @@ impl Writer {
         let free = |lane: &Lane| !lane.busy && lane.thread == thread && lane.domain == domain;
         let index = self.lanes.iter().position(free).unwrap_or_else(|| {
             let track = self.seed.hash_one(("lane", self.lanes.len()));
-            self.track_descriptor(|out, _| {
-                out.number(field::track_descriptor::UUID, track);
-                out.number(field::track_descriptor::PARENT_UUID, thread);
-                out.bytes(field::track_descriptor::NAME, domain.as_str().as_bytes());
-            });
             self.lanes.push(Lane { track, thread, domain, busy: false });
+            self.describe_lane(self.lanes.len() - 1);
             self.lanes.len() - 1
         });
         self.lanes[index].busy = true;
         index
+    }
+
+    fn describe_lane(&mut self, index: usize) {
+        let Lane { track, thread, domain, .. } = self.lanes[index];
+        self.track_descriptor(|out, _| {
+            out.number(field::track_descriptor::UUID, track);
+            out.number(field::track_descriptor::PARENT_UUID, thread);
+            out.bytes(field::track_descriptor::NAME, domain.as_str().as_bytes());
+        });
     }
 
     fn describe_process(&mut self, former: Option<&Process>) {

@@ -427,7 +427,8 @@ unsafe extern "C" fn next_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject 
             return result;
         }
         let value = Bound::from_owned_ptr(py, result);
-        if !value.is_none() && !(BY_VALUE && this.get().kind == Kind::Coroutine) {
+        let is_taken = BY_VALUE && this.get().kind == Kind::Coroutine;
+        if !(is_taken || value.is_none()) {
             stop(&value);
         }
     }

@@ -1,5 +1,7 @@
-//! SIGTERM: a process that has no handler of its own is killed by it on the spot; we put a handler there that lets
-//! the flusher write the last events first and then die of the same signal. A program's own handler stays.
+//! Signals that the flusher acts on. A program's own handlers stay.
+//!
+//! SIGTERM kills a process that has no handler on the spot; ours lets the flusher write the last events first and then
+//! die of the same signal. Another signal may ask a flight recorder for a dump.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -11,10 +13,12 @@ static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
 const COMMAND: u64 = 1;
+/// As [`TERMINATE`], for the signal that asks for a dump.
+const DUMP: u64 = 1 << 16;
 /// Added to the eventfd by the signal handler; more than commands can ever sum up to between two looks.
 const TERMINATE: u64 = 1 << 32;
 
-/// What the flusher sleeps on: it is woken by commands and by SIGTERM.
+/// What the flusher sleeps on: it is woken by commands and by signals.
 #[derive(Debug)]
 pub(super) struct Waker(OwnedFd);
 
@@ -23,6 +27,8 @@ pub(super) struct Waker(OwnedFd);
 pub(super) enum Woken {
     /// The time is over, or a command waits.
     Work,
+    /// The signal came that asks for a dump.
+    Dump,
     /// SIGTERM came: write everything, then call [`die`].
     Terminated,
 }
@@ -46,8 +52,11 @@ impl Waker {
             return Woken::Work;
         }
         let mut counter = [0_u8; 8];
-        let read = rustix::io::read(&self.0, &mut counter);
-        if read.is_ok() && u64::from_ne_bytes(counter) >= TERMINATE { Woken::Terminated } else { Woken::Work }
+        match rustix::io::read(&self.0, &mut counter).map(|_| u64::from_ne_bytes(counter)) {
+            Ok(TERMINATE..) => Woken::Terminated,
+            Ok(DUMP..) => Woken::Dump,
+            _ => Woken::Work,
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -118,6 +127,42 @@ extern "C" fn on_sigterm(_: libc::c_int) {
         libc::kill(libc::getpid(), libc::SIGTERM);
     }
 }
+
+/// Has this signal ask for a dump, unless the program has a handler for it, which is said.
+pub(super) fn watch_for_dump(signal: i32) {
+    // SAFETY: a zeroed sigaction is a valid one; the handler only does what a signal handler may do.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut current);
+        let handler = on_dump_signal as extern "C" fn(libc::c_int) as usize;
+        if current.sa_sigaction == handler {
+            return;
+        }
+        if current.sa_sigaction != libc::SIG_DFL && current.sa_sigaction != libc::SIG_IGN {
+            log::warn!("signal {signal} has a handler of the program's: it asks for no dump");
+            return;
+        }
+        let mut ours: libc::sigaction = std::mem::zeroed();
+        ours.sa_sigaction = handler;
+        ours.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &raw const ours, std::ptr::null_mut());
+    }
+}
+
+/// The handler stays after flight mode has ended: the signal would kill otherwise, and somebody may still send it.
+extern "C" fn on_dump_signal(_: libc::c_int) {
+    let fd = WAKE_FD.load(Ordering::Acquire);
+    // SAFETY: getpid and write may be called in a signal handler; the bytes outlive the call.
+    unsafe {
+        let errno = *libc::__errno_location();
+        if fd >= 0 && OWNER.load(Ordering::Acquire) == libc::getpid() as u32 {
+            libc::write(fd, (&raw const DUMP_BYTES).cast(), 8);
+        }
+        *libc::__errno_location() = errno;
+    }
+}
+
+static DUMP_BYTES: [u8; 8] = DUMP.to_ne_bytes();
 
 /// Longer than any flush should take; what it could not write is in the ring files.
 const PATIENCE_MS: libc::c_int = 5_000;

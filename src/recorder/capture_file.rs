@@ -1,0 +1,153 @@
+//! The files of one capture: `<host>-<pid>.pftrace`, and when that gets too large, `<host>-<pid>.1.pftrace` and so on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Storage;
+
+/// The part that is being written.
+#[derive(Debug)]
+pub(super) struct CaptureFile {
+    stem: PathBuf,
+    path: PathBuf,
+    file: File,
+    /// Bytes in it.
+    length: u64,
+    /// Parts of this capture that are complete, oldest first.
+    former: Vec<PathBuf>,
+    storage: Storage,
+}
+
+impl CaptureFile {
+    /// Makes the first part. The file is new: nobody else's, and not through a link.
+    pub(super) fn create(stem: &Path, storage: Storage) -> io::Result<Self> {
+        let (path, file) = new_part(stem)?;
+        Ok(Self { stem: stem.into(), path, file, length: 0, former: Vec::new(), storage })
+    }
+
+    /// The current part.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in the current part.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether it is time for a new part.
+    pub(super) fn is_full(&self) -> bool {
+        self.length >= self.storage.file
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a new part. Removes this capture's oldest parts where the session's folder has got too large; gives the
+    /// number of those.
+    pub(super) fn next_part(&mut self) -> io::Result<u32> {
+        let (path, file) = new_part(&self.stem)?;
+        self.former.push(std::mem::replace(&mut self.path, path));
+        (self.file, self.length) = (file, 0);
+        let Some(limit) = self.storage.session else { return Ok(0) };
+        let mut removed = 0;
+        // The part that begins now will grow to a whole one.
+        while !self.former.is_empty() && folder_size(&self.stem)? + self.storage.file > limit {
+            fs::remove_file(self.former.remove(0))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// `<stem>.pftrace`, or `<stem>.1.pftrace` … where there are parts already.
+fn new_part(stem: &Path) -> io::Result<(PathBuf, File)> {
+    let newest = parts(stem)?.into_iter().max();
+    for part in newest.map_or(0, |newest| newest + 1).. {
+        let suffix = if part == 0 { ".pftrace".into() } else { format!(".{part}.pftrace") };
+        let path = PathBuf::from(format!("{}{suffix}", stem.display()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// The numbers of the parts that are there: a part that was removed has no successor of its name.
+fn parts(stem: &Path) -> io::Result<Vec<u32>> {
+    let prefix = format!("{}.", stem.file_name().unwrap_or_default().to_string_lossy());
+    let entries = fs::read_dir(stem.parent().unwrap_or(Path::new(".")))?;
+    let number = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.ok()?.file_name();
+        let rest = name.to_str()?.strip_prefix(&prefix)?;
+        if rest == "pftrace" { Some(0) } else { rest.strip_suffix(".pftrace")?.parse().ok() }
+    };
+    Ok(entries.filter_map(number).collect())
+}
+
+/// Bytes of all captures in the folder.
+fn folder_size(stem: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in fs::read_dir(stem.parent().unwrap_or(Path::new(".")))? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "pftrace") {
+            // Another process may just have removed it.
+            size += entry.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORAGE: Storage = Storage { file: 100, session: Some(350), ..Storage::DEFAULT };
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_oldest_parts_go_where_the_session_gets_too_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = CaptureFile::create(&folder.path().join("h-1"), STORAGE).unwrap();
+        let mut removed = Vec::new();
+        for _ in 0..4 {
+            assert!(!file.is_full());
+            file.write(&[0; 100]).unwrap();
+            assert!(file.is_full());
+            removed.push(file.next_part().unwrap());
+        }
+        assert_eq!(removed, [0, 0, 1, 1]);
+        assert_eq!(names(folder.path()), ["h-1.2.pftrace", "h-1.3.pftrace", "h-1.4.pftrace"]);
+        assert_eq!(file.length(), 0);
+        // A process that captures into the folder again goes on behind its own, and doesn't take the gap.
+        let file = CaptureFile::create(&folder.path().join("h-1"), STORAGE).unwrap();
+        assert!(file.path().ends_with("h-1.5.pftrace"));
+    }
+
+    #[test]
+    fn a_file_is_made_anew_and_for_its_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, folder.path().join("h-1.pftrace")).unwrap();
+        let mut file = CaptureFile::create(&folder.path().join("h-1"), STORAGE).unwrap();
+        file.write(b"x").unwrap();
+        assert!(!elsewhere.exists());
+        assert!(file.path().ends_with("h-1.1.pftrace"));
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

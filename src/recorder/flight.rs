@@ -1,0 +1,153 @@
+//! Flight mode: the rings forget what is old, and nothing is written until somebody asks for what is left.
+//!
+//! What was forgotten leaves two things behind: spans that are still open, and facts about the process.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::session::{Session, write, writer};
+use crate::clock::{Calibration, Nanos, Ticks};
+use crate::event::Label;
+use crate::ring::Kind;
+use crate::trace::{Sequence, Writer, compressed};
+
+/// What forgotten records have left behind.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten {
+    /// Overlapping spans that are still open, by id: label, begin, and the packet sequence of the thread.
+    open: FxHashMap<u64, (u32, Ticks, u32)>,
+    /// Those whose end was forgotten before their begin: a busy thread forgets sooner than an idle one.
+    ended: FxHashSet<u64>,
+    facts: Vec<(Nanos, Label, Vec<u8>)>,
+}
+
+impl Forgotten {
+    fn begun(&mut self, id: u64, label: u32, ticks: Ticks, sequence: u32) {
+        if !self.ended.remove(&id) {
+            self.open.insert(id, (label, ticks, sequence));
+        }
+    }
+
+    fn ended(&mut self, id: u64) {
+        if self.open.remove(&id).is_none() {
+            self.ended.insert(id);
+        }
+    }
+
+    /// States the spans of a thread that began in forgotten records, so that their ends find them. `open` are those
+    /// that nest.
+    pub(super) fn recall(
+        &self,
+        writer: &mut Writer,
+        sequence: &mut Sequence,
+        thread: u32,
+        open: &[(u32, Ticks)],
+        calibration: &Calibration,
+    ) {
+        for (label, ticks) in open {
+            if let Some(label) = Label::from_index(*label) {
+                writer.begin(sequence, calibration.to_boot(*ticks), label);
+            }
+        }
+        for (id, (label, ticks, of)) in &self.open {
+            if let Some(label) = Label::from_index(*label).filter(|_| *of == thread) {
+                writer.async_begin(sequence, calibration.to_boot(*ticks), label, *id);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Forgets what is older than `keep`, and more where a ring is half full.
+    pub(super) fn forget(&mut self, keep: Duration) {
+        let (nanos_per_tick, _) = self.calibration.line();
+        let age = keep.as_nanos() as f64 / nanos_per_tick;
+        let oldest = Ticks(Ticks::now().0.saturating_sub(age as u64));
+        let mut index = 0;
+        while index < self.threads.len() {
+            let state = self.threads[index].rings[0].ring().state();
+            self.forget_in(index, oldest);
+            self.count_dropped(index);
+            let is_empty = self.threads[index].rings[0].ring().filled() == 0;
+            if !(is_empty && self.leave_behind(index, state)) {
+                index += 1;
+            }
+        }
+    }
+
+    fn forget_in(&mut self, index: usize, oldest: Ticks) {
+        let mut facts = Vec::new();
+        let thread = &mut self.threads[index];
+        let is_crowded = |ring: &crate::ring::Ring| ring.filled() > ring.capacity() as u64 / 2;
+        // The ring before the one where a thread writes now goes first.
+        let keep = match thread.rings.get(1) {
+            Some(next) if is_crowded(next.ring()) => 0,
+            _ => thread.rings[0].ring().capacity() as u64 / 2,
+        };
+        let sequence = thread.thread.sequence;
+        let (open, forgotten, calibration) = (&mut thread.open, &mut self.forgotten, &self.calibration);
+        let mut records = 0;
+        let outcome = thread.rings[0].forget(keep, oldest, |record| {
+            records += 1;
+            match record.kind {
+                Kind::Begin => open.push((record.label, record.ticks)),
+                Kind::End => {
+                    open.pop();
+                }
+                Kind::AsyncBegin => forgotten.begun(record.id, record.label, record.ticks, sequence),
+                Kind::AsyncEnd => forgotten.ended(record.id),
+                Kind::Meta => {
+                    if let Some(label) = Label::from_index(record.label) {
+                        facts.push((calibration.to_boot(record.ticks), label, record.attributes.to_vec()));
+                    }
+                }
+                Kind::Instant => {}
+            }
+        });
+        if let Err(error) = outcome {
+            log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
+        }
+        thread.rings[0].ring().set_line(self.calibration.line());
+        self.count(records);
+        for (time, label, attributes) in facts {
+            self.keep_fact(time, label, &attributes);
+            self.forgotten.facts.push((time, label, attributes));
+        }
+    }
+
+    /// Writes what the rings remember to a new file, which has its name only once it is whole. The rings keep it.
+    pub(super) fn dump(&self, path: &Path, reason: &str) -> io::Result<()> {
+        let unfinished = path.with_extension("part");
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut writer = writer(self.process(), Some(reason));
+        for (time, label, attributes) in &self.forgotten.facts {
+            writer.meta(*time, *label, attributes);
+        }
+        for thread in &self.threads {
+            let mut sequence = writer.thread(&thread.thread);
+            let number = thread.thread.sequence;
+            self.forgotten.recall(&mut writer, &mut sequence, number, &thread.open, &self.calibration);
+            for ring in &thread.rings {
+                let outcome = ring.peek(|record| {
+                    write(&mut writer, &mut sequence, self.calibration.to_boot(record.ticks), &record);
+                });
+                if let Err(error) = outcome {
+                    log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
+                }
+            }
+            if self.compresses() {
+                file.write_all(&compressed(writer.pending()))?;
+            } else {
+                file.write_all(writer.pending())?;
+            }
+            writer.written();
+        }
+        file.write_all(writer.pending())?;
+        fs::rename(unfinished, path)
+    }
+}
