@@ -121,7 +121,9 @@ impl Session {
     }
 
     /// Writes what the rings remember to a new file, which has its name only once it is whole. The rings keep it.
-    pub(super) fn dump(&self, path: &Path, reason: &str) -> io::Result<()> {
+    pub(super) fn dump(&mut self, path: &Path, reason: &str) -> io::Result<()> {
+        self.look_at_clocks();
+        self.welcome();
         let unfinished = path.with_extension("part");
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         let mut writer = writer(self.process(), Some(reason));

@@ -280,12 +280,11 @@ impl Flusher {
     }
 }
 
-fn write_dump(running: &Running, folder: &Path, reason: &str) -> Result<(), DumpError> {
+fn write_dump(running: &mut Running, folder: &Path, reason: &str) -> Result<(), DumpError> {
     if running.mode == Mode::Capture {
         return Ok(()); // all of it is in the capture
     }
-    let name = running.session.path().file_name().unwrap_or_default();
-    let path = folder.join(name);
+    let path = folder.join(running.session.path().file_name().unwrap_or_default());
     let dumped = running.session.dump(&path, reason);
     dumped.map_err(|error| DumpError::Io { path: path.clone(), error })?;
     log::info!("dumped ({reason}): {}", path.display());

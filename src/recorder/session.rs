@@ -120,7 +120,7 @@ impl Session {
         Ok(self.figures.events - before)
     }
 
-    fn look_at_clocks(&mut self) {
+    pub(super) fn look_at_clocks(&mut self) {
         self.calibration.advance(Anchor::now());
         self.calibration.publish();
         let now = Snapshot::now();
@@ -131,7 +131,7 @@ impl Session {
         }
     }
 
-    fn welcome(&mut self) {
+    pub(super) fn welcome(&mut self) {
         for newcomer in self.hall.newcomers.try_iter() {
             match newcomer {
                 Newcomer::Thread(ring, thread) => {

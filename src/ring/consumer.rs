@@ -12,7 +12,6 @@ use crate::clock::Ticks;
 pub struct Consumer {
     ring: Arc<Ring>,
     tail: u64,
-    dropped: u64,
 }
 
 /// The bytes between tail and head make no sense: the file was damaged. What came before was delivered.
@@ -27,7 +26,7 @@ impl Consumer {
     /// The reading end of `ring`, from where the last reader stopped.
     pub fn new(ring: Arc<Ring>) -> Self {
         let tail = ring.header().tail.load(Ordering::Relaxed);
-        Self { ring, tail, dropped: 0 }
+        Self { ring, tail }
     }
 
     /// The ring that this reads.
@@ -149,10 +148,11 @@ impl Consumer {
         Ok(at)
     }
 
-    /// Records dropped since this was last asked.
-    pub fn newly_dropped(&mut self) -> u64 {
-        let total = self.ring.dropped();
-        total - std::mem::replace(&mut self.dropped, total)
+    /// Records dropped since this was last asked, here or by the flusher of a process that has died.
+    pub fn newly_dropped(&self) -> u64 {
+        let header = self.ring.header();
+        let total = header.dropped.load(Ordering::Relaxed);
+        total.saturating_sub(header.dropped_stated.swap(total, Ordering::Relaxed))
     }
 }
 

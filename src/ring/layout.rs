@@ -49,6 +49,8 @@ pub(super) struct Header {
     pub(super) taking: AtomicU64,
     pub(super) file_before: AtomicU64,
     pub(super) file_after: AtomicU64,
+    /// How many of the dropped records the file counts.
+    pub(super) dropped_stated: AtomicU64,
 }
 
 #[cfg(not(loom))]

@@ -2,7 +2,7 @@
 //! records come out through [`Captures::records`].
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::places::{Facts, Gazetteer, Place};
 use super::records::Records;
 use super::rings::{certain_length, tail};
 use crate::event::Places;
-use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind};
+use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, is_compressed, unpack};
 
 /// Why a session can't be read at all.
 #[derive(Debug, Error)]
@@ -174,9 +174,19 @@ fn open_capture(
     intake: &mut Intake,
 ) -> Result<Capture, String> {
     let maps = files.parts.iter().map(|file| map(file)).collect::<io::Result<Vec<_>>>();
-    let maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
+    let mut maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
+    intake.bytes += maps.iter().map(|map| map.len() as u64).sum::<u64>();
     let length = maps.last().map_or(0, |map| map.len() as u64);
-    let certain = certain_length(files, length) as usize;
+    let mut certain = certain_length(files, length) as usize;
+    let last = maps.len().saturating_sub(1);
+    for (part, map) in maps.iter_mut().enumerate().filter(|(_, map)| is_compressed(map)) {
+        let packed = if part == last { &map[..certain] } else { &map[..] };
+        *map =
+            unpacked(packed).map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
+        if part == last {
+            certain = map.len();
+        }
+    }
     let mut packets = Vec::new();
     let mut index = Index::of(&parts(&maps, certain, &packets));
     if let Some(tail) = tail(files, length, &index) {
@@ -193,7 +203,6 @@ fn open_capture(
     let (tracks, nowhere) = gazetteer.add(&files.name, &index, &facts);
 
     intake.files += files.parts.len();
-    intake.bytes += maps.iter().map(|map| map.len() as u64).sum::<u64>();
     intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     intake.malformed += index.malformed;
     for damage in &index.damage {
@@ -215,6 +224,15 @@ fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     // SAFETY: a capture file is only ever appended to, so no mapped byte changes or goes away; the same holds for any
     // file that a person keeps from being cut while it is read.
+    unsafe { Mmap::map(&file) }
+}
+
+/// In a file rather than in memory: it may be many times as long as what was packed.
+fn unpacked(packed: &[u8]) -> io::Result<Mmap> {
+    let mut out = BufWriter::new(tempfile::tempfile()?);
+    unpack(packed, &mut out)?;
+    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    // SAFETY: the file has no name, so nobody else can change it.
     unsafe { Mmap::map(&file) }
 }
 

@@ -28,6 +28,8 @@ pub struct Tally {
     pub orphans: u64,
     /// Events that the server could not record, because a ring was full.
     pub dropped: u64,
+    /// Parts of captures that were removed to keep a session below its limit.
+    pub removed_parts: u64,
     /// Packets that made no sense.
     pub malformed: u64,
 }
@@ -204,10 +206,14 @@ fn apply(
             }
         }
         EventKind::Instant if label.domain().as_str() == META_DOMAIN => {
-            if label.name().as_str() == "dropped" {
-                let count = Entries::of(&event.attributes).find(|(key, _)| *key == "count");
-                let count = count.and_then(|(_, value)| value.as_int()).unwrap_or_default();
-                tally.dropped += u64::try_from(count).unwrap_or_default();
+            let number = |key: &str| {
+                let value = Entries::of(&event.attributes).find(|(found, _)| *found == key)?.1.as_int();
+                value.and_then(|number| u64::try_from(number).ok())
+            };
+            match label.name().as_str() {
+                "dropped" => tally.dropped += number("count").unwrap_or_default(),
+                "removed" => tally.removed_parts += number("parts").unwrap_or_default(),
+                _ => {}
             }
             return false;
         }

@@ -11,7 +11,7 @@ use super::folder::CaptureFiles;
 use crate::clock::{Calibration, Snapshot};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
 use crate::ring::{Consumer, Kind, Record, Ring};
-use crate::trace::{Clocks, Index, Process, Thread, TrackKind, Writer};
+use crate::trace::{Clocks, Index, META_DOMAIN, Process, Thread, TrackKind, Writer};
 
 /// The tail of a capture.
 #[derive(Debug, Default)]
@@ -33,7 +33,11 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<T
     if rings.is_empty() || is_running(files) {
         return None;
     }
-    let texts = match Texts::read(&last.with_extension("names")) {
+    // It has the name of the part that was the first when collection began.
+    let names =
+        files.parts.iter().rev().map(|part| part.with_extension("names")).find(|names| names.exists());
+    let first = || last.with_file_name(format!("{}.names", files.name));
+    let texts = match Texts::read(&names.unwrap_or_else(first)) {
         Ok(texts) => texts,
         Err(error) => {
             log::warn!("{}: its rings can't be read without their names: {error}", files.name);
@@ -66,21 +70,21 @@ pub(super) fn certain_length(files: &CaptureFiles, length: u64) -> u64 {
     uncertain.min().unwrap_or(length)
 }
 
-/// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped.
+/// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped. In the order in
+/// which they were made: a thread may have gone from one to the next.
 fn ring_files(capture: &Path, name: &str) -> Vec<PathBuf> {
-    let is_ours = |path: &Path, prefix: &str| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let number = file.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".ring"));
-        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
     let in_folder = |folder: &Path, prefix: &str| {
+        let number = |path: PathBuf| {
+            let number = path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_suffix(".ring")?;
+            Some((number.parse::<u32>().ok()?, path))
+        };
         let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.filter(|path| is_ours(path, prefix)).collect::<Vec<_>>()
+        entries.filter_map(number).collect::<Vec<_>>()
     };
     let mut rings = in_folder(capture.parent().unwrap_or(Path::new(".")), &format!("{name}-"));
     rings.extend(in_folder(Path::new("/dev/shm"), &format!("msprof_rs-{name}-")));
     rings.sort();
-    rings
+    rings.into_iter().map(|(_, path)| path).collect()
 }
 
 /// Whether the process that captures is still there. On another host it can't be seen, and its files lie still.
@@ -122,10 +126,12 @@ fn drain(
     };
     let mut events = 0;
     let mut lost = 0;
+    let mut last = calibration.line().1.boot;
     let mut consumer = Consumer::new(Arc::new(ring));
     consumer.pass_over_written(length);
     let outcome = consumer.drain(usize::MAX, |record| {
         let time = calibration.to_boot(record.ticks);
+        last = time;
         let (Some(label), Ok(attributes)) = (texts.label(record.label), texts.translate(&record)) else {
             lost += 1;
             return;
@@ -152,6 +158,14 @@ fn drain(
         };
         lost += u64::from(written.is_err());
     });
+    let dropped = consumer.newly_dropped();
+    if dropped > 0 {
+        let mut attributes = Attributes::default();
+        attributes.key(Name::new("count")).int(dropped as i64);
+        let label = Label::new(META_DOMAIN, "dropped");
+        // Just encoded, so it is whole.
+        let _ = writer.instant(&mut sequence, last, label, attributes.as_bytes());
+    }
     if outcome.is_err() || lost > 0 {
         log::warn!("{}: a part of it can't be read", path.display());
         damaged.push(path.to_owned());

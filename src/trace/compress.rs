@@ -1,11 +1,16 @@
 //! Packets in fewer bytes: a packet that holds others, deflated, which trace processors unpack as they read.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 
 use flate2::Compression;
+use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
+use super::fields::{Fields, Wire};
 use super::packet::{Encode, field};
+
+/// The most that one packet may hold, unpacked. Ours hold a piece of a ring, Perfetto's some hundred kilobytes.
+const MOST: u64 = 64 << 20;
 
 /// These whole packets as one packet. The fastest level: the flusher does this beside a server.
 pub fn compressed(packets: &[u8]) -> Vec<u8> {
@@ -17,4 +22,100 @@ pub fn compressed(packets: &[u8]) -> Vec<u8> {
     body.bytes(field::packet::COMPRESSED_PACKETS, &deflated);
     out.bytes(field::trace::PACKET, &body);
     out
+}
+
+/// Whether there are packets in `file` that hold others.
+pub fn is_compressed(file: &[u8]) -> bool {
+    let mut fields = Fields(file);
+    while let Ok(Some((_, value))) = fields.next() {
+        if packed(value).is_some() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Writes the packets of `file` to `out`, those that are in others as packets of their own. What makes no sense is
+/// written as it is, for the index to find it damaged.
+///
+/// # Errors
+/// `out` can't be written to.
+pub fn unpack(file: &[u8], out: &mut impl Write) -> io::Result<()> {
+    let mut fields = Fields(file);
+    loop {
+        let before = fields.0;
+        let Ok(Some((_, value))) = fields.next() else { return out.write_all(before) };
+        let whole = &before[..before.len() - fields.0.len()];
+        let inflated = packed(value).and_then(|deflated| {
+            let mut packets = Vec::new();
+            let read = ZlibDecoder::new(deflated).take(MOST).read_to_end(&mut packets);
+            (read.is_ok() && (packets.len() as u64) < MOST).then_some(packets)
+        });
+        out.write_all(inflated.as_deref().unwrap_or(whole))?;
+    }
+}
+
+fn packed(value: Wire<'_>) -> Option<&[u8]> {
+    let mut packet = Fields(value.bytes());
+    while let Ok(Some((field, value))) = packet.next() {
+        match field {
+            field::packet::COMPRESSED_PACKETS => return Some(value.bytes()),
+            // These come after it, if it is there, or are what most packets begin with.
+            field::packet::TIMESTAMP | field::packet::TRACK_EVENT => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(count: u32) -> Vec<u8> {
+        let mut packets = Vec::new();
+        for n in 0..count {
+            let mut body = Vec::new();
+            body.number(field::packet::TIMESTAMP, u64::from(n));
+            packets.bytes(field::trace::PACKET, &body);
+        }
+        packets
+    }
+
+    fn unpacked(file: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        unpack(file, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_was_packed_comes_out_as_it_was() {
+        let (plain, packed) = (packets(5_000), compressed(&packets(5_000)));
+        assert!(packed.len() * 3 < plain.len());
+        assert!(is_compressed(&packed) && !is_compressed(&plain));
+        assert_eq!(unpacked(&packed), plain);
+        assert_eq!(
+            unpacked(&[packets(3), packed, packets(2)].concat()),
+            [packets(3), plain, packets(2)].concat()
+        );
+    }
+
+    #[test]
+    fn a_cut_or_damaged_end_stays_for_the_index_to_tell() {
+        let file = [packets(3), compressed(&packets(500))].concat();
+        for end in 0..file.len() {
+            let expected = if end < packets(3).len() { &file[..end] } else { &packets(3)[..] };
+            assert!(unpacked(&file[..end]).starts_with(expected));
+            assert!(unpacked(&file[..end]).len() <= end, "nothing is made up");
+        }
+        let mut damaged = file.clone();
+        damaged[packets(3).len() + 20] ^= 0xff;
+        assert!(unpacked(&damaged).starts_with(&packets(3)));
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let bomb = compressed(&vec![0; MOST as usize + 1]);
+        assert_eq!(unpacked(&bomb), bomb);
+    }
 }

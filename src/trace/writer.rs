@@ -93,6 +93,8 @@ pub struct Writer {
     event: Vec<u8>,
     interned: Vec<u8>,
     flows: Vec<u64>,
+    /// What the meta record says, as attributes.
+    facts: Attributes,
     /// Buffers for nested messages, one per depth.
     nested: Vec<Vec<u8>>,
 }
@@ -108,15 +110,20 @@ impl Writer {
     pub fn new(process: Process, clocks: Clocks, facts: &[(&str, &str)]) -> Self {
         let track = RandomState::new().hash_one(("process", process.pid));
         let mut writer = Self::continuing(process, track, clocks);
-        writer.describe_process(None);
-        let mut attributes = Attributes::default();
-        attributes.key(Name::new("format")).str(FORMAT_VERSION);
+        writer.facts.key(Name::new("format")).str(FORMAT_VERSION);
         for (key, value) in facts {
-            attributes.key(Name::new(key)).str(value);
+            writer.facts.key(Name::new(key)).str(value);
         }
-        let now = clocks.read();
-        writer.meta(now.boot, Label::new(META_DOMAIN, "process"), attributes.as_bytes());
+        writer.describe_process(None);
+        writer.state_facts();
         writer
+    }
+
+    fn state_facts(&mut self) {
+        let facts = std::mem::take(&mut self.facts);
+        let now = self.clocks.read();
+        self.meta(now.boot, Label::new(META_DOMAIN, "process"), facts.as_bytes());
+        self.facts = facts;
     }
 
     /// Writes more of a capture that was started elsewhere, for the process of this track.
@@ -136,6 +143,7 @@ impl Writer {
             event: Vec::new(),
             interned: Vec::new(),
             flows: Vec::new(),
+            facts: Attributes::default(),
             nested: Vec::new(),
         }
     }
@@ -195,6 +203,7 @@ impl Writer {
     pub fn state_again<'a>(&mut self, threads: impl Iterator<Item = (&'a Thread, &'a mut Sequence)>) {
         self.describe_process(None);
         self.snapshot();
+        self.state_facts();
         for (thread, sequence) in threads {
             self.describe_thread(thread, sequence.track);
             sequence.cleared = false;

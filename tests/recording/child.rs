@@ -1,0 +1,177 @@
+//! Runs a part of a test in a process of its own, and reads what that has recorded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use msprof_rs::clock::Ticks;
+use msprof_rs::event::{Attributes, Kind, Label, Name};
+use msprof_rs::recorder::{self, Options};
+use msprof_rs::source::Captures;
+
+const FOLDER: &str = "MSPROF_TEST_FOLDER";
+
+/// A folder with a config file, shared by a test and its child.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// Runs `body` in a child, with a recorder that collects as `config` says, to its end. Gives the folder.
+pub(crate) fn record(config: &str, body: impl FnOnce(&Folder)) -> Folder {
+    let (folder, mut child) = start(config, body);
+    let output = child.wait_with_output();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    folder
+}
+
+/// As [`record`], while the test goes on.
+pub(crate) fn start(config: &str, body: impl FnOnce(&Folder)) -> (Folder, Running) {
+    if let Some(path) = std::env::var_os(FOLDER) {
+        let folder = Folder { path: path.into(), _temporary: None };
+        folder.activate();
+        body(&folder);
+        recorder::shutdown();
+        std::process::exit(0);
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) };
+    folder.configure(config);
+    let thread = std::thread::current();
+    let test = thread.name().unwrap();
+    assert_ne!(test, "main", "run by a harness that gives each test a thread of its name");
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, &folder.path)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    (folder, Running(Some(child)))
+}
+
+/// A child; it does not outlive the test.
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.0.as_mut().unwrap().kill().unwrap();
+    }
+
+    pub(crate) fn wait_with_output(&mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::yield_now();
+    }
+}
+
+/// Records a span of this name with its number.
+pub(crate) fn span(name: &str, number: i64) {
+    let label = Label::new("Test", name);
+    let open = recorder::begin(label);
+    let mut attributes = Attributes::default();
+    attributes.key(Name::new("number")).int(number);
+    if let Some(open) = open {
+        recorder::end(open, label, Ticks::now(), attributes.as_bytes());
+    }
+}
+
+impl Folder {
+    /// Replaces the config file, with the captures below this folder.
+    pub(crate) fn configure(&self, config: &str) {
+        let config = config.trim_start_matches('{');
+        let text = format!(r#"{{"prof_dir": "{}", {config}"#, self.path.join("captures").display());
+        let next = self.path.join("config.next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, self.path.join("config.json")).unwrap();
+    }
+
+    pub(crate) fn activate(&self) {
+        let options = Options {
+            config: self.path.join("config.json"),
+            home: self.path.clone(),
+            process_name: None,
+            thread_name: || std::thread::current().name().map(str::to_owned),
+            stamp: || "1122-2130".into(),
+            before_start: || {},
+        };
+        recorder::activate(options).unwrap();
+    }
+
+    /// Files of this ending in the session folders, sorted.
+    pub(crate) fn files(&self, ending: &str) -> Vec<PathBuf> {
+        let sessions = std::fs::read_dir(self.path.join("captures")).into_iter().flatten().flatten();
+        let files = sessions.flat_map(|session| std::fs::read_dir(session.path()).into_iter().flatten());
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.to_string_lossy().ends_with(ending));
+        files.sort();
+        files
+    }
+
+    pub(crate) fn read(&self) -> Recorded {
+        Recorded::read(&self.path.join("captures"))
+    }
+}
+
+/// What a capture has.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// The numbers of finished spans, by name, in the order of their ends.
+    pub(crate) numbers: BTreeMap<String, Vec<i64>>,
+    /// Names of spans without an end.
+    pub(crate) unfinished: Vec<String>,
+    /// Events that were dropped, as the capture says.
+    pub(crate) dropped: i64,
+    /// Parts that were removed, as the capture says.
+    pub(crate) removed: i64,
+    pub(crate) threads: usize,
+}
+
+impl Recorded {
+    pub(crate) fn read(path: &Path) -> Self {
+        let captures = Captures::open(path).unwrap();
+        let mut recorded = Self { threads: captures.places().threads.len(), ..Self::default() };
+        let mut records = captures.records();
+        while let Some(record) = records.next() {
+            let attribute = |key| record.get(key).and_then(|value| value.as_int());
+            let name = record.label.name().as_str();
+            match (record.label.domain().as_str(), record.kind) {
+                ("Test", Kind::Span) => {
+                    recorded.numbers.entry(name.into()).or_default().extend(attribute("number"));
+                }
+                ("Test", Kind::Unfinished) => recorded.unfinished.push(name.into()),
+                _ => {}
+            }
+        }
+        let tally = records.tally();
+        (recorded.dropped, recorded.removed) = (tally.dropped as i64, tally.removed_parts as i64);
+        recorded
+    }
+
+    /// The numbers of all spans, sorted.
+    pub(crate) fn all(&self) -> Vec<i64> {
+        let mut all: Vec<_> = self.numbers.values().flatten().copied().collect();
+        all.sort_unstable();
+        all
+    }
+}

@@ -1,0 +1,131 @@
+//! Processes that die at a random instant: what was committed before is there.
+
+use std::fs::OpenOptions;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use memmap2::MmapRaw;
+
+use super::child::{Folder, Running, span, start, wait_until};
+
+const THREADS: usize = 4;
+
+/// How many processes die; 500 by `TORTURE=1`.
+fn deaths() -> u64 {
+    if std::env::var_os("TORTURE").is_some() { 500 } else { 12 }
+}
+
+/// The number of each thread's last committed span, in memory that outlives the process.
+struct Committed(MmapRaw);
+
+impl Committed {
+    fn of(folder: &Folder) -> Self {
+        let path = folder.path.join("committed");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+        file.set_len(4096).unwrap();
+        Self(MmapRaw::map_raw(&file).unwrap())
+    }
+
+    fn last(&self, thread: usize) -> &AtomicI64 {
+        // SAFETY: within the page, aligned, and only used as atomics.
+        #[allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+        unsafe {
+            &*self.0.as_ptr().cast::<AtomicI64>().add(thread)
+        }
+    }
+}
+
+/// Records as fast as it can, in all threads, until it dies.
+fn record_until_death(config: &str, die: Option<fn()>) -> (Folder, Running) {
+    start(config, |folder| {
+        let committed = Committed::of(folder);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let committed = &committed;
+                scope.spawn(move || {
+                    let name = format!("thread-{thread}");
+                    for number in 1.. {
+                        span(&name, number);
+                        committed.last(thread).store(number, Ordering::Release);
+                        if number % 64 == 0 {
+                            std::thread::yield_now(); // else the rings are full
+                        }
+                        if let Some(die) = die
+                            && number == 5_000
+                            && thread == 0
+                        {
+                            die();
+                        }
+                    }
+                });
+            }
+        });
+    })
+}
+
+/// Each thread's numbers are there from the first to the last committed one, and once. Where the ring was full there
+/// may be gaps, which are counted.
+fn check(folder: &Folder, what: &str) {
+    let committed = Committed::of(folder);
+    let recorded = folder.read();
+    let mut missing = 0;
+    for thread in 0..THREADS {
+        let last = committed.last(thread).load(Ordering::Acquire);
+        let name = format!("thread-{thread}");
+        let numbers = recorded.numbers.get(&name).map_or(&[][..], Vec::as_slice);
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{what}: {name}: twice or out of order");
+        let newest = numbers.last().copied().unwrap_or(0);
+        assert!(
+            newest >= last || recorded.dropped > 0,
+            "{what}: {name} committed {last}, {newest} is the last"
+        );
+        missing += newest - numbers.len() as i64;
+    }
+    assert!(missing <= recorded.dropped, "{what}: {missing} are missing, {} were dropped", recorded.dropped);
+}
+
+#[test]
+fn a_kill_at_any_instant_loses_nothing_that_was_committed() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for death in 0..deaths() {
+        let config = match death % 3 {
+            0 => r#"{"enable": 1}"#,
+            1 => r#"{"enable": 1, "compress": 1}"#,
+            _ => r#"{"enable": 1, "file_mb": 1}"#,
+        };
+        let (folder, mut child) = record_until_death(config, None);
+        let committed = Committed::of(&folder);
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let instant = (seed >> 33) as i64 % 40_000;
+        wait_until("the instant", || committed.last(0).load(Ordering::Relaxed) > instant);
+        child.kill();
+        child.wait_with_output();
+        check(&folder, &format!("death {death} at {instant}"));
+    }
+}
+
+fn dies_by(die: fn()) {
+    let (folder, mut child) = record_until_death(r#"{"enable": 1}"#, Some(die));
+    assert!(!child.wait_with_output().status.success());
+    check(&folder, "its end");
+}
+
+#[test]
+fn an_abort_loses_nothing() {
+    dies_by(|| std::process::abort());
+}
+
+#[test]
+fn an_exit_without_a_word_loses_nothing() {
+    // SAFETY: ends the process, which is what this is about.
+    dies_by(|| unsafe { libc::_exit(3) });
+}
+
+#[test]
+fn a_segmentation_fault_loses_nothing() {
+    // Rust's own handler takes the first.
+    // SAFETY: as above.
+    dies_by(|| unsafe {
+        libc::raise(libc::SIGSEGV);
+        libc::raise(libc::SIGSEGV);
+    });
+}

@@ -1,0 +1,51 @@
+//! The files of a capture.
+
+use super::child::{Recorded, record, span};
+
+const COUNT: i64 = 100_000;
+
+fn spans() {
+    for n in 0..COUNT {
+        span(if n % 2 == 0 { "even" } else { "odd" }, n);
+        if n % 10_000 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(30)); // a visit of the flusher: parts are made there
+        }
+    }
+}
+
+#[test]
+fn a_capture_in_parts_is_whole_and_each_part_stands_alone() {
+    let folder = record(r#"{"enable": 1, "file_mb": 1}"#, |_| spans());
+    let parts = folder.files(".pftrace");
+    assert!(parts.len() > 2, "{parts:?}");
+    assert!(folder.read().all().into_iter().eq(0..COUNT));
+    let mut numbers = Vec::new();
+    for part in parts {
+        let alone = tempfile::tempdir().unwrap();
+        std::fs::copy(&part, alone.path().join(part.file_name().unwrap())).unwrap();
+        numbers.extend(Recorded::read(alone.path()).all());
+    }
+    numbers.sort_unstable();
+    // A span that begins in one part and ends in the next is in neither, alone.
+    assert!(numbers.len() as i64 > COUNT - 20, "{}", numbers.len());
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+}
+
+#[test]
+fn the_oldest_parts_go_where_the_session_gets_too_large_and_the_file_says_so() {
+    let folder = record(r#"{"enable": 1, "file_mb": 1, "session_mb": 3}"#, |_| spans());
+    let size: u64 = folder.files(".pftrace").iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(size < 4 << 20, "{size}");
+    let recorded = folder.read();
+    assert!(recorded.removed > 0);
+    let all = recorded.all();
+    assert!(all[0] > 0 && all.iter().copied().eq(all[0]..COUNT), "the newest are there without a gap");
+}
+
+#[test]
+fn compressed_packets_say_the_same_in_fewer_bytes() {
+    let compressed = record(r#"{"enable": 1, "compress": 1}"#, |_| spans());
+    assert!(compressed.read().all().into_iter().eq(0..COUNT));
+    let bytes = compressed.files(".pftrace")[0].metadata().unwrap().len() / COUNT as u64;
+    assert!(bytes <= 15, "{bytes} bytes a span with one integer attribute");
+}

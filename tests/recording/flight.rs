@@ -1,0 +1,99 @@
+//! Flight mode: nothing is written until somebody asks.
+
+use std::path::PathBuf;
+
+use msprof_rs::clock::Ticks;
+use msprof_rs::control::Dumps;
+use msprof_rs::event::Label;
+use msprof_rs::recorder;
+
+use super::child::{Folder, Recorded, record, span, start, wait_until};
+
+const FLIGHT: &str = r#"{"enable": 1, "mode": "flight", "flight_seconds": 60, "dump_signal": "SIGUSR2"}"#;
+
+fn dumps(folder: &Folder) -> Vec<PathBuf> {
+    let mut dumps = folder.files(".pftrace");
+    dumps.retain(|file| file.to_string_lossy().contains("-dump-"));
+    dumps
+}
+
+#[test]
+fn a_dump_has_the_newest_events_and_the_recorder_goes_on() {
+    let folder = record(FLIGHT, |folder| {
+        (0..100).for_each(|n| span("before", n));
+        let dump = recorder::dump("a test").unwrap();
+        assert_eq!(Recorded::read(&dump).all(), (0..100).collect::<Vec<_>>());
+        (100..200).for_each(|n| span("after", n));
+        recorder::dump("another").unwrap();
+        assert_eq!(dumps(folder).len(), 2);
+    });
+    assert_eq!(Recorded::read(&dumps(&folder)[1]).all(), (0..200).collect::<Vec<_>>());
+    // The end writes what is remembered to the session's own capture.
+    assert_eq!(Recorded::read(&folder.path.join("captures/1122-2130")).all(), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_old_is_forgotten_but_for_spans_that_are_open() {
+    const COUNT: i64 = 400_000;
+    let folder = record(FLIGHT, |_| {
+        let (outer, other) = (Label::new("Test", "outer"), Label::new("Test", "other"));
+        let open = recorder::begin(outer).unwrap();
+        let follow = recorder::async_begin(other, Ticks::now()).unwrap();
+        for n in 0..COUNT {
+            span("inner", n);
+            if n % 20_000 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(30)); // the flusher forgets meanwhile
+            }
+        }
+        let dump = Recorded::read(&recorder::dump("a test").unwrap());
+        let numbers = &dump.numbers["inner"];
+        assert!(numbers.len() > 40_000 && (numbers.len() as i64) < COUNT / 2, "{}", numbers.len());
+        assert!(numbers.iter().copied().eq(numbers[0]..COUNT), "the newest, without a gap");
+        assert_eq!(dump.unfinished.len(), 2, "{:?}", dump.unfinished);
+        recorder::async_end(follow, other, Ticks::now(), &[]);
+        recorder::end(open, outer, Ticks::now(), &[]);
+    });
+    let capture = Recorded::read(&folder.path.join("captures/1122-2130"));
+    assert!(capture.numbers.contains_key("outer") && capture.numbers.contains_key("other"));
+    assert!(capture.unfinished.is_empty() && capture.dropped == 0);
+}
+
+#[test]
+fn a_signal_and_a_folder_ask_for_a_dump_from_outside() {
+    let (folder, mut child) = start(FLIGHT, |folder| {
+        span("only", 7);
+        std::fs::write(folder.path.join("ready"), "").unwrap();
+        wait_until("the end", || folder.path.join("end").exists());
+    });
+    wait_until("the child", || folder.path.join("ready").exists());
+    // SAFETY: a signal to the child that this test has started.
+    unsafe { libc::kill(child.pid() as i32, libc::SIGUSR2) };
+    wait_until("the signal's dump", || dumps(&folder).len() == 1);
+    Dumps::of(&folder.path.join("captures/1122-2130")).ask().unwrap();
+    wait_until("the folder's dump", || dumps(&folder).len() == 2);
+    for dump in dumps(&folder) {
+        assert_eq!(Recorded::read(&dump).all(), [7]);
+    }
+    std::fs::write(folder.path.join("end"), "").unwrap();
+    assert!(child.wait_with_output().status.success());
+}
+
+#[test]
+fn without_flight_mode_there_is_nothing_to_dump() {
+    record(r#"{"enable": 1}"#, |_| {
+        assert!(recorder::dump("a test").unwrap_err().to_string().contains("\"mode\": \"flight\""));
+    });
+}
+
+#[test]
+fn a_killed_flight_recorder_leaves_what_it_remembered() {
+    let (folder, mut child) = start(FLIGHT, |folder| {
+        (0..1_000).for_each(|n| span("last", n));
+        std::fs::write(folder.path.join("ready"), "").unwrap();
+        wait_until("the kill", || false);
+    });
+    wait_until("the child", || folder.path.join("ready").exists());
+    child.kill();
+    child.wait_with_output();
+    assert!(folder.read().numbers["last"].iter().copied().eq(0..1_000));
+}

@@ -1,0 +1,77 @@
+//! Rings that grow, are used again, and are not made without end.
+
+use msprof_rs::control::Live;
+use msprof_rs::recorder;
+
+use super::child::{record, span, wait_until};
+
+#[test]
+fn a_burst_of_sixteen_threads_loses_nothing() {
+    const EVENTS: i64 = 100_000;
+    let folder = record(r#"{"enable": 1}"#, |_| {
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                scope.spawn(move || (0..EVENTS / 2).for_each(|n| span("burst", thread * EVENTS + n)));
+            }
+        });
+    });
+    let recorded = folder.read();
+    let expected: Vec<_> =
+        (0..16).flat_map(|thread| (0..EVENTS / 2).map(move |n| thread * EVENTS + n)).collect();
+    assert_eq!(recorded.dropped, 0);
+    assert!(recorded.all() == expected, "{} of {}", recorded.all().len(), expected.len());
+}
+
+#[test]
+fn a_thread_that_outgrows_its_ring_keeps_its_order_and_its_open_spans() {
+    const COUNT: i64 = 60_000;
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        let outer = msprof_rs::event::Label::new("Test", "outer");
+        let open = recorder::begin(outer).unwrap();
+        (0..COUNT).for_each(|n| span("inner", n));
+        assert!(folder.files(".ring").len() >= 2, "it has not grown");
+        recorder::end(open, outer, msprof_rs::clock::Ticks::now(), &[]);
+    });
+    let recorded = folder.read();
+    assert!(recorded.numbers["inner"].iter().copied().eq(0..COUNT));
+    assert!(recorded.numbers.contains_key("outer") && recorded.unfinished.is_empty());
+    assert_eq!(recorded.dropped, 0);
+    assert!(folder.files(".ring").is_empty());
+}
+
+#[test]
+fn threads_that_end_leave_their_rings_to_others() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        let recording =
+            || Live::all().iter().find(|live| live.pid == std::process::id()).unwrap().figures.threads;
+        for n in 0..500 {
+            std::thread::spawn(move || span("short", n)).join().unwrap();
+            if n % 50 == 49 {
+                wait_until("the flusher's visit", || seen() == (0, 2 * (n + 1) as u64));
+            }
+        }
+        // All that ran between two visits had a ring of their own.
+        let rings = folder.files(".ring").len();
+        assert!(rings <= 50, "{rings} rings");
+    });
+    let recorded = folder.read();
+    assert!(recorded.numbers["short"].iter().copied().eq(0..500));
+    assert!(recorded.threads > 500);
+}
+
+#[test]
+fn threads_beyond_the_limit_of_all_rings_are_not_recorded_and_the_others_are() {
+    let folder = record(r#"{"enable": 1, "rings_mb": 1}"#, |_| {
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    span("first", thread);
+                    barrier.wait(); // all are there at once
+                });
+            }
+        });
+    });
+    assert_eq!(folder.read().all().len(), 4, "rings of 256 KiB within a megabyte");
+}
