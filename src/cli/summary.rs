@@ -92,6 +92,10 @@ impl Summary<'_> {
             dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
         };
         writeln!(f, "Dropped  {dropped}")?;
+        if tally.removed_parts > 0 {
+            let parts = count(tally.removed_parts, "oldest part");
+            lines.push(format!("{parts} of the captures removed by the server, as session_mb says"));
+        }
         let heads = std::iter::once("Notes").chain(std::iter::repeat(""));
         heads.zip(&lines).try_for_each(|(head, line)| writeln!(f, "{head:8} {line}"))
     }

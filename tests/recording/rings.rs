@@ -42,8 +42,11 @@ fn a_thread_that_outgrows_its_ring_keeps_its_order_and_its_open_spans() {
 #[test]
 fn threads_that_end_leave_their_rings_to_others() {
     let folder = record(r#"{"enable": 1}"#, |folder| {
-        let recording =
-            || Live::all().iter().find(|live| live.pid == std::process::id()).unwrap().figures.threads;
+        // Threads that record, and events so far, as the flusher sees them.
+        let seen = || {
+            let live = Live::all().into_iter().find(|live| live.pid == std::process::id()).unwrap();
+            (live.figures.threads, live.figures.events)
+        };
         for n in 0..500 {
             std::thread::spawn(move || span("short", n)).join().unwrap();
             if n % 50 == 49 {
