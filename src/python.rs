@@ -89,7 +89,10 @@ mod logging {
 
         fn log(&self, record: &Record<'_>) {
             if self.enabled(record.metadata()) {
-                eprintln!("[msprof_rs] [PID:{}] [{}] {}", std::process::id(), record.level(), record.args());
+                let (pid, level, text) = (std::process::id(), record.level(), record.args());
+                let line = format!("[msprof_rs] [PID:{pid}] [{level}] {text}\n");
+                // Not through `eprintln`: its lock could be copied by a fork while the flusher writes a line.
+                let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
             }
         }
 

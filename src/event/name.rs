@@ -1,9 +1,9 @@
 //! Interned text: names of spans, domains and attributes, each stored once for the life of the process.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use once_cell::sync::{Lazy, OnceCell};
-use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 /// A text that is stored once; cheap to copy and compare. Only for texts of a small set (names in code and
@@ -15,11 +15,13 @@ pub struct Name(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(u32);
 
-/// Texts are read without a lock (the flusher does so all the time), added under one. A fork finds the lock
-/// free: names are added while Python's global lock is held, and so is a fork.
+type Ids<T> = FxHashMap<T, u32>;
+
+/// Texts are read without a lock (the flusher does so all the time), added under one. Not `parking_lot`'s: what that
+/// keeps about waiting threads could be copied by a fork in the middle of a change.
 struct Table<T: 'static> {
     items: boxcar::Vec<T>,
-    ids: Mutex<FxHashMap<T, u32>>,
+    ids: Mutex<Ids<T>>,
 }
 
 impl<T: Clone + Eq + std::hash::Hash> Table<T> {
@@ -32,19 +34,43 @@ impl<T: Clone + Eq + std::hash::Hash> Table<T> {
         T: std::borrow::Borrow<Q>,
         Q: Eq + std::hash::Hash + ?Sized,
     {
-        let mut ids = self.ids.lock();
+        let mut ids = self.lock();
         if let Some(id) = ids.get(key) {
             return *id;
         }
         let item = make();
         let id = self.items.push(item.clone()) as u32;
         ids.insert(item, id);
-        drop(ids);
+        // Under the lock: nobody gets the name before the listener has heard of it.
         if let Some(listener) = LISTENER.get() {
             listener();
         }
         id
     }
+
+    fn lock(&self) -> MutexGuard<'_, Ids<T>> {
+        // A panic can't leave the map half changed.
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    /// The locks, while this thread forks.
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+type Held = (MutexGuard<'static, Ids<Arc<str>>>, MutexGuard<'static, Ids<(Name, Name)>>);
+
+/// To be called before a fork: the child would never get a lock that another thread has then.
+pub(crate) fn before_fork() {
+    let held = (NAMES.lock(), LABELS.lock());
+    // Fails while the thread ends: then the fork takes place without.
+    let _ = HELD.try_with(|place| place.replace(Some(held)));
+}
+
+/// To be called after a fork, in the parent and in the child.
+pub(crate) fn after_fork() {
+    let _ = HELD.try_with(|place| drop(place.take()));
 }
 
 static LISTENER: OnceCell<fn()> = OnceCell::new();

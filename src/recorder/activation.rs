@@ -13,6 +13,7 @@ use super::flusher::{Command, Flusher};
 use super::signals::{self, Waker};
 use super::{door, names_file, thread};
 use crate::clock::{Nanos, boottime};
+use crate::event;
 
 /// How long a process that starts waits for a collection that is on already: so that nothing of it is missed.
 const START_PATIENCE: Duration = Duration::from_millis(500);
@@ -86,8 +87,8 @@ pub fn activate(options: Options) -> std::io::Result<()> {
         return Ok(());
     }
     if !FORK_HANDLER.swap(true, Ordering::Relaxed) {
-        // SAFETY: the handler touches only atomics and the forking thread's own thread-locals.
-        unsafe { libc::pthread_atfork(None, None, Some(thread::after_fork_in_child)) };
+        // SAFETY: the handlers touch atomics, the forking thread's own thread-locals, and locks that they hold together.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
     }
     let waker = Arc::new(Waker::new()?);
     let (sender, commands) = crossbeam_channel::unbounded();
@@ -159,6 +160,19 @@ pub fn ask_for_dump(reason: impl FnOnce() -> String) {
     {
         handle.command(Command::Dump { reason: reason(), done: None });
     }
+}
+
+extern "C" fn before_fork() {
+    event::before_fork();
+}
+
+extern "C" fn after_fork() {
+    event::after_fork();
+}
+
+extern "C" fn after_fork_in_child() {
+    event::after_fork();
+    thread::forget_parents();
 }
 
 impl Handle {

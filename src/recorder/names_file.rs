@@ -13,7 +13,14 @@ use parking_lot::Mutex;
 use crate::event;
 
 /// The running session's file.
-static NAMES: ArcSwapOption<Mutex<NamesFile>> = ArcSwapOption::const_empty();
+static NAMES: ArcSwapOption<Shared> = ArcSwapOption::const_empty();
+
+#[derive(Debug)]
+struct Shared {
+    /// Whose it is: in a forked child nothing of it may be touched, its lock least of all.
+    pid: u32,
+    file: Mutex<NamesFile>,
+}
 
 /// One JSON array a line, `["n", index, text]` or `["l", index, domain, name]`.
 #[derive(Debug)]
@@ -28,17 +35,17 @@ struct NamesFile {
 pub(super) fn open(capture: &Path) -> io::Result<()> {
     let path = capture.with_extension("names");
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    let mut names = NamesFile { path, file, names: 0, labels: 0 };
-    names.append()?;
-    NAMES.store(Some(Arc::new(Mutex::new(names))));
+    let names = NamesFile { path, file, names: 0, labels: 0 };
+    NAMES.store(Some(Arc::new(Shared { pid: std::process::id(), file: Mutex::new(names) })));
     event::listen_to_names(note);
-    Ok(())
+    // From here on names are noted as they come; now those that were there before.
+    NAMES.load().as_ref().map_or(Ok(()), |names| names.file.lock().append())
 }
 
 /// Notes no more names. The file goes if the capture has all of its events, and so every name that was used.
 pub(super) fn close(is_complete: bool) {
     if let Some(names) = NAMES.swap(None).filter(|_| is_complete) {
-        names.lock().remove();
+        names.file.lock().remove();
     }
 }
 
@@ -47,12 +54,11 @@ pub(super) fn forget_parents() {
     std::mem::forget(NAMES.swap(None));
 }
 
-/// Notes the names that were added since the last time. Where another thread is just doing that, it may come too late
-/// for the newest name, which then waits for the next one.
+/// Notes the names that were added since the last time.
 fn note() {
     if let Some(names) = &*NAMES.load()
-        && let Some(mut names) = names.try_lock()
-        && let Err(error) = names.append()
+        && names.pid == std::process::id()
+        && let Err(error) = names.file.lock().append()
     {
         log::debug!("a name could not be noted: {error}");
     }

@@ -120,8 +120,8 @@ pub(super) fn close_session() {
     SESSION.store(0, Ordering::Release);
 }
 
-/// Fork's child handler: what this thread wrote to is the parent's. Only atomics and this thread's own cells.
-pub(super) extern "C" fn after_fork_in_child() {
+/// In a forked child: what this thread wrote to is the parent's. Only atomics and this thread's own cells.
+pub(super) fn forget_parents() {
     SESSION.store(0, Ordering::Relaxed);
     let _ = OWNED.try_with(|owned| {
         // Neither closed nor unmapped: the parent goes on using both.
