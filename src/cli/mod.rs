@@ -1,8 +1,10 @@
 //! The command line `msprof-rs`: one file for each verb. Called by the Python entry points of that name and of
 //! `msserviceprofiler`.
 
+mod live;
 mod logger;
 mod parse;
+mod recover;
 mod summary;
 
 use std::ffi::OsString;
@@ -32,6 +34,16 @@ struct Arguments {
 enum Verb {
     /// Turn the captures of a session into a timeline and tables
     Parse(Parse),
+    /// Put what killed processes left in their rings into their captures
+    Recover(recover::Recover),
+    /// List the processes with msprof_rs on this machine, and how they do
+    Status(live::Status),
+    /// Switch collection on
+    Start(live::Target),
+    /// Switch collection off
+    Stop(live::Target),
+    /// Have flight recorders write what they remember
+    Dump(live::Target),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,9 +89,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(EXIT_FAILED);
         }
     };
-    let Verb::Parse(verb) = arguments.verb;
-    logger::install(verb.log_level.into());
-    match parse(&verb.options) {
+    logger::install(match &arguments.verb {
+        Verb::Parse(verb) => verb.log_level.into(),
+        _ => LevelFilter::Info,
+    });
+    match arguments.verb {
+        Verb::Parse(verb) => run_parse(&verb.options),
+        Verb::Recover(verb) => verb.run(),
+        Verb::Status(verb) => verb.run(),
+        Verb::Start(target) => target.start(),
+        Verb::Stop(target) => target.stop(),
+        Verb::Dump(target) => target.dump(),
+    }
+}
+
+fn run_parse(options: &ParseOptions) -> u8 {
+    match parse(options) {
         Ok(report) => {
             summary::print(&Summary(&report));
             report.exit_code()

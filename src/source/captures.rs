@@ -163,12 +163,17 @@ impl Captures {
 }
 
 impl Capture {
+    /// What the rings have beyond the files, as packets.
+    pub(super) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
     pub(super) fn parts(&self) -> Arc<[&[u8]]> {
         parts(&self.maps, self.certain, &self.tail)
     }
 }
 
-fn open_capture(
+pub(super) fn open_capture(
     files: &CaptureFiles,
     gazetteer: &mut Gazetteer,
     intake: &mut Intake,

@@ -7,8 +7,10 @@ pub(crate) mod fixture;
 mod folder;
 mod places;
 mod records;
+mod recover;
 mod rings;
 
 pub use captures::{Captures, Intake, Refusal, SourceError, TornFile};
 pub use folder::{CaptureFiles, find};
 pub use records::{Records, Tally};
+pub use recover::{Recovered, recover};

@@ -70,6 +70,12 @@ pub(super) fn certain_length(files: &CaptureFiles, length: u64) -> u64 {
     uncertain.min().unwrap_or(length)
 }
 
+/// What a killed process has left beside its capture: rings, and the names for them.
+pub(super) fn leavings(last: &Path, files: &CaptureFiles) -> Vec<PathBuf> {
+    let names = files.parts.iter().map(|part| part.with_extension("names")).filter(|names| names.exists());
+    ring_files(last, &files.name).into_iter().chain(names).collect()
+}
+
 /// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped. In the order in
 /// which they were made: a thread may have gone from one to the next.
 fn ring_files(capture: &Path, name: &str) -> Vec<PathBuf> {
@@ -88,7 +94,7 @@ fn ring_files(capture: &Path, name: &str) -> Vec<PathBuf> {
 }
 
 /// Whether the process that captures is still there. On another host it can't be seen, and its files lie still.
-fn is_running(files: &CaptureFiles) -> bool {
+pub(super) fn is_running(files: &CaptureFiles) -> bool {
     let Some((host, pid)) = files.name.rsplit_once('-') else { return false };
     let here = rustix::system::uname();
     here.nodename().to_string_lossy() == host && Path::new("/proc").join(pid).join("fd").is_dir()

@@ -1,0 +1,46 @@
+//! `msprof-rs recover`: completes the captures of killed processes, for tools that read no rings.
+
+use std::path::PathBuf;
+
+use super::{EXIT_DAMAGED, EXIT_FAILED, EXIT_FINE};
+use crate::source::{self, Recovered};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Recover {
+    /// Folder with the captures (*.pftrace); the folders in it are searched too
+    #[arg(value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+}
+
+impl Recover {
+    pub(super) fn run(&self) -> u8 {
+        let recovered = match source::recover(&self.folder) {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                log::error!("{error}");
+                return EXIT_FAILED;
+            }
+        };
+        let mut code = EXIT_FINE;
+        for capture in &recovered {
+            match capture {
+                Recovered::Completed { file, events, damaged } => {
+                    println!("{}: {events} events added from the rings of its process", file.display());
+                    for ring in damaged {
+                        code = EXIT_DAMAGED;
+                        println!("{}: can't be read, or only in part; it was left", ring.display());
+                    }
+                }
+                Recovered::Whole(file) => println!("{}: nothing to do", file.display()),
+                Recovered::Running(file) => {
+                    println!("{}: its process still runs; left alone", file.display());
+                }
+                Recovered::Failed(file, reason) => {
+                    code = EXIT_DAMAGED;
+                    println!("{}: {reason}; left as it was", file.display());
+                }
+            }
+        }
+        code
+    }
+}
