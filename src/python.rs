@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -44,6 +45,12 @@ fn forked_child() -> PyResult<()> {
 #[pyfunction]
 fn is_recording() -> bool {
     recorder::is_recording()
+}
+
+/// Has the flight recorders of this server write what they remember; gives the folder.
+#[pyfunction]
+fn dump(py: Python<'_>, reason: String) -> PyResult<PathBuf> {
+    py.detach(|| recorder::dump(&reason)).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
 /// The function that an object in its place stands for; None for any other object.
@@ -118,7 +125,7 @@ mod logging {
 #[pymodule(gil_used = true)] // docs/threads.md says what would have to change
 mod _core {
     #[pymodule_export]
-    use super::{activate, cli_main, forked_child, is_recording, shutdown, stood_for};
+    use super::{activate, cli_main, dump, forked_child, is_recording, shutdown, stood_for};
     #[pymodule_export]
     use crate::hook::returned;
 

@@ -7,8 +7,9 @@ Importing this package switches the profiler on in this process, if the environm
 from __future__ import annotations
 
 import os as _os
+from pathlib import Path as _Path
 
-__all__ = ["__version__", "activate", "is_recording", "shutdown"]
+__all__ = ["__version__", "activate", "dump", "is_recording", "shutdown"]
 
 _activated = False
 
@@ -45,6 +46,21 @@ def is_recording() -> bool:
     from msprof_rs import _core
 
     return _core.is_recording()
+
+
+def dump(reason: str = "msprof_rs.dump()") -> _Path:
+    """Has all flight recorders of this server write what they remember; gives the folder of the dump.
+
+    For `"mode": "flight"` in the collection config. Returns when this process has written its part. Raises
+    RuntimeError if there is nothing to dump, or if it could not be written.
+    """
+    if not _activated:
+        raise RuntimeError(
+            "there is nothing to dump: SERVICE_PROF_CONFIG_PATH was not set when msprof_rs was imported"
+        )
+    from msprof_rs import _core
+
+    return _core.dump(reason)
 
 
 def __getattr__(name: str) -> str:

@@ -1,6 +1,7 @@
 """Types of the Rust side (`src/python.rs`)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 __version__: str
 
@@ -25,6 +26,12 @@ def forked_child() -> None:
 
 def is_recording() -> bool:
     """Whether events are being collected now."""
+
+def dump(reason: str) -> Path:
+    """Has the flight recorders of this server write what they remember; gives the folder.
+
+    Raises RuntimeError if there is nothing to dump, or if it could not be written.
+    """
 
 def stood_for(object: object) -> object | None:  # noqa: A002
     """The function that an object in its place stands for; None for any other object."""

@@ -144,11 +144,12 @@ impl Target {
         // A limit or an error may keep a process from following; then `status` tells.
         wait_until(|| Live::all().iter().all(has_followed));
         println!("collection is {}: {}", if on { "on" } else { "off" }, config.display());
-        for folder in
-            Live::all().into_iter().filter(|it| it.facts.config == config).filter_map(|it| it.facts.session)
-        {
-            println!("session: {}", folder.display());
-            break;
+        let session = Live::all()
+            .into_iter()
+            .filter(|live| live.facts.config == config)
+            .find_map(|it| it.facts.session);
+        if let Some(session) = session {
+            println!("session: {}", session.display());
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ enum Verb {
     Parse(Parse),
     /// Put what killed processes left in their rings into their captures
     Recover(recover::Recover),
-    /// List the processes with msprof_rs on this machine, and how they do
+    /// List the processes on this machine that have a recorder, and how they do
     Status(live::Status),
     /// Switch collection on
     Start(live::Target),

@@ -53,6 +53,9 @@ impl Hooked {
                 return self.run(inner, args, nargsf, names);
             }
             if !hook.is_plain_timer {
+                if hook.leaves_out() {
+                    return self.run(inner, args, nargsf, names);
+                }
                 return self.run_full(hook, inner, args, nargsf, names);
             }
             let open = recorder::begin(hook.label);
@@ -91,6 +94,7 @@ impl Hooked {
         if hook.object.as_ref().is_some_and(|object| !args.begin_with(object)) {
             return original();
         }
+        let start = hook.dump_over.map(|_| Ticks::now());
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
             if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {
@@ -103,7 +107,13 @@ impl Hooked {
                 Action::Custom(custom) => custom::call(py, custom, self, hook, inner, args),
             }
         });
-        outcome.unwrap_or_else(original) // the interpreter is ending
+        let result = outcome.unwrap_or_else(original); // the interpreter is ending
+        if let Some(start) = start
+            && matches!(hook.until, Until::Return)
+        {
+            hook.watch_duration(start, Ticks::now());
+        }
+        result
     }
 }
 

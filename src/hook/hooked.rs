@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
@@ -13,8 +14,9 @@ use super::call::Call;
 use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
+use crate::clock::{self, Ticks};
 use crate::event::{Attributes, Label};
-use crate::recorder::Gate;
+use crate::recorder::{self, Gate};
 
 /// A handler that fails so often is not called any more; the plain timer takes its place.
 const MOST_FAILURES: u32 = 5;
@@ -34,6 +36,11 @@ pub(crate) struct Hook {
     pub(super) is_plain_timer: bool,
     /// What ends the timer's span.
     pub(super) until: Until,
+    /// Of so many calls one is recorded.
+    pub(super) sample: u32,
+    pub(super) calls: AtomicU32,
+    /// A call that takes longer asks for a dump.
+    pub(super) dump_over: Option<Duration>,
     /// `module:Class.method`, for messages.
     pub(super) symbol: String,
     pub(super) failures: AtomicU32,
@@ -205,6 +212,24 @@ impl Hook {
             };
             buffer.truncate(mark);
             attribute.report(&self.symbol, &problem);
+        }
+    }
+
+    /// Whether this call is one of those that are not recorded.
+    #[inline]
+    pub(super) fn leaves_out(&self) -> bool {
+        self.sample > 1 && !self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.sample)
+    }
+
+    /// Asks for a dump if what ran from `start` to `end` took too long.
+    pub(super) fn watch_duration(&self, start: Ticks, end: Ticks) {
+        let Some(limit) = self.dump_over else { return };
+        let took = clock::duration(end.0.saturating_sub(start.0));
+        if u128::from(took.0) > limit.as_nanos() {
+            recorder::ask_for_dump(|| {
+                let took = took.0 as f64 / 1e6;
+                format!("{} took {took:.1} ms; dump_over is {limit:?}", self.symbol)
+            });
         }
     }
 

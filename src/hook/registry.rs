@@ -173,9 +173,14 @@ impl Entry<'_> {
             caller: symbol.caller_filter.clone(),
             object: place.object.as_ref().map(|object| object.clone().unbind()),
             is_plain_timer: matches!(until, Until::Return)
+                && symbol.sample.get() == 1
+                && symbol.dump_over.is_none()
                 && symbol.caller_filter.is_none()
                 && place.object.is_none()
                 && matches!(&action, Action::Timer(attributes) if attributes.is_empty()),
+            sample: if matches!(action, Action::Timer(_)) { symbol.sample.get() } else { 1 },
+            calls: AtomicU32::new(0),
+            dump_over: symbol.dump_over,
             action,
             until,
             symbol: format!("{}:{path}", self.name),

@@ -1,7 +1,9 @@
 //! The symbol table: a YAML list of entries, each checked by itself, so that a bad one costs only itself.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::yaml::{self, Content, Node};
 use super::{HandlerRef, Target, VersionRange};
@@ -37,6 +39,10 @@ pub struct Symbol {
     /// How long the timer's span lasts; `None`: as long as what the call makes runs, if it makes a coroutine or a
     /// generator, else as long as the call.
     pub until: Option<Until>,
+    /// Of so many calls one is recorded.
+    pub sample: NonZeroU32,
+    /// A call that takes longer has flight recorders write what they remember.
+    pub dump_over: Option<Duration>,
     /// The level of its events.
     pub level: Level,
     /// The line of the entry in the file, from 1.
@@ -89,7 +95,7 @@ impl fmt::Display for Problem {
 const DEFAULT_DOMAIN: &str = "Default";
 
 /// The keys of an entry.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "symbol",
     "handler",
     "name",
@@ -99,6 +105,8 @@ const KEYS: [&str; 10] = [
     "max_version",
     "caller_filter",
     "until",
+    "sample",
+    "dump_over",
     "level",
 ];
 
@@ -175,6 +183,10 @@ impl Reader<'_> {
         if handler != HandlerRef::Timer && until.is_some() {
             self.report(line, "`until` tells the timer when to end; with a handler it has no effect");
         }
+        let sample = self.sample(get("sample"));
+        if handler != HandlerRef::Timer && sample > NonZeroU32::MIN {
+            self.report(line, "`sample` tells the timer what to leave out; with a handler it has no effect");
+        }
         let min = self.parsed(get("min_version"), "min_version", "it limits nothing");
         let max = self.parsed(get("max_version"), "max_version", "it limits nothing");
         self.report_unknown(entries);
@@ -187,6 +199,8 @@ impl Reader<'_> {
             attributes,
             caller_filter: self.text(get("caller_filter"), "caller_filter"),
             until,
+            sample,
+            dump_over: self.dump_over(get("dump_over")),
             level: self.level(get("level")),
             line,
         })
@@ -236,6 +250,36 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn sample(&mut self, node: Option<&Node>) -> NonZeroU32 {
+        let Some(text) = self.text(node, "sample") else { return NonZeroU32::MIN };
+        let every = text.strip_prefix("1/").and_then(|every| every.trim().parse().ok());
+        every.unwrap_or_else(|| {
+            let message =
+                format!("`sample`: {text:?} is not like 1/100 (one call of a hundred); all are recorded");
+            self.report(node.map(|node| node.line), message);
+            NonZeroU32::MIN
+        })
+    }
+
+    fn dump_over(&mut self, node: Option<&Node>) -> Option<Duration> {
+        let text = self.text(node, "dump_over")?;
+        let number = text.trim_end_matches(char::is_alphabetic);
+        let unit = match &text[number.len()..] {
+            "s" => Some(1.0),
+            "ms" => Some(1e-3),
+            "us" => Some(1e-6),
+            _ => None,
+        };
+        let seconds = number.trim().parse::<f64>().ok().zip(unit).map(|(number, unit)| number * unit);
+        let limit = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        if limit.is_none() {
+            let message =
+                format!("`dump_over`: {text:?} is not a time such as 500ms, 2s or 80us; it has no effect");
+            self.report(node.map(|node| node.line), message);
+        }
+        limit
     }
 
     fn level(&mut self, node: Option<&Node>) -> Level {

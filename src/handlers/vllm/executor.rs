@@ -40,6 +40,7 @@ pub(in crate::handlers) fn execute_model(call: &mut Call<'_, '_>) -> PyResult<()
         append_error(&mut batch, error, py);
     }
     recorder::async_end(open, label, ticks, batch.as_bytes());
+    recorder::step();
     Ok(())
 }
 
@@ -70,6 +71,7 @@ impl Done {
         let ticks = Ticks::now();
         if let Some((open, attributes)) = self.rest.lock().take() {
             recorder::async_end(open, self.label, ticks, &attributes);
+            recorder::step();
         }
     }
 }

@@ -77,16 +77,14 @@ impl Step {
     #[cold]
     fn begin(&self, py: Python<'_>, ticks: Ticks) {
         self.started.store(true, Ordering::Relaxed);
+        self.start.store(ticks.0, Ordering::Relaxed);
         let mut ending = self.ending.lock();
         match &mut *ending {
-            Some(Ending::Timer(_, _, open) | Ending::Block(_, _, open)) => {
-                if open.is_none() {
-                    *open = recorder::async_begin(self.hook.label, ticks);
-                }
-                self.start.store(ticks.0, Ordering::Relaxed);
+            Some(Ending::Timer(_, _, open) | Ending::Block(_, _, open)) if open.is_none() => {
+                *open = recorder::async_begin(self.hook.label, ticks);
             }
             Some(Ending::Handler(follower)) => self.hook.guard(py, || follower.started(py)),
-            None => {}
+            Some(Ending::Timer(..) | Ending::Block(..)) | None => {}
         }
     }
 
@@ -159,6 +157,9 @@ impl Step {
 
     fn end_attached(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
         let ending = self.ending.lock().take();
+        if ending.is_some() && self.started.load(Ordering::Relaxed) {
+            self.hook.watch_duration(Ticks(self.start.load(Ordering::Relaxed)), ticks);
+        }
         match ending {
             Some(Ending::Handler(follower)) => {
                 let closed;

@@ -28,6 +28,8 @@ fn an_entry_with_only_a_symbol_has_the_defaults() {
         attributes: Vec::new(),
         caller_filter: None,
         until: None,
+        sample: NonZeroU32::MIN,
+        dump_over: None,
         level: Level::INFO,
         line: 1,
     };
@@ -170,6 +172,10 @@ fn a_bad_value_is_reported_and_the_entry_still_counts() {
         ("min_version: soon", "s.yaml:2: `min_version`: \"soon\" is not a version"),
         ("max_version: 0.9.x", "s.yaml:2: `max_version`: \"0.9.x\" is not a version"),
         ("until: later", "s.yaml:2: `until`: \"later\" is not return, done or exit"),
+        ("sample: 0.5", "s.yaml:2: `sample`: \"0.5\" is not like 1/100"),
+        ("sample: 1/0", "s.yaml:2: `sample`: \"1/0\" is not like 1/100"),
+        ("dump_over: 500", "s.yaml:2: `dump_over`: \"500\" is not a time such as 500ms"),
+        ("dump_over: -1s", "s.yaml:2: `dump_over`: \"-1s\" is not a time such as 500ms"),
         ("level: loud", "s.yaml:2: `level`: \"loud\" is not ERROR"),
         ("attributes: x", "s.yaml:2: `attributes` must be a list"),
         ("attributes: [x]", "s.yaml:2: an attribute needs `name: …` and `expr: …`"),
@@ -224,4 +230,19 @@ proptest! {
     ]), 0..12)) {
         Table::parse(&lines.join("\n"), "s.yaml");
     }
+}
+
+#[test]
+fn calls_are_sampled_and_slow_ones_noticed_as_the_entry_says() {
+    let symbol = |keys: &str| quiet(&format!("- {{symbol: 'a:f', {keys}}}")).remove(0);
+    assert_eq!(symbol("sample: 1/100").sample.get(), 100);
+    assert_eq!(symbol("sample: 1/1").sample.get(), 1);
+    let limits =
+        ["500ms", "2s", "80us", "1.5 s"].map(|limit| symbol(&format!("dump_over: {limit}")).dump_over);
+    assert_eq!(limits.map(|limit| limit.unwrap().as_micros()), [500_000, 2_000_000, 80, 1_500_000]);
+    let (_, problems) = problems("- symbol: a:f\n  handler: b:g\n  sample: 1/2\n");
+    assert_eq!(
+        problems,
+        ["s.yaml:1: `sample` tells the timer what to leave out; with a handler it has no effect"]
+    );
 }
