@@ -81,6 +81,7 @@ class Program:
             [self.python, "-c", "import msprof_rs\n" + textwrap.dedent(code)],
             env=self.environment | environment,
             cwd=self.folder,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -94,6 +95,16 @@ class Program:
         out, err = process.communicate(timeout=patience)
         assert process.returncode == exit_code, f"exit code {process.returncode}\n{out}\n{err}"
         return out, err
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs `msprof-rs` with these words, outside of the profiled program."""
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("msprof-rs")), *words],
+            env={name: value for name, value in self.environment.items() if name not in OURS},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
 
     def sessions(self) -> list[Path]:
         """The session folders, oldest first."""

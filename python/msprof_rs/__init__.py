@@ -7,6 +7,7 @@ Importing this package switches the profiler on in this process, if the environm
 from __future__ import annotations
 
 import os as _os
+import sys as _sys
 from pathlib import Path as _Path
 
 __all__ = ["__version__", "activate", "dump", "is_recording", "shutdown"]
@@ -21,7 +22,7 @@ def activate() -> bool:
     """
     global _activated
     path = _os.environ.get("SERVICE_PROF_CONFIG_PATH")
-    if not path:
+    if not path or _is_our_command():
         return False
     if not _activated:
         _activated = True
@@ -29,6 +30,12 @@ def activate() -> bool:
 
         _activation.start(path)
     return True
+
+
+def _is_our_command() -> bool:
+    """Whether this is the command line at work, in a shell where the variable is set for a server."""
+    program = _os.path.basename(_sys.argv[0]) if getattr(_sys, "argv", None) else ""
+    return program in ("msprof-rs", "msserviceprofiler")
 
 
 def shutdown() -> None:
@@ -56,7 +63,7 @@ def dump(reason: str = "msprof_rs.dump()") -> _Path:
     """
     if not _activated:
         raise RuntimeError(
-            "there is nothing to dump: SERVICE_PROF_CONFIG_PATH was not set when msprof_rs was imported"
+            "there is nothing to dump: msprof_rs was imported without SERVICE_PROF_CONFIG_PATH"
         )
     from msprof_rs import _core
 

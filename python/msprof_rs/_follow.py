@@ -43,7 +43,7 @@ class Span(Protocol):
 
 # fmt: off
 if sys.version_info >= (3, 12):
-    async def coroutine(step: Awaitable[Any]) -> Any: await step; return returned(step)
+    async def coroutine(step: Awaitable[Any]) -> Any: await step; return returned(step)  # noqa: E702
 else:
     async def coroutine(step: Awaitable[Any]) -> Any: return await step
 def generator(step: Generator[Any, Any, T]) -> Generator[Any, Any, T]: return (yield from step)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"msprofS\x01");
@@ -87,6 +88,8 @@ struct Head {
 pub struct Page {
     path: PathBuf,
     map: MmapRaw,
+    /// Locked as long as the process lives.
+    _file: File,
 }
 
 impl Page {
@@ -95,6 +98,7 @@ impl Page {
     /// # Errors
     /// The file can't be made or mapped.
     pub fn create(facts: &Facts) -> io::Result<Self> {
+        sweep();
         let path = folder().join(format!("{}{}", prefix(), std::process::id()));
         // One of this name is left from a process that had the same number.
         if let Err(error) = std::fs::remove_file(&path)
@@ -103,9 +107,10 @@ impl Page {
             return Err(error);
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         file.set_len(SIZE as u64)?;
         let map = MmapOptions::new().len(SIZE).map_raw(&file)?;
-        let page = Self { path, map };
+        let page = Self { path, map, _file: file };
         page.head().pid.store(std::process::id(), Ordering::Relaxed);
         page.set_facts(facts);
         page.head().magic.store(MAGIC, Ordering::Release);
@@ -156,10 +161,7 @@ impl Drop for Page {
 impl Live {
     /// All recorders of this user on this machine, by process id.
     pub fn all() -> Vec<Self> {
-        let entries = std::fs::read_dir(folder()).into_iter().flatten().flatten();
-        let ours =
-            entries.filter(|entry| entry.file_name().to_str().is_some_and(|it| it.starts_with(&prefix())));
-        let mut all: Vec<Self> = ours.filter_map(|entry| Self::read(&entry.path())).collect();
+        let mut all: Vec<Self> = pages().iter().filter_map(|(_, path)| Self::read(path)).collect();
         all.sort_by_key(|live| live.pid);
         all
     }
@@ -178,7 +180,7 @@ impl Live {
             return None;
         }
         let pid = head.pid.load(Ordering::Relaxed);
-        if !Path::new("/proc").join(pid.to_string()).is_dir() {
+        if !is_alive(pid) {
             return None;
         }
         let [events, bytes, dropped, threads, ring_filled, ring_size] =
@@ -222,6 +224,32 @@ impl Mapped {
         }
         Facts::default()
     }
+}
+
+/// The pages of this user, with the process ids in their names.
+fn pages() -> Vec<(u32, PathBuf)> {
+    let prefix = prefix();
+    let entries = std::fs::read_dir(folder()).into_iter().flatten().flatten();
+    let page = |entry: std::fs::DirEntry| {
+        Some((entry.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok()?, entry.path()))
+    };
+    entries.filter_map(page).collect()
+}
+
+/// Removes what killed processes have left. Their numbers say little: they may be another container's.
+fn sweep() {
+    let is_abandoned = |path: &Path| {
+        let file = File::open(path);
+        file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    };
+    for (_, path) in pages().iter().filter(|(_, path)| is_abandoned(path)) {
+        // Another process may be doing the same.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).is_dir()
 }
 
 fn folder() -> PathBuf {
