@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint torture libraries e2e bench instructions throughput clean
+.PHONY: help venv build demo test format lint torture loom libraries e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 
 torture: build  ## the long form: thousands of random programs, 32 million calls in 32 threads
 	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_concurrency.py tests/test_leftovers.py
+
+loom:  ## every interleaving of a ring's two sides, by a model checker
+	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg model_check" cargo test --quiet --lib ring::mapped
 
 libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
 	$(BIN)/pytest tests/libraries

@@ -29,7 +29,7 @@ pub struct Owner {
 /// The head of the mapping. `head` and `tail` are bytes since the ring was made, never wrapped; each stands in
 /// a cache line of its own, so that producer and consumer don't slow each other down.
 #[repr(C)]
-#[cfg_attr(loom, derive(Debug, Default))]
+#[cfg_attr(model_check, derive(Debug, Default))]
 pub(super) struct Header {
     pub(super) magic: u64,
     pub(super) capacity: u64,
@@ -53,7 +53,7 @@ pub(super) struct Header {
     pub(super) dropped_stated: AtomicU64,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(model_check))]
 const _: () = {
     assert!(size_of::<Header>() <= HEADER_SIZE);
     assert!(std::mem::offset_of!(Header, tail) - std::mem::offset_of!(Header, head) >= 64);

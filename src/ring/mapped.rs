@@ -70,14 +70,14 @@ impl Memory {
 }
 
 /// The bytes behind a header. It is on the caller not to go beyond them, and that nobody else is at the same bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Records(*mut u8);
 
 impl Records {
     /// # Safety
     /// `at` is a multiple of 8 and the 8 bytes from there on are the caller's alone.
     #[inline]
-    pub(super) unsafe fn put_word(self, at: usize, word: u64) {
+    pub(super) unsafe fn put_word(&self, at: usize, word: u64) {
         // SAFETY: as said above.
         unsafe { self.0.add(at).cast::<u64>().write(word) }
     }
@@ -85,7 +85,7 @@ impl Records {
     /// # Safety
     /// The bytes from `at` on are the caller's alone.
     #[inline]
-    pub(super) unsafe fn put_bytes(self, at: usize, bytes: &[u8]) {
+    pub(super) unsafe fn put_bytes(&self, at: usize, bytes: &[u8]) {
         // SAFETY: as said above.
         unsafe { self.0.add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
@@ -93,7 +93,7 @@ impl Records {
     /// # Safety
     /// Nobody writes to the bytes from `at` on meanwhile.
     #[inline]
-    pub(super) unsafe fn read<R>(self, at: usize, length: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+    pub(super) unsafe fn read<R>(&self, at: usize, length: usize, read: impl FnOnce(&[u8]) -> R) -> R {
         // SAFETY: as said above.
         read(unsafe { std::slice::from_raw_parts(self.0.add(at), length) })
     }

@@ -75,7 +75,7 @@ impl Ring {
         let map = |source| RingError::Map { path: path.into(), source };
         let not_a_ring = || RingError::NotARing { path: path.into() };
         let memory = Memory::copy_of(path).map_err(map)?.ok_or_else(not_a_ring)?;
-        let Header { magic, capacity, .. } = *memory.header();
+        let &Header { magic, capacity, .. } = memory.header();
         if magic != MAGIC || !capacity.is_power_of_two() || capacity != memory.capacity() as u64 {
             return Err(not_a_ring());
         }

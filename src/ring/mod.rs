@@ -6,10 +6,14 @@
 
 mod consumer;
 mod layout;
+#[cfg_attr(model_check, path = "modelled.rs")]
 mod mapped;
 mod memory;
 mod producer;
 
+#[cfg(model_check)]
+use loom::sync::atomic;
+#[cfg(not(model_check))]
 use std::sync::atomic;
 
 pub use consumer::Consumer;

@@ -124,7 +124,7 @@ impl Producer {
                 return false;
             }
         }
-        let records = self.records;
+        let records = &self.records;
         // SAFETY: `at` is inside the records' part and a multiple of 8, with at least 8 bytes to its end; after
         // padding the record begins at 0. `has_room` has shown that `padding + size` bytes from `head` on are
         // free, and they are contiguous. The consumer does not look at them before `head` is stored.
