@@ -70,6 +70,9 @@ e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on 
 bench: build $(VENV)/.bench-ready  ## what a hook adds to a call, beside its peers, and what all add to an engine step
 	$(BIN)/python benches/call_cost.py
 	$(BIN)/python benches/step_cost.py
+	$(BIN)/python benches/sustained.py
+	cargo bench --quiet --bench recorder
+	cargo bench --quiet --bench reader
 
 instructions: build  ## instructions of a call, counted by callgrind, against the table; UPDATE=1 writes it
 	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update)

@@ -102,9 +102,13 @@ class Profiler:
 
     def lost_nothing(self) -> None:
         """Raises where records were dropped: what was measured then is no figure of a call that records."""
-        self.make_room()
-        if dropped := sum(ring.dropped() for ring in self._rings.values()):
+        if dropped := self.dropped():
             raise RuntimeError(f"the ring was full and {dropped} records were dropped: no figures")
+
+    def dropped(self) -> int:
+        """Records that found their ring full."""
+        self.make_room()
+        return sum(ring.dropped() for ring in self._rings.values())
 
     def switch(self, on: bool) -> None:
         """Starts or ends a collection."""

@@ -16,7 +16,7 @@ use super::places::{Facts, Gazetteer, Place};
 use super::records::Records;
 use super::rings::{certain_length, tail};
 use crate::event::Places;
-use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, is_compressed, unpack};
+use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, unpack};
 
 /// Why a session can't be read at all.
 #[derive(Debug, Error)]
@@ -183,17 +183,18 @@ pub(super) fn open_capture(
     intake.bytes += maps.iter().map(|map| map.len() as u64).sum::<u64>();
     let length = maps.last().map_or(0, |map| map.len() as u64);
     let mut certain = certain_length(files, length) as usize;
-    let last = maps.len().saturating_sub(1);
-    for (part, map) in maps.iter_mut().enumerate().filter(|(_, map)| is_compressed(map)) {
-        let packed = if part == last { &map[..certain] } else { &map[..] };
-        *map =
-            unpacked(packed).map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
-        if part == last {
-            certain = map.len();
-        }
-    }
     let mut packets = Vec::new();
     let mut index = Index::of(&parts(&maps, certain, &packets));
+    if index.packed > 0 {
+        let last = maps.len().saturating_sub(1);
+        for (part, map) in maps.iter_mut().enumerate() {
+            let packed = if part == last { &map[..certain] } else { &map[..] };
+            *map = unpacked(packed)
+                .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
+        }
+        certain = maps.last().map_or(0, |map| map.len());
+        index = Index::of(&parts(&maps, certain, &packets));
+    }
     if let Some(tail) = tail(files, length, &index) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);

@@ -40,6 +40,8 @@ struct Cursor<'a> {
     capture: u32,
     /// From `CLOCK_BOOTTIME` to unix time.
     offset: i64,
+    /// The track of its last event, and the position of that track's stack.
+    latest: Option<(u64, u32)>,
 }
 
 /// A span whose end has not come yet.
@@ -85,7 +87,7 @@ impl<'a> Records<'a> {
                     let time = Nanos(reader.event().time.0.wrapping_add_signed(offset));
                     heap.push(Reverse((time, cursors.len() as u32)));
                 }
-                cursors.push(Cursor { reader, capture: number as u32, offset });
+                cursors.push(Cursor { reader, capture: number as u32, offset, latest: None });
             }
         }
         Self {
@@ -108,14 +110,21 @@ impl<'a> Records<'a> {
             let Reverse((time, number)) = *top;
             let cursor = &mut self.cursors[number as usize];
             let event = cursor.reader.event();
-            let key = (cursor.capture, event.track);
-            let stack = *self.by_track.entry(key).or_insert_with(|| {
-                let capture = &self.captures.opened[key.0 as usize];
-                let place = capture.tracks.get(&key.1).copied().unwrap_or(capture.nowhere);
-                let name = capture.index.tracks.get(&key.1).map_or("", |track| track.name.as_str());
-                self.stacks.push(Stack { place, label: Label::new("", name), open: Vec::new() });
-                self.stacks.len() as u32 - 1
-            });
+            let stack = match cursor.latest {
+                Some((track, stack)) if track == event.track => stack,
+                _ => {
+                    let key = (cursor.capture, event.track);
+                    let stack = *self.by_track.entry(key).or_insert_with(|| {
+                        let capture = &self.captures.opened[key.0 as usize];
+                        let place = capture.tracks.get(&key.1).copied().unwrap_or(capture.nowhere);
+                        let name = capture.index.tracks.get(&key.1).map_or("", |track| track.name.as_str());
+                        self.stacks.push(Stack { place, label: Label::new("", name), open: Vec::new() });
+                        self.stacks.len() as u32 - 1
+                    });
+                    cursor.latest = Some((event.track, stack));
+                    stack
+                }
+            };
             let stack = &mut self.stacks[stack as usize];
             if let Some(last) = self.last.get_mut(stack.place.process.0 as usize) {
                 *last = time;

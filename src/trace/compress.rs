@@ -24,17 +24,6 @@ pub fn compressed(packets: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether there are packets in `file` that hold others.
-pub fn is_compressed(file: &[u8]) -> bool {
-    let mut fields = Fields(file);
-    while let Ok(Some((_, value))) = fields.next() {
-        if packed(value).is_some() {
-            return true;
-        }
-    }
-    false
-}
-
 /// Writes the packets of `file` to `out`, those that are in others as packets of their own. What makes no sense is
 /// written as it is, for the index to find it damaged.
 ///
@@ -58,11 +47,8 @@ pub fn unpack(file: &[u8], out: &mut impl Write) -> io::Result<()> {
 fn packed(value: Wire<'_>) -> Option<&[u8]> {
     let mut packet = Fields(value.bytes());
     while let Ok(Some((field, value))) = packet.next() {
-        match field {
-            field::packet::COMPRESSED_PACKETS => return Some(value.bytes()),
-            // These come after it, if it is there, or are what most packets begin with.
-            field::packet::TIMESTAMP | field::packet::TRACK_EVENT => return None,
-            _ => {}
+        if field == field::packet::COMPRESSED_PACKETS {
+            return Some(value.bytes());
         }
     }
     None
@@ -70,6 +56,7 @@ fn packed(value: Wire<'_>) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Index;
     use super::*;
 
     fn packets(count: u32) -> Vec<u8> {
@@ -92,7 +79,7 @@ mod tests {
     fn what_was_packed_comes_out_as_it_was() {
         let (plain, packed) = (packets(5_000), compressed(&packets(5_000)));
         assert!(packed.len() * 3 < plain.len());
-        assert!(is_compressed(&packed) && !is_compressed(&plain));
+        assert_eq!([&packed, &plain].map(|file| Index::of(&[file]).packed), [1, 0]);
         assert_eq!(unpacked(&packed), plain);
         assert_eq!(
             unpacked(&[packets(3), packed, packets(2)].concat()),

@@ -19,7 +19,8 @@ pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// The next field's number and value; none at the message's end.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "a third faster: each loop over fields has branches of its own")]
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);

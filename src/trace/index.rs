@@ -93,6 +93,8 @@ pub struct Index {
     pub damage: Vec<Damage>,
     /// Packets that are whole but make no sense.
     pub malformed: u64,
+    /// Packets that hold others; see [`unpack`](super::unpack).
+    pub packed: u64,
 }
 
 impl Index {
@@ -160,6 +162,7 @@ impl Index {
                 field::packet::TRACK_EVENT => is_event = true,
                 field::packet::TRACE_PACKET_DEFAULTS => found.track = default_track(value.bytes())?,
                 field::packet::TRACK_DESCRIPTOR => self.track(value.bytes())?,
+                field::packet::COMPRESSED_PACKETS => self.packed += 1,
                 field::packet::CLOCK_SNAPSHOT => found.clocks = clocks(value.bytes())?.whole(),
                 _ => {}
             }

@@ -9,7 +9,7 @@ mod packet;
 mod reader;
 mod writer;
 
-pub use compress::{compressed, is_compressed, unpack};
+pub use compress::{compressed, unpack};
 pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
 pub use packet::field;
 pub use reader::{Event, EventKind, SequenceReader};

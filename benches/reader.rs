@@ -1,0 +1,56 @@
+//! How fast a capture is read, on one core: events a second, and the goal. Beside it, the raw walk over the packets.
+
+use std::time::Instant;
+
+use msprof_rs::clock::{Nanos, Snapshot};
+use msprof_rs::event::{Attributes, Label, Name};
+use msprof_rs::source::Captures;
+use msprof_rs::trace::{Clocks, Process, Thread, Writer, sequence_id};
+
+const SPANS: u64 = 2_000_000;
+const PIECE: u64 = 2_000;
+const GOAL: f64 = 20.0;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("host-7.pftrace"), capture())?;
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let captures = Captures::open(folder.path())?;
+        let mut records = captures.records();
+        let mut count = 0_u64;
+        while records.next().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, SPANS, "all spans are read");
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    let rate = 2.0 * SPANS as f64 / best / 1e6;
+    let verdict = if rate >= GOAL { "held" } else { "missed" };
+    println!("reader, begins and ends of spans with an integer: {rate:.1} M events/s; {GOAL}: {verdict}");
+    Ok(())
+}
+
+/// Spans of four threads, each with an integer.
+fn capture() -> Vec<u8> {
+    let process = Process { pid: 7, name: "bench".into(), command: Vec::new() };
+    let mut writer = Writer::new(process, Clocks::Fixed(Snapshot::now()), &[("hostname", "host")]);
+    let thread = |tid| Thread { tid, name: "thread".into(), sequence: sequence_id(tid << 4) };
+    let mut sequences: Vec<_> = (1..=4).map(|tid| writer.thread(&thread(tid))).collect();
+    let labels = ["prefill", "decode", "sample"].map(|name| Label::new("Bench", name));
+    let start = Snapshot::now().boot.0;
+    // As the flusher leaves them: a piece of one thread, then one of the next, of the same time.
+    for piece in 0..SPANS / PIECE {
+        let sequence = &mut sequences[piece as usize % 4];
+        for number in 0..PIECE {
+            let time = start + (piece / 4 * PIECE + number) * 1_000 + piece % 4;
+            let mut attributes = Attributes::default();
+            attributes.key(Name::new("number")).int((piece * PIECE + number) as i64);
+            writer.begin(sequence, Nanos(time), labels[number as usize % 3]);
+            // Just encoded, so it is whole.
+            let _ = writer.end(sequence, Nanos(time + 700), attributes.as_bytes());
+        }
+    }
+    writer.pending().to_vec()
+}
