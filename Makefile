@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint torture loom libraries e2e bench instructions throughput clean
+.PHONY: help venv build demo test format lint torture loom fuzz libraries e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,16 @@ torture: build  ## the long form: thousands of random programs, 32 million calls
 
 loom:  ## every interleaving of a ring's two sides, by a model checker
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg model_check" cargo test --quiet --lib ring::mapped
+
+FUZZ = target/tools/bin/cargo-fuzz
+$(FUZZ):
+	cargo install --quiet --root target/tools cargo-fuzz
+
+# The options that it needs are unstable; no other compiler has to be there for them.
+fuzz: $(FUZZ)  ## the readers with damaged files, for SECONDS each (300)
+	for target in capture ring; do \
+	  RUSTC_BOOTSTRAP=1 $(FUZZ) run --sanitizer none $$target -- -max_total_time=$(or $(SECONDS),300) -max_len=4096 -rss_limit_mb=512 \
+	  || exit 1; done
 
 libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
 	$(BIN)/pytest tests/libraries

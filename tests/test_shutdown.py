@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +138,41 @@ def test_captures_of_several_processes_joined_by_cat_load_in_the_real_trace_proc
         rows = processor.query("select name, count(*) as n from slice where category = 'Test' group by name")
     assert rows == [{"name": "add", "n": 202}]
     assert len(capture.spans) == 202
+
+
+def test_where_a_file_can_not_grow_collection_stops_and_the_program_goes_on(program: Program) -> None:
+    program.hook(SYMBOL)
+    program.configure(ring_mb=1)  # rings are files too
+    _, err = program.run(
+        """
+        import resource, shapes, time
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
+        called = 0
+        while msprof_rs.is_recording() and called < 1_000_000:
+            for _ in range(1000):
+                shapes.add(called)
+                called += 1
+            time.sleep(0.001)
+        assert not msprof_rs.is_recording()
+        assert shapes.add(1, 2) == 3
+        """
+    )
+    assert err.count("collection stops, the server goes on") == 1
+    assert "File too large" in err
+    capture = program.capture()
+    numbers = [span.attributes["a"] for span in capture.spans if span.duration is not None]
+    assert len(numbers) > 10_000
+    assert numbers == sorted(set(numbers))
+    recovered = program.command("recover", str(program.prof_dir)).stdout
+    assert re.search(r"[1-9]\d+ events added", recovered), recovered
+    more = [span.attributes["a"] for span in program.capture().spans if span.duration is not None]
+    assert more[: len(numbers)] == numbers
+    assert more == sorted(set(more))
+
+
+def test_captures_are_for_their_user_alone(program: Program) -> None:
+    program.hook(SYMBOL)
+    program.run("import shapes; shapes.add(1)")
+    (session,) = program.sessions()
+    assert stat.S_IMODE(session.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(path.stat().st_mode) for path in session.iterdir()] == [0o600]

@@ -42,8 +42,12 @@ impl CaptureFile {
         self.length >= self.storage.file
     }
 
+    /// Appends the bytes, all or none.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        self.file.write_all(bytes).inspect_err(|_| {
+            // Where a part of them can't be taken back either, readers find the file torn there.
+            let _ = self.file.set_len(self.length);
+        })?;
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -71,7 +75,7 @@ fn new_part(stem: &Path) -> io::Result<(PathBuf, File)> {
     for part in newest.map_or(0, |newest| newest + 1).. {
         let suffix = if part == 0 { ".pftrace".into() } else { format!(".{part}.pftrace") };
         let path = PathBuf::from(format!("{}{suffix}", stem.display()));
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),

@@ -220,11 +220,14 @@ impl Flusher {
                 Some(records)
             }
             Err(error) => {
-                log::error!(
-                    "{}: {error}; collection stops, the server goes on",
-                    running.session.path().display()
-                );
-                self.leave();
+                let path = running.session.path().display();
+                log::error!("{path}: {error}; collection stops, the server goes on");
+                if let Some(running) = self.running.take() {
+                    gate::close();
+                    running.session.abandon();
+                    self.state_facts();
+                    self.state_figures();
+                }
                 None
             }
         }

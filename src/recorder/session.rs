@@ -276,6 +276,15 @@ impl Session {
         self.write_pending()
     }
 
+    /// Lets no more events in, and leaves everything as it is: its files can't be written. What is still in the rings
+    /// is there for whoever reads the capture after this process.
+    pub(super) fn abandon(self) {
+        thread::close_session();
+        door::close();
+        names_file::close(false);
+        log::debug!("capture {} left as it is", self.stem.display());
+    }
+
     /// Lets no more events in, takes the last ones to the file, and removes the rings.
     pub(super) fn stop(mut self) -> io::Result<()> {
         thread::close_session();
@@ -283,7 +292,8 @@ impl Session {
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
         let outcome = self.take_the_rest();
         self.welcome(); // who came too late has a ring all the same
-        for ring in &self.rings {
+        // What could not be written is still in them; see `abandon`.
+        for ring in self.rings.iter().filter(|_| outcome.is_ok()) {
             ring.remove_file();
         }
         names_file::close(outcome.is_ok());
