@@ -106,7 +106,7 @@ impl Session {
                         facts.push((calibration.to_boot(record.ticks), label, record.attributes.to_vec()));
                     }
                 }
-                Kind::Instant => {}
+                Kind::Instant | Kind::Counter => {}
             }
         });
         if let Err(error) = outcome {

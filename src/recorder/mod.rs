@@ -22,4 +22,4 @@ pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_ch
 pub use gate::Gate;
 pub use limits::limits;
 pub use steps::step;
-pub use thread::{AsyncOpen, Open, async_begin, async_end, begin, end, instant, is_recording, meta};
+pub use thread::{AsyncOpen, Open, async_begin, async_end, begin, counter, end, instant, is_recording, meta};

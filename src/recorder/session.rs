@@ -372,6 +372,10 @@ pub(super) fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, r
             Ok(())
         }
         Kind::AsyncEnd => writer.async_end(sequence, time, record.id, record.attributes),
+        Kind::Counter => {
+            writer.counter(sequence, time, label, f64::from_bits(record.id));
+            Ok(())
+        }
         Kind::Meta => {
             writer.meta(time, label, record.attributes);
             Ok(())

@@ -103,6 +103,13 @@ pub fn instant(label: Label, ticks: Ticks, attributes: &[u8]) {
     }
 }
 
+/// Records that a number of the process has this value at `ticks`.
+pub fn counter(label: Label, ticks: Ticks, value: f64) {
+    if let Some((_, producer)) = producer() {
+        producer.record(Kind::Counter, label.index(), ticks, value.to_bits(), &[]);
+    }
+}
+
 /// Records a fact about the process.
 pub fn meta(label: Label, attributes: &[u8]) {
     if let Some((_, producer)) = producer() {

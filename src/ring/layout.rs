@@ -115,6 +115,8 @@ pub enum Kind {
     AsyncEnd = 5,
     /// Facts about the process.
     Meta = 6,
+    /// A sample of a number, which stands where others have their id.
+    Counter = 7,
 }
 
 impl Kind {
@@ -126,13 +128,14 @@ impl Kind {
             4 => Self::AsyncBegin,
             5 => Self::AsyncEnd,
             6 => Self::Meta,
+            7 => Self::Counter,
             _ => return None,
         })
     }
 
-    /// Whether a record of this kind carries the id of its span.
+    /// Whether a record of this kind carries the id of its span, or a number.
     pub(super) fn has_id(self) -> bool {
-        matches!(self, Self::AsyncBegin | Self::AsyncEnd)
+        matches!(self, Self::AsyncBegin | Self::AsyncEnd | Self::Counter)
     }
 }
 
@@ -145,7 +148,7 @@ pub struct Record<'a> {
     pub label: u32,
     /// When.
     pub ticks: Ticks,
-    /// The id of an asynchronous span, else 0.
+    /// The id of an asynchronous span, the bits of a counter's number, else 0.
     pub id: u64,
     /// Encoded attributes (`event::AttributeReader`).
     pub attributes: &'a [u8],

@@ -157,6 +157,10 @@ fn drain(
             }
             // One whose beginning was taken by the flusher stays unfinished: which lane it has is not known here.
             Kind::AsyncEnd => writer.async_end(&mut sequence, time, record.id, attributes),
+            Kind::Counter => {
+                writer.counter(&mut sequence, time, label, f64::from_bits(record.id));
+                Ok(())
+            }
             Kind::Meta => {
                 writer.meta(time, label, attributes);
                 Ok(())

@@ -7,13 +7,15 @@ mod index;
 mod interned;
 mod packet;
 mod reader;
+mod tracks;
 mod writer;
 
 pub use compress::{compressed, unpack};
 pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
 pub use packet::field;
 pub use reader::{Event, EventKind, SequenceReader};
-pub use writer::{Clocks, Process, Sequence, Thread, Writer, sequence_id};
+pub use tracks::{Process, Thread};
+pub use writer::{Clocks, Sequence, Writer, sequence_id};
 
 /// Semantic version of the capture's content (names of domains and attributes), in every file's `Meta` record.
 pub const FORMAT_VERSION: &str = "1.0.0";

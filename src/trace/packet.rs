@@ -50,6 +50,7 @@ pub mod field {
         pub const PROCESS: u32 = 3;
         pub const THREAD: u32 = 4;
         pub const PARENT_UUID: u32 = 5;
+        pub const COUNTER: u32 = 8;
     }
     pub mod process {
         pub const PID: u32 = 1;
@@ -67,6 +68,7 @@ pub mod field {
         pub const TYPE: u32 = 9;
         pub const NAME_IID: u32 = 10;
         pub const TRACK_UUID: u32 = 11;
+        pub const DOUBLE_COUNTER_VALUE: u32 = 44;
         pub const FLOW_IDS: u32 = 47;
         pub const CORRELATION_ID: u32 = 52;
     }
@@ -74,6 +76,7 @@ pub mod field {
         pub const SLICE_BEGIN: u64 = 1;
         pub const SLICE_END: u64 = 2;
         pub const INSTANT: u64 = 3;
+        pub const COUNTER: u64 = 4;
     }
     pub mod annotation {
         pub const NAME_IID: u32 = 1;

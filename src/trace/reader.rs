@@ -15,8 +15,6 @@ mod foreign {
     pub(super) const EVENT_CATEGORIES: u32 = 22;
     pub(super) const EVENT_NAME: u32 = 23;
     pub(super) const COUNTER_VALUE: u32 = 30;
-    pub(super) const DOUBLE_COUNTER_VALUE: u32 = 44;
-    pub(super) const COUNTER: u64 = 4;
 }
 
 /// What an event is.
@@ -192,7 +190,7 @@ impl SequenceReader<'_> {
                 foreign::EVENT_CATEGORIES => category_text = Some(value.text()),
                 foreign::EVENT_NAME => name_text = Some(value.text()),
                 foreign::COUNTER_VALUE => counter = value.number() as i64 as f64,
-                foreign::DOUBLE_COUNTER_VALUE => counter = f64::from_bits(value.number()),
+                field::track_event::DOUBLE_COUNTER_VALUE => counter = f64::from_bits(value.number()),
                 _ => {}
             }
         }
@@ -201,7 +199,7 @@ impl SequenceReader<'_> {
             field::event_type::SLICE_BEGIN => EventKind::Begin,
             field::event_type::SLICE_END => EventKind::End,
             field::event_type::INSTANT => EventKind::Instant,
-            foreign::COUNTER => EventKind::Counter(counter),
+            field::event_type::COUNTER => EventKind::Counter(counter),
             _ => return Ok(false),
         };
         self.event.label = match (category_text, name_text) {

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use rustc_hash::FxHashMap;
 
 use super::packet::{Encode, field};
+use super::tracks::{Lane, Process, Thread};
 use super::{FORMAT_VERSION, META_DOMAIN};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name, Token};
@@ -16,32 +17,10 @@ const BYTES_UNTIL_CLEARED: usize = 4 << 20;
 /// A list of more request ids than this gets no flow arrows: nobody could follow them.
 const MOST_FLOWS: usize = 32;
 
-/// A process, as its track shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Process id.
-    pub pid: u32,
-    /// A name that a person knows it by.
-    pub name: String,
-    /// Its command line, word by word.
-    pub command: Vec<String>,
-}
-
-/// A thread, as its track shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Thread {
-    /// Kernel thread id.
-    pub tid: u32,
-    /// Its name.
-    pub name: String,
-    /// The packet sequence that is its own.
-    pub sequence: u32,
-}
-
 /// What has been said on one packet sequence since its state was last cleared.
 #[derive(Debug)]
 pub struct Sequence {
-    id: u32,
+    pub(super) id: u32,
     track: u64,
     last: Nanos,
     written: usize,
@@ -49,15 +28,6 @@ pub struct Sequence {
     categories: Known,
     names: Known,
     keys: Known,
-}
-
-/// A track for spans that overlap others on their thread; one span at a time.
-#[derive(Debug)]
-struct Lane {
-    track: u64,
-    thread: u64,
-    domain: Name,
-    busy: bool,
 }
 
 /// Where the clocks that a capture states come from.
@@ -83,12 +53,14 @@ impl Clocks {
 pub struct Writer {
     out: Vec<u8>,
     clocks: Clocks,
-    process: Process,
-    process_track: u64,
-    own: Sequence,
-    lanes: Vec<Lane>,
+    pub(super) process: Process,
+    pub(super) process_track: u64,
+    pub(super) own: Sequence,
+    pub(super) lanes: Vec<Lane>,
     open_async: FxHashMap<u64, usize>,
-    seed: RandomState,
+    /// Those that have been seen, with their tracks; few.
+    pub(super) counters: Vec<(Label, u64)>,
+    pub(super) seed: RandomState,
     rid: Name,
     event: Vec<u8>,
     interned: Vec<u8>,
@@ -138,6 +110,7 @@ impl Writer {
             own,
             lanes: Vec::new(),
             open_async: FxHashMap::default(),
+            counters: Vec::new(),
             seed,
             rid: Name::new("rid"),
             event: Vec::new(),
@@ -158,38 +131,9 @@ impl Writer {
         self.out.clear();
     }
 
-    /// A new thread's track and packet sequence.
-    pub fn thread(&mut self, thread: &Thread) -> Sequence {
-        let track = self.seed.hash_one(("thread", thread.sequence, thread.tid));
-        self.describe_thread(thread, track);
-        Sequence::new(thread.sequence, track)
-    }
-
-    fn describe_thread(&mut self, thread: &Thread, track: u64) {
-        let (pid, parent) = (self.process.pid, self.process_track);
-        self.track_descriptor(|out, scratch| {
-            out.number(field::track_descriptor::UUID, track);
-            out.number(field::track_descriptor::PARENT_UUID, parent);
-            out.message(field::track_descriptor::THREAD, scratch, |out| {
-                out.number(field::thread::PID, u64::from(pid));
-                out.number(field::thread::TID, u64::from(thread.tid));
-                out.bytes(field::thread::THREAD_NAME, thread.name.as_bytes());
-            });
-        });
-    }
-
     /// The packet sequence of a thread whose track is known.
     pub fn resume(&mut self, sequence: u32, track: u64) -> Sequence {
         Sequence::new(sequence, track)
-    }
-
-    /// Says how the process is called now, if that has changed (servers rename themselves). Trace processors show the
-    /// first name that they are told; our reader takes the last.
-    pub fn rename_process(&mut self, process: Process) {
-        if process != self.process {
-            let former = std::mem::replace(&mut self.process, process);
-            self.describe_process(Some(&former));
-        }
     }
 
     /// States the clocks again. Together with the sequence's own clock, since a trace processor accepts no other
@@ -210,6 +154,9 @@ impl Writer {
         }
         for index in 0..self.lanes.len() {
             self.describe_lane(index);
+        }
+        for (label, track) in self.counters.clone() {
+            self.describe_counter(label, track);
         }
     }
 
@@ -268,6 +215,15 @@ impl Writer {
         self.event(sequence, time, field::event_type::SLICE_END, None, Some(track), attributes)
     }
 
+    /// A sample of a number, on a track of its own below the process.
+    pub fn counter(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, value: f64) {
+        let track = self.counter_track(label);
+        // Each event begins with what is there already.
+        self.event.fixed64(field::track_event::DOUBLE_COUNTER_VALUE, value.to_bits());
+        // No attributes that could be damaged; without a label, since its track is named.
+        let _ = self.event(sequence, time, field::event_type::COUNTER, None, Some(track), &[]);
+    }
+
     /// Facts about the process, as an instant on its own track.
     pub fn meta(&mut self, time: Nanos, label: Label, attributes: &[u8]) {
         self.with_own(|writer, own| {
@@ -285,53 +241,8 @@ impl Writer {
         self.own = own;
     }
 
-    fn free_lane(&mut self, thread: u64, domain: Name) -> usize {
-        let free = |lane: &Lane| !lane.busy && lane.thread == thread && lane.domain == domain;
-        let index = self.lanes.iter().position(free).unwrap_or_else(|| {
-            let track = self.seed.hash_one(("lane", self.lanes.len()));
-            self.lanes.push(Lane { track, thread, domain, busy: false });
-            self.describe_lane(self.lanes.len() - 1);
-            self.lanes.len() - 1
-        });
-        self.lanes[index].busy = true;
-        index
-    }
-
-    fn describe_lane(&mut self, index: usize) {
-        let Lane { track, thread, domain, .. } = self.lanes[index];
-        self.track_descriptor(|out, _| {
-            out.number(field::track_descriptor::UUID, track);
-            out.number(field::track_descriptor::PARENT_UUID, thread);
-            out.bytes(field::track_descriptor::NAME, domain.as_str().as_bytes());
-        });
-    }
-
-    fn describe_process(&mut self, former: Option<&Process>) {
-        let process = self.process.clone();
-        let track = self.process_track;
-        self.track_descriptor(|out, scratch| {
-            out.number(field::track_descriptor::UUID, track);
-            out.message(field::track_descriptor::PROCESS, scratch, |out| {
-                out.number(field::process::PID, u64::from(process.pid));
-                if former.is_none_or(|former| former.command != process.command) {
-                    for word in &process.command {
-                        out.bytes(field::process::CMDLINE, word.as_bytes());
-                    }
-                }
-                out.bytes(field::process::PROCESS_NAME, process.name.as_bytes());
-            });
-        });
-    }
-
-    fn track_descriptor(&mut self, build: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
-        let (id, mut inner) = (self.own.id, Vec::new());
-        self.packet(id, |out, scratch| {
-            out.message(field::packet::TRACK_DESCRIPTOR, scratch, |out| build(out, &mut inner));
-        });
-    }
-
     /// One packet on a sequence: `build` gets its body and an empty scratch buffer.
-    fn packet(&mut self, sequence: u32, build: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
+    pub(super) fn packet(&mut self, sequence: u32, build: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         let (mut body, mut scratch) = (Vec::new(), Vec::new());
         body.number(field::packet::TRUSTED_PACKET_SEQUENCE_ID, u64::from(sequence));
         build(&mut body, &mut scratch);
@@ -516,7 +427,7 @@ impl Writer {
 }
 
 impl Sequence {
-    fn new(id: u32, track: u64) -> Self {
+    pub(super) fn new(id: u32, track: u64) -> Self {
         Self {
             id,
             track,

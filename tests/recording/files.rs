@@ -49,3 +49,22 @@ fn compressed_packets_say_the_same_in_fewer_bytes() {
     let bytes = compressed.files(".pftrace")[0].metadata().unwrap().len() / COUNT as u64;
     assert!(bytes <= 15, "{bytes} bytes a span with one integer attribute");
 }
+
+#[test]
+fn a_counters_samples_are_on_a_track_of_its_name() {
+    use msprof_rs::clock::Ticks;
+    use msprof_rs::event::{Kind, Label};
+    let folder = record(r#"{"enable": 1}"#, |_| {
+        for value in [1.0, 2.5, -3.0] {
+            msprof_rs::recorder::counter(Label::new("Test", "queue"), Ticks::now(), value);
+        }
+    });
+    let captures = msprof_rs::source::Captures::open(&folder.path.join("captures")).unwrap();
+    let (mut records, mut values) = (captures.records(), Vec::new());
+    while let Some(record) = records.next() {
+        if let Kind::Counter(value) = record.kind {
+            values.push((record.name().to_owned(), value));
+        }
+    }
+    assert_eq!(values, [("queue".into(), 1.0), ("queue".into(), 2.5), ("queue".into(), -3.0)]);
+}
