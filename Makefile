@@ -65,9 +65,9 @@ $(FUZZ):
 	cargo install --quiet --root target/tools cargo-fuzz
 
 # The options that it needs are unstable; no other compiler has to be there for them.
-fuzz: $(FUZZ)  ## the readers with damaged files, for SECONDS each (300)
+fuzz: $(FUZZ)  ## the readers with damaged files, FUZZ_SECONDS=300 each
 	for target in capture ring; do \
-	  RUSTC_BOOTSTRAP=1 $(FUZZ) run --sanitizer none $$target -- -max_total_time=$(or $(SECONDS),300) -max_len=4096 -rss_limit_mb=512 \
+	  RUSTC_BOOTSTRAP=1 $(FUZZ) run --sanitizer none $$target -- -max_total_time=$(or $(FUZZ_SECONDS),300) -max_len=4096 -rss_limit_mb=512 \
 	  || exit 1; done
 
 libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
