@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use msprof_rs::clock::Ticks;
+use msprof_rs::clock::{Anchor, Calibration, Ticks, boottime};
 use msprof_rs::event::{Attributes, Label, Name};
 use msprof_rs::recorder::{self, Options};
 use msprof_rs::source::Captures;
@@ -125,6 +125,24 @@ fn size(folder: &Path) -> Outcome<f64> {
     sizes.sum::<Outcome<f64>>()
 }
 
+/// The worst error of a conversion of ticks against the clock, in nanoseconds, over so many seconds; the calibration
+/// is led on as the flusher leads it while it is calm.
+fn worst_clock_error(seconds: u64) -> f64 {
+    let first = Anchor::now();
+    std::thread::sleep(Duration::from_millis(1));
+    let mut line = Calibration::new(first, Anchor::now());
+    let (start, mut worst) = (Instant::now(), 0_u64);
+    while start.elapsed() < Duration::from_secs(seconds) {
+        std::thread::sleep(Duration::from_millis(25));
+        let (before, ticks, after) = (boottime(), Ticks::now(), boottime());
+        line.advance(Anchor::now());
+        let converted = line.to_boot(ticks);
+        // It was read between the two.
+        worst = worst.max(before.0.saturating_sub(converted.0)).max(converted.0.saturating_sub(after.0));
+    }
+    worst as f64
+}
+
 fn row(what: &str, figure: f64, unit: &str, is_held: bool, goal: &str) {
     let verdict = if is_held { "held" } else { "missed" };
     println!("{what:<58} {figure:>9.2} {unit:<11} {goal}: {verdict}");
@@ -206,6 +224,9 @@ fn main() -> Outcome<()> {
     })?;
     let flat = late.abs() < 1.0 && dropped == 0;
     row("what memory grows by, from 9 to 201 million events", late, "MiB", flat, "0");
+
+    let error = worst_clock_error(120);
+    row("clock, the worst error within two minutes", error, "ns", error < 1_000.0, "1000");
 
     let mut took = 0.0;
     bench.record("", || {

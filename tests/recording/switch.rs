@@ -1,16 +1,27 @@
 //! Collection starts and stops while threads record.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use msprof_rs::recorder;
 
-use super::child::{record, span, wait_until};
+use super::child::{Recorded, record, span, wait_until};
 
 const THREADS: usize = 16;
 
 /// How often the switch is turned on; a thousand times by `TORTURE=1`.
 fn cycles() -> usize {
     if std::env::var_os("TORTURE").is_some() { 1_000 } else { 20 }
+}
+
+/// The sessions are `1122-2130`, `1122-2130-2`, `1122-2130-3` …
+fn in_order(mut captures: Vec<PathBuf>) -> Vec<PathBuf> {
+    let number = |capture: &PathBuf| {
+        let session = capture.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        session.split('-').nth(2).map_or(1, |number| number.parse::<u32>().unwrap())
+    };
+    captures.sort_by_key(number);
+    captures
 }
 
 fn count(folder: &str) -> usize {
@@ -57,7 +68,8 @@ fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() 
         });
         // The flusher looks into files now and then; what it leaves open would stay.
         wait_until("the closing of all descriptors", || count("/proc/self/fd") <= descriptors);
-        assert!(mappings() <= 1, "rings were left mapped, besides this thread's own");
+        // This thread keeps its last one; the others' go with them, a little after their work has ended.
+        wait_until("the end of all mappings but this thread's", || mappings() <= 1);
     });
     assert!(folder.files(".ring").is_empty() && folder.files(".names").is_empty());
     let captures = folder.files(".pftrace");
@@ -66,6 +78,12 @@ fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() 
     assert_eq!(recorded.dropped, 0);
     assert!(recorded.numbers["main"].iter().copied().eq(0..cycles() as i64), "none is lost while it is on");
     assert_eq!(recorded.numbers.len(), THREADS + 1);
+    for (cycle, capture) in in_order(captures).iter().enumerate() {
+        let numbers = Recorded::read(capture.parent().unwrap()).all();
+        // Until the cycle's number has reached a thread, it records the one before.
+        let is_of_this = |number: &i64| (cycle as i64 - 1..=cycle as i64).contains(number);
+        assert!(numbers.iter().all(is_of_this), "cycle {cycle}: events of another time");
+    }
 }
 
 #[test]
