@@ -49,7 +49,8 @@ class Run:
             assert self.program.sessions() == [], "captured something while switched off"
             self.benchmarks = self._collect(server, REQUESTS, TAKES)
             self._collect(server, 20, ("second",))
-        self.sessions = self.program.sessions()
+            self.sessions = self.program.sessions()
+            self._fly(server)
         self.capture = Capture(self.sessions[0])
         self.output = folder / "output"
         parser = [environment.program("msprof-rs"), "parse", "--input-path", str(self.sessions[0])]
@@ -75,6 +76,22 @@ class Run:
             lambda: all(path.suffix == ".pftrace" for path in session.iterdir()), "the end of collection"
         )
         return figures
+
+    def _fly(self, server: Server) -> None:
+        """Flight mode by the commands: start, status, dump, stop. After it, 20 requests of "flight" are in the dump."""
+        config = str(self.program.config)
+        self.program.configure(enable=0, mode="flight")
+        self.command("start", config)
+        server.benchmark(20, "flight")
+        self.status = json.loads(self.command("status", "--json"))
+        self.dump = Capture(Path(self.command("dump", config).strip()))
+        self.command("stop", config)
+
+    def command(self, *words: str) -> str:
+        """What `msprof-rs` prints."""
+        outcome = self.program.command(*words)
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        return outcome.stdout
 
     def table(self, name: str) -> list[dict[str, str]]:
         """The rows of one of the tables."""
@@ -130,6 +147,16 @@ def test_each_period_of_collection_has_a_folder_of_its_own(run: Run) -> None:
     requests = {event.attributes["rid"] for event in second.named("httpReq")}
     assert requests >= {f"cmpl-second-{i}-0" for i in range(20)}
     assert len(requests) == 20 + WARMUPS
+
+
+def test_a_dump_of_a_flight_recorder_has_the_newest_requests_of_all_processes(run: Run) -> None:
+    ours = [row for row in run.status if row["config"] == str(run.program.config)]
+    assert [row["state"] for row in ours] == ["flight"] * PROCESSES
+    assert all(row["dropped"] == 0 and row["bytes"] < 100_000 for row in ours)
+    assert len(run.dump.files) == PROCESSES
+    requests = {event.attributes["rid"] for event in run.dump.named("httpReq")}
+    assert requests >= {f"cmpl-flight-{i}-0" for i in range(20)}
+    assert len({span.pid for span in run.dump.spans}) == PROCESSES
 
 
 def rows_of(run: Run, prefix: str) -> list[dict[str, str]]:
