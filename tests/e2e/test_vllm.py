@@ -78,7 +78,7 @@ class Run:
         return figures
 
     def _fly(self, server: Server) -> None:
-        """Flight mode by the commands: start, status, dump, stop. After it, 20 requests of "flight" are in the dump."""
+        """Flight mode by the commands: start, status, dump, stop."""
         config = str(self.program.config)
         self.program.configure(enable=0, mode="flight")
         self.command("start", config)
