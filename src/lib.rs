@@ -23,6 +23,7 @@
 //! ```
 
 pub mod clock;
+pub mod code;
 pub mod config;
 pub mod control;
 pub mod event;

@@ -8,25 +8,26 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::hook::{self, Finder, Registry, follow_symbols};
+use crate::symbols::Frameworks;
 use crate::{cli, recorder};
 
-/// Installs the hooks and starts the recorder. `config` is the collection config's path; `version` the framework's
-/// version, `process_name` the process's name, if they are known.
+/// Installs the hooks and starts the recorder. `config` is the collection config's path; `frameworks` has the
+/// versions of the packages that are installed, `process_name` is the process's name, if they are known.
 #[pyfunction]
-#[pyo3(signature = (config, home, symbols_path=None, version=None, process_name=None))]
+#[pyo3(signature = (config, home, symbols_path, frameworks, process_name))]
 fn activate(
     py: Python<'_>,
     config: PathBuf,
     home: PathBuf,
     symbols_path: Option<PathBuf>,
-    version: Option<&str>,
+    frameworks: Vec<(String, Option<String>)>,
     process_name: Option<String>,
 ) -> PyResult<()> {
     logging::init();
     let before_start = follow_symbols;
     let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
     recorder::activate(options)?;
-    Finder::install(py, Registry::open(symbols_path, version))
+    Finder::install(py, Registry::open(symbols_path, Frameworks::new(frameworks)))
 }
 
 /// Writes everything and stops recording; called when the process ends.
@@ -61,9 +62,23 @@ fn stood_for<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 /// The command line of `msprof-rs`; gives its exit code.
 #[pyfunction]
-fn cli_main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+fn cli_main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
     logging::init();
-    py.detach(|| cli::main(arguments))
+    let ours = py.import("msprof_rs._frameworks")?;
+    let locate = |top: &str| {
+        Python::attach(|py| py.import("msprof_rs._frameworks")?.call_method1("folder_of", (top,))?.extract())
+            .unwrap_or_else(|error: PyErr| {
+                log::warn!("{top} could not be looked for: {error}");
+                None
+            })
+    };
+    let file: PathBuf = ours.getattr("__file__")?.extract()?;
+    let package = file.parent().map(Into::into).unwrap_or_default();
+    let frameworks = ours.call_method0("installed")?.extract()?;
+    Ok(py.detach(|| {
+        let hooks_in_place = cfg!(Py_3_12);
+        cli::main(arguments, &cli::Installation { locate: &locate, frameworks, hooks_in_place, package })
+    }))
 }
 
 /// The Python name of the calling thread, if it has been given one.

@@ -6,8 +6,8 @@ import atexit
 import os
 import sys
 
-from msprof_rs import _core
-from msprof_rs.vllm import framework_version, is_model_inspection
+from msprof_rs import _core, _frameworks
+from msprof_rs.vllm import is_model_inspection
 
 
 def start(config_path: str) -> None:
@@ -22,7 +22,7 @@ def start(config_path: str) -> None:
         symbols_path = os.path.abspath(os.path.expanduser(symbols_path))
         os.environ["PROFILING_SYMBOLS_PATH"] = symbols_path
     child_name = _multiprocessing_name()
-    _core.activate(config_path, os.path.expanduser("~"), symbols_path, framework_version(), child_name)
+    _core.activate(config_path, os.path.expanduser("~"), symbols_path, _frameworks.installed(), child_name)
     atexit.register(_core.shutdown)
     os.register_at_fork(after_in_child=_after_fork)
     _follow_multiprocessing()

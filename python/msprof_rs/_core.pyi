@@ -8,14 +8,14 @@ __version__: str
 def activate(
     config: str,
     home: str,
-    symbols_path: str | None = None,
-    version: str | None = None,
-    process_name: str | None = None,
+    symbols_path: str | None,
+    frameworks: Sequence[tuple[str, str | None]],
+    process_name: str | None,
 ) -> None:
     """Installs the hooks and starts the recorder.
 
-    `config` is the collection config's path, `version` the framework's version. Raises OSError if the
-    recorder cannot start.
+    `config` is the collection config's path, `frameworks` the packages that are installed with their
+    versions. Raises OSError if the recorder cannot start.
     """
 
 def shutdown() -> None:

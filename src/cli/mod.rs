@@ -1,6 +1,8 @@
 //! The command line `msprof-rs`: one file for each verb. Called by the Python entry points of that name and of
 //! `msserviceprofiler`.
 
+mod check;
+mod installation;
 mod live;
 mod logger;
 mod parse;
@@ -12,6 +14,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
+pub use installation::Installation;
 pub use parse::{Format, ParseError, ParseOptions, Report, parse};
 pub use summary::Summary;
 
@@ -36,6 +39,8 @@ enum Verb {
     Parse(Parse),
     /// Put what killed processes left in their rings into their captures
     Recover(recover::Recover),
+    /// Tell whether a symbol file fits what is installed
+    Check(check::Check),
     /// List the processes on this machine that have a recorder, and how they do
     Status(live::Status),
     /// Switch collection on
@@ -80,7 +85,7 @@ impl From<LogLevel> for LevelFilter {
 
 /// Runs the command line; `arguments` begin with the program's name. Gives the exit code: 0 if all went well,
 /// 1 if nothing could be done, 2 if the arguments are wrong, 3 if part of the input was damaged.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Installation<'_>) -> u8 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -96,6 +101,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match arguments.verb {
         Verb::Parse(verb) => run_parse(&verb.options),
         Verb::Recover(verb) => verb.run(),
+        Verb::Check(verb) => verb.run(installation),
         Verb::Status(verb) => verb.run(),
         Verb::Start(target) => target.start(),
         Verb::Stop(target) => target.stop(),
@@ -122,7 +128,13 @@ mod tests {
     use crate::source::fixture::session;
 
     fn run(arguments: &[&std::path::Path]) -> u8 {
-        main(std::iter::once("msprof-rs".into()).chain(arguments.iter().map(Into::into)))
+        let installation = Installation {
+            locate: &|_| None,
+            frameworks: Vec::new(),
+            hooks_in_place: true,
+            package: "".into(),
+        };
+        main(std::iter::once("msprof-rs".into()).chain(arguments.iter().map(Into::into)), &installation)
     }
 
     #[test]

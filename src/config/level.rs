@@ -7,14 +7,16 @@ use std::fmt;
 pub struct Level(u32);
 
 /// Every name, in upper case; the first of a level is the one that is shown.
-const NAMES: [(&str, Level); 11] = [
+const NAMES: [(&str, Level); 13] = [
     ("ERROR", Level::ERROR),
     ("LEVEL_CORE_TRACE", Level::ERROR),
     ("LEVEL_OUTLIER_ENENT", Level::ERROR), // spelt so in the files that users have
     ("L0", Level::ERROR),
+    ("CORE", Level::ERROR),
     ("INFO", Level::INFO),
     ("LEVEL_NORMAL_TRACE", Level::INFO),
     ("L1", Level::INFO),
+    ("NORMAL", Level::INFO),
     ("DETAILED", Level::DETAILED),
     ("LEVEL_DETAILED_TRACE", Level::DETAILED),
     ("L2", Level::DETAILED),

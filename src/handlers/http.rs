@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
+use super::record::{RID, argument, event};
 use crate::clock::Ticks;
 use crate::event::{Label, Name};
 use crate::hook::{Call, Ending, Follower, append_error, with_buffer};
@@ -23,7 +23,6 @@ static SEND: Lazy<Label> = Lazy::new(|| Label::new("Engine", "sendResponse"));
 static METHOD: Lazy<Name> = Lazy::new(|| Name::new("method"));
 static PATH: Lazy<Name> = Lazy::new(|| Name::new("path"));
 static CHUNK: Lazy<Name> = Lazy::new(|| Name::new("chunk"));
-static RID: Lazy<Name> = Lazy::new(|| Name::new("rid"));
 
 /// The context variable that holds the [`Served`] of a task; the tasks that it starts inherit it.
 static SERVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -51,10 +50,9 @@ impl Served {
     fn record(&self, chunk: &str) {
         let ticks = Ticks::now();
         for rid in &*self.requests.lock() {
-            with_buffer(|attributes| {
+            event(*SEND, ticks, |attributes| {
                 attributes.key(*RID).str(rid);
                 attributes.key(*CHUNK).str(chunk);
-                recorder::instant(*SEND, ticks, attributes.as_bytes());
             });
         }
     }
@@ -91,8 +89,7 @@ pub(super) fn request(call: &mut Call<'_, '_>) -> PyResult<()> {
 pub(super) fn send(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let Some(served) = served(py)? else { return Ok(()) };
-    let message = call.args.get(1, intern!(py, "message"));
-    let message = message.ok_or_else(|| PyTypeError::new_err("called without `message`"))?;
+    let message = argument(call, 1, intern!(py, "message"))?;
     // The start of a response has no body.
     let Ok(body) = message.get_item(intern!(py, "body")) else { return Ok(()) };
     let more = message.get_item(intern!(py, "more_body"));

@@ -195,7 +195,8 @@ impl Hook {
         args: Args<'_>,
         original: Original<'_>,
     ) -> *mut ffi::PyObject {
-        let mut call = Call { py, args, original, outcome: None, follow: None };
+        let is_followed = matches!(self.until, Until::End(_));
+        let mut call = Call { py, args, original, outcome: None, follow: None, is_followed };
         self.guard(py, || handler(&mut call));
         call.proceed();
         let follow = call.follow.take();
@@ -219,6 +220,7 @@ pub(crate) struct Call<'a, 'py> {
     original: Original<'a>,
     outcome: Option<PyResult<Bound<'py, PyAny>>>,
     follow: Option<Ending>,
+    is_followed: bool,
 }
 
 impl<'a, 'py> Call<'a, 'py> {
@@ -247,9 +249,19 @@ impl<'a, 'py> Call<'a, 'py> {
         self.outcome.as_ref().and_then(|outcome| outcome.as_ref().err())
     }
 
+    /// Whether the original makes a coroutine or a generator, which [`Call::when_ended`] can follow.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.is_followed
+    }
+
     /// Has `ending` run when the coroutine that the original returns has ended.
     pub(crate) fn when_ended(&mut self, ending: Ending) {
         self.follow = Some(ending);
+    }
+
+    /// Has the caller get this object, which stands for what the original returned.
+    pub(crate) fn replace_result(&mut self, result: Bound<'py, PyAny>) {
+        self.outcome = Some(Ok(result));
     }
 
     fn into_outcome(self) -> PyResult<Bound<'py, PyAny>> {

@@ -21,32 +21,22 @@ use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
 use crate::recorder::Gate;
-use crate::symbols::{self, HandlerRef, Pattern, Symbol, SymbolFile, Table, Target, Version};
+use crate::symbols::{self, Frameworks, HandlerRef, Pattern, Symbol, SymbolFile, Table, Target};
 
-/// The entries of the symbol table that this framework's version keeps, and what they have hooked.
+/// The entries of the symbol table for the installed versions, and what they have hooked.
 pub(crate) struct Registry {
     file: Mutex<SymbolFile>,
-    version: Option<Version>,
+    frameworks: Frameworks,
     table: ArcSwap<Table>,
     seats: Seats,
 }
 
 impl Registry {
-    /// Reads the symbols at `path` (see [`SymbolFile`]). Keeps the entries that `version` admits; all of them if it is
-    /// unknown or makes no sense.
-    pub(crate) fn open(path: Option<PathBuf>, version: Option<&str>) -> Self {
-        let version = version.and_then(|text| {
-            let version = text.parse::<Version>();
-            if version.is_err() {
-                log::warn!(
-                    "the framework's version {text:?} is not one of PEP 440: version limits are not applied"
-                );
-            }
-            version.ok()
-        });
-        let (file, table) = SymbolFile::open(path);
-        let table = ArcSwap::from_pointee(admitted(table, version.as_ref()));
-        Self { file: Mutex::new(file), version, table, seats: Seats::default() }
+    /// Reads the symbols at `path` (see [`SymbolFile`]). Keeps the entries that the installed versions admit.
+    pub(crate) fn open(path: Option<PathBuf>, frameworks: Frameworks) -> Self {
+        let (file, table) = SymbolFile::open(path, frameworks.clone());
+        let table = ArcSwap::from_pointee(admitted(table, &frameworks));
+        Self { file: Mutex::new(file), frameworks, table, seats: Seats::default() }
     }
 
     /// Whether there is something to do when this module is there.
@@ -65,7 +55,7 @@ impl Registry {
     /// the file says anything new.
     pub(super) fn read_again(&self) -> bool {
         let Some(table) = self.file.lock().read_again() else { return false };
-        let table = admitted(table, self.version.as_ref());
+        let table = admitted(table, &self.frameworks);
         if table == **self.table.load() {
             return false;
         }
@@ -105,13 +95,12 @@ impl Registry {
     }
 }
 
-/// The entries for one version.
-fn admitted(mut table: Table, version: Option<&Version>) -> Table {
+/// The entries for the versions that are installed.
+fn admitted(mut table: Table, frameworks: &Frameworks) -> Table {
     let all = table.symbols.len();
-    table.symbols.retain(|symbol| symbol.versions.admits(version));
+    table.symbols.retain(|symbol| symbol.versions.admits(frameworks.version_for(&symbol.target)));
     let kept = table.symbols.len();
-    let version = version.map_or("unknown".into(), ToString::to_string);
-    log::info!("{}: {kept} of {all} symbols apply (framework version {version})", table.file);
+    log::info!("{}: {kept} of {all} symbols apply ({frameworks})", table.file);
     table
 }
 
@@ -161,15 +150,15 @@ impl Entry<'_> {
             Kind::Function
         };
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
-        let (action, domain) = match self.handler(&place.callable, kind) {
-            Some((action, domain)) => (action, domain.unwrap_or(&symbol.domain)),
-            None => (Action::Timer(self.attributes(&place)?), symbol.domain.as_str()),
+        let (action, gate) = match self.handler(&place.callable, kind) {
+            Some(handled) => handled,
+            None => (Action::Timer(self.attributes(&place)?), Gate::new(symbol.level, &symbol.domain)),
         };
         let until = self.until(&place, kind)?;
         let hook = Hook {
             entry: self.number,
             label: Label::new(&symbol.domain, name),
-            gate: Gate::new(symbol.level, domain),
+            gate,
             caller: symbol.caller_filter.clone(),
             object: place.object.as_ref().map(|object| object.clone().unbind()),
             is_plain_timer: matches!(until, Until::Return)
@@ -202,25 +191,18 @@ impl Entry<'_> {
         })
     }
 
-    /// The handler that the entry names, and the domain of its events if it has one of its own; None for the timer.
-    fn handler(&self, target: &Bound<'_, PyAny>, kind: Kind) -> Option<(Action, Option<&'static str>)> {
+    /// The handler that the entry names, and its gate; None for the timer.
+    fn handler(&self, target: &Bound<'_, PyAny>, kind: Kind) -> Option<(Action, &'static Gate)> {
         let symbol = self.symbol;
         match &symbol.handler {
             HandlerRef::Timer => None,
             HandlerRef::BuiltIn(built_in) => {
-                if let Some((handler, domain)) = handlers::code(*built_in) {
-                    Some((Action::BuiltIn(handler), Some(domain)))
-                } else {
-                    log::warn!(
-                        "{}:{}: this built-in handler does not exist yet; the timer is used",
-                        self.table.file,
-                        symbol.line
-                    );
-                    None
-                }
+                let (handler, domain) = handlers::code(*built_in);
+                let gate = domain.map_or_else(Gate::always, |domain| Gate::new(symbol.level, domain));
+                Some((Action::BuiltIn(handler), gate))
             }
             HandlerRef::Custom { module, function } => match Custom::load(module, function, target, kind) {
-                Ok(custom) => Some((Action::Custom(custom), None)),
+                Ok(custom) => Some((Action::Custom(custom), Gate::new(symbol.level, &symbol.domain))),
                 Err(problem) => {
                     log::warn!(
                         "{}:{}: the handler {module}:{function} can't be used for {}, the timer takes its place: {problem}",

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::flusher::{Command, Flusher};
 use super::signals::{self, Waker};
-use super::{door, names_file, thread};
+use super::{door, names_file, role, thread};
 use crate::clock::{Nanos, boottime};
 use crate::event;
 
@@ -130,6 +130,7 @@ pub fn shutdown() {
 pub fn forked_child() -> std::io::Result<()> {
     door::forget_parents();
     names_file::forget_parents();
+    role::forget();
     let Some(handle) = HANDLE.swap(None) else { return Ok(()) };
     let options = handle.options.clone();
     std::mem::forget(handle);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::role;
 use crate::trace::Process;
 
 /// This machine's name, with what can't stand in a file name replaced.
@@ -10,8 +11,8 @@ pub(super) fn hostname() -> String {
     name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }).collect()
 }
 
-/// This process, by the name that it has now (servers rename themselves). `known_as` is a better name than a command
-/// line for a process that has no title.
+/// This process, by its role in a server, or the name that it has now (servers rename themselves). `known_as` is a
+/// better name than a command line for a process that has no title.
 pub(super) fn process(known_as: Option<&str>) -> Process {
     let bytes = std::fs::read("/proc/self/cmdline").unwrap_or_default();
     let command: Vec<String> = bytes
@@ -20,7 +21,10 @@ pub(super) fn process(known_as: Option<&str>) -> Process {
         .filter(|word| !word.is_empty())
         .collect();
     let has_title = command.first().is_some_and(|program| !is_python(program));
-    let name = known_as.filter(|_| !has_title).map_or_else(|| readable_name(&command), str::to_owned);
+    let name = role::role().map_or_else(
+        || known_as.filter(|_| !has_title).map_or_else(|| readable_name(&command), str::to_owned),
+        |role| role.name,
+    );
     Process { pid: std::process::id(), name, command }
 }
 

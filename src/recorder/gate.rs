@@ -44,6 +44,13 @@ impl Gate {
         }
     }
 
+    /// The gate of a hook that acts whether or not events are collected.
+    pub fn always() -> &'static Self {
+        static ALWAYS: Lazy<Gate> =
+            Lazy::new(|| Gate { open: AtomicBool::new(true), level: Level::ERROR, domain: Box::default() });
+        &ALWAYS
+    }
+
     /// Whether the hook's events are collected now. A gate may stay open for an instant after a stop: what passes
     /// then finds no session and is not recorded.
     #[inline]

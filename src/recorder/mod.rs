@@ -13,6 +13,7 @@ mod gate;
 mod limits;
 mod names_file;
 mod rendezvous;
+mod role;
 mod session;
 mod signals;
 mod steps;
@@ -21,5 +22,8 @@ mod thread;
 pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown};
 pub use gate::Gate;
 pub use limits::limits;
+pub use role::{Role, has_role, set_role};
 pub use steps::step;
-pub use thread::{AsyncOpen, Open, async_begin, async_end, begin, counter, end, instant, is_recording, meta};
+pub use thread::{
+    AsyncOpen, Open, async_begin, async_end, begin, counter, end, instant, is_recording, meta, session,
+};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::capture_file::CaptureFile;
 use super::door::{self, Hall, Newcomer};
 use super::flight::Forgotten;
-use super::{Options, facts, names_file, thread};
+use super::{Options, facts, names_file, role, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
 use crate::config::{Mode, Storage};
 use crate::control::Figures;
@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) threads: Vec<Recorded>,
     pub(super) forgotten: Forgotten,
     figures: Figures,
+    /// How often the role had changed when it was last told.
+    role_changes: u64,
 }
 
 /// A thread that records into this session.
@@ -68,6 +70,7 @@ impl Session {
         calibration.publish();
         let now = Snapshot::now();
         let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
+        let role_changes = role::changes();
         let mut session = Self {
             id,
             mode,
@@ -83,6 +86,7 @@ impl Session {
             threads: Vec::new(),
             forgotten: Forgotten::default(),
             figures: Figures::default(),
+            role_changes,
         };
         session.write_pending()?;
         Ok(session)
@@ -111,6 +115,7 @@ impl Session {
     pub(super) fn visit(&mut self) -> io::Result<u64> {
         let before = self.figures.events;
         self.look_at_clocks();
+        self.look_at_role();
         self.welcome();
         match self.mode {
             Mode::Capture => self.drain()?,
@@ -129,6 +134,18 @@ impl Session {
             self.writer.rename_process(facts::process(self.process_name.as_deref()));
             self.writer.snapshot();
         }
+    }
+
+    fn look_at_role(&mut self) {
+        let changes = role::changes();
+        if changes == self.role_changes {
+            return;
+        }
+        self.role_changes = changes;
+        self.writer.rename_process(facts::process(self.process_name.as_deref()));
+        let role = role::role().unwrap_or_default();
+        let facts: Vec<_> = role.facts.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        self.writer.learn(&facts);
     }
 
     pub(super) fn welcome(&mut self) {
@@ -355,6 +372,8 @@ pub(super) fn writer(process: Process, reason: Option<&str>) -> Writer {
         ("version", env!("CARGO_PKG_VERSION")),
     ];
     facts.extend(reason.map(|reason| ("reason", reason)));
+    let role = role::role().unwrap_or_default();
+    facts.extend(role.facts.iter().map(|(key, value)| (*key, value.as_str())));
     Writer::new(process, Clocks::Real, &facts)
 }
 

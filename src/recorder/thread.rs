@@ -62,6 +62,12 @@ pub fn is_recording() -> bool {
     SESSION.load(Ordering::Relaxed) != 0
 }
 
+/// The session that records now, by a number that no other session of this process has; 0: none does.
+#[inline]
+pub fn session() -> u64 {
+    SESSION.load(Ordering::Relaxed)
+}
+
 /// Begins a span of this thread. None: nothing records, or its ring is full (which is counted).
 #[inline]
 pub fn begin(label: Label) -> Option<Open> {

@@ -19,62 +19,126 @@ pub enum HandlerRef {
 }
 
 macro_rules! built_in_handlers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal $(, $other:literal)?;)*) => {
-        /// The handlers that come with this profiler. Each has a name of ours, and the one by which the symbol files
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $(, $other:literal)*;)*) => {
+        /// The handlers that come with this profiler. Each has a name of ours, and those by which the symbol files
         /// of msServiceProfiler know it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum BuiltIn {
             $($(#[$doc])* $variant,)*
         }
 
-        /// Handler, our name, the name in msServiceProfiler's `handlers.v1` package where that has it.
-        const BUILT_IN: &[(BuiltIn, &str, &[&str])] = &[$((BuiltIn::$variant, $name, &[$($other)?]),)*];
+        /// Handler, our name, the names below msServiceProfiler's `patcher` where that has it.
+        const BUILT_IN: &[(BuiltIn, &str, &[&str])] = &[$((BuiltIn::$variant, $name, &[$($other),*]),)*];
     };
 }
 
 built_in_handlers! {
-    /// A scheduler step: the batch, the queues, the KV cache.
-    Schedule = "schedule", "batch_handlers:schedule";
-    /// A request enters the scheduler's waiting queue.
-    AddRequest = "add_request", "batch_handlers:add_request";
-    /// A request's KV blocks are given back.
-    Free = "free", "kvcache_handlers:free";
-    /// The share of a prompt that the prefix cache has.
-    GetComputedBlocks = "get_computed_blocks", "kvcache_handlers:get_computed_blocks";
-    /// The model runs a batch, seen from the engine.
-    ExecuteModel = "execute_model", "model_handlers:execute_model";
-    /// A request arrives at the API server.
-    AsyncLlmAddRequest = "async_llm_add_request", "request_handlers:add_request_async";
     /// An HTTP request is served.
     HttpRequest = "http_request";
     /// A piece of an HTTP response goes out.
     HttpSend = "http_send";
+    /// A request arrives at the API server.
+    AsyncLlmAddRequest = "async_llm_add_request", "vllm.handlers.v1.request_handlers:add_request_async";
     /// Outputs go back to the clients.
-    ProcessOutputs = "process_outputs", "request_handlers:process_outputs";
-    /// The logits are computed.
-    ComputeLogits = "compute_logits", "model_handlers:compute_logits";
-    /// Tokens are sampled.
-    SamplerForward = "sampler_forward", "model_handlers:sampler_forward";
+    ProcessOutputs = "process_outputs", "vllm.handlers.v1.request_handlers:process_outputs";
+    /// A request reaches the engine.
+    EngineAddRequest = "engine_add_request";
+    /// A scheduler step: the batch, the queues, the KV cache.
+    Schedule = "schedule", "vllm.handlers.v1.batch_handlers:schedule";
+    /// A request enters the scheduler's waiting queue.
+    AddRequest = "add_request", "vllm.handlers.v1.batch_handlers:add_request";
+    /// A running request has to wait again.
+    PreemptRequest = "preempt_request";
+    /// Requests are ended from outside.
+    FinishRequests = "finish_requests";
+    /// The requests get the tokens of a step.
+    UpdateFromOutput = "update_from_output";
+    /// A request's KV blocks are given back.
+    Free = "free", "vllm.handlers.v1.kvcache_handlers:free";
+    /// A request can't get the KV blocks that it needs.
+    AllocateSlots = "allocate_slots";
+    /// The share of a prompt that the prefix cache has.
+    GetComputedBlocks = "get_computed_blocks", "vllm.handlers.v1.kvcache_handlers:get_computed_blocks";
+    /// The model runs a batch, seen from the engine.
+    ExecuteModel = "execute_model", "vllm.handlers.v1.model_handlers:execute_model";
+    /// The second half of that, where sampling is a call of its own.
+    SampleTokens = "sample_tokens";
     /// The model runs a batch, seen from the worker.
-    ExecuteModelRunner = "execute_model_runner", "model_handlers:execute_model_runner";
+    ExecuteModelRunner = "execute_model_runner", "vllm.handlers.v1.model_handlers:execute_model_runner";
+    /// The logits are computed.
+    ComputeLogits = "compute_logits", "vllm.handlers.v1.model_handlers:compute_logits";
+    /// Tokens are sampled.
+    SamplerForward = "sampler_forward", "vllm.handlers.v1.model_handlers:sampler_forward";
     /// The parts of a worker's step, as vLLM-Ascend up to 0.14 marks them.
-    CaptureAsync = "capture_async", "model_handlers:capture_async";
-    /// The parts of a worker's step, as vLLM from 0.15 marks them.
-    RecordFunction = "record_function_or_nullcontext", "model_handlers:record_function_or_nullcontext";
+    CaptureAsync = "capture_async", "vllm.handlers.v1.model_handlers:capture_async";
+    /// The parts of a worker's step, as vLLM marks them.
+    RecordFunction = "record_function_or_nullcontext", "vllm.handlers.v1.model_handlers:record_function_or_nullcontext";
     /// Tokens are drafted for speculative decoding.
-    ProposeDraftTokenIds = "propose_draft_token_ids", "mtp_handlers:propose_draft_token_ids_npu";
+    ProposeDraftTokenIds = "propose_draft_token_ids", "vllm.handlers.v1.mtp_handlers:propose_draft_token_ids_npu";
     /// How many drafted tokens were accepted.
-    CaptureRejectionOutput = "capture_rejection_output", "mtp_handlers:capture_rejection_output";
-    /// The engine's data-parallel rank.
-    InitDataParallel = "init_data_parallel", "meta_handlers:init_data_parallel";
-    /// The worker's data-parallel rank.
-    InitDataParallelWorker = "init_data_parallel_worker", "meta_handlers:init_data_parallel_worker";
+    CaptureRejectionOutput = "capture_rejection_output", "vllm.handlers.v1.mtp_handlers:capture_rejection_output";
+    /// The engine's data-parallel rank, at a request.
+    InitDataParallel = "init_data_parallel", "vllm.handlers.v1.meta_handlers:init_data_parallel";
+    /// The worker's data-parallel rank, at a step.
+    InitDataParallelWorker = "init_data_parallel_worker", "vllm.handlers.v1.meta_handlers:init_data_parallel_worker";
+    /// This process is an API server.
+    ApiServerRole = "api_server_role";
+    /// This process is an engine.
+    EngineCoreRole = "engine_core_role";
+    /// This process is a worker.
+    WorkerRole = "worker_role";
+    /// This process is a scheduler of SGLang.
+    SglSchedulerRole = "sglang_scheduler_role";
+    /// This process has SGLang's HTTP server and tokenizer.
+    SglTokenizerRole = "sglang_tokenizer_role";
+    /// This process is SGLang's detokenizer.
+    SglDetokenizerRole = "sglang_detokenizer_role";
+    /// SGLang's scheduler has received requests.
+    SglReceive = "sglang_recv_requests", "sglang.handlers.scheduler_handlers:recv_requests";
+    /// It looks at one of them.
+    SglProcessRequest = "sglang_process_request", "sglang.handlers.scheduler_handlers:request_dispatcher";
+    /// It puts a batch together.
+    SglNextBatch = "sglang_next_batch", "sglang.handlers.scheduler_handlers:get_next_batch_to_run";
+    /// A request enters a queue.
+    SglEnqueue = "sglang_enqueue", "sglang.handlers.scheduler_handlers:add_request_to_queue";
+    /// Requests leave it.
+    SglDequeue = "sglang_dequeue", "sglang.handlers.scheduler_handlers:get_new_batch_prefill";
+    /// The batch runs.
+    SglRunBatch = "sglang_run_batch", "sglang.handlers.scheduler_handlers:run_batch";
+    /// Its result is looked at.
+    SglProcessResult = "sglang_process_result", "sglang.handlers.scheduler_handlers:process_batch_result";
+    /// A prefill has ended.
+    SglPrefillEnd = "sglang_prefill_end", "sglang.handlers.scheduler_handlers:process_batch_result_prefill";
+    /// A decode step has ended.
+    SglDecodeEnd = "sglang_decode_end", "sglang.handlers.scheduler_handlers:process_batch_result_decode";
+    /// The share of a prompt that SGLang's prefix cache has.
+    SglHitCache = "sglang_hit_cache", "sglang.handlers.scheduler_handlers:init_next_round_input";
+    /// The model's inputs are made.
+    SglPreprocess = "sglang_preprocess", "sglang.handlers.model_handlers:init_new";
+    /// The model's forward pass.
+    SglForward = "sglang_forward", "sglang.handlers.model_handlers:forward";
+    /// Tokens are sampled.
+    SglSample = "sglang_sample", "sglang.handlers.model_handlers:sample";
+    /// A request arrives at SGLang's server.
+    SglHttpRequest = "sglang_http_request", "sglang.handlers.request_handlers:normalize_batch_and_arguments";
+    /// It is tokenized.
+    SglTokenize = "sglang_tokenize", "sglang.handlers.request_handlers:tokenize_one_request";
+    /// Several are tokenized at once.
+    SglTokenizeBatch = "sglang_tokenize_batch", "sglang.handlers.request_handlers:batch_tokenize_and_process";
+    /// It is sent to the scheduler.
+    SglSend = "sglang_send",
+        "sglang.handlers.request_handlers:send_one_request",
+        "sglang.handlers.request_handlers:send_batch_request";
+    /// A piece of its answer is there.
+    SglResponse = "sglang_response", "sglang.handlers.request_handlers:wait_one_response";
+    /// Tokens become text.
+    SglDetokenize = "sglang_detokenize", "sglang.handlers.request_handlers:handle_batch_token_id_out";
 }
 
 /// Where our own handlers are said to live.
 const OURS: &str = "msprof_rs.handlers";
 /// Where msServiceProfiler's files say that theirs live.
-const THEIRS: &str = "ms_service_profiler.patcher.vllm.handlers.";
+const THEIRS: &str = "ms_service_profiler.patcher.";
 
 impl BuiltIn {
     /// Its name after `msprof_rs.handlers:`.
@@ -110,13 +174,9 @@ impl HandlerRef {
                 format!("there is no built-in handler {function:?}, the timer is used; there are: {names}")
             });
         }
-        if let Some(package) = module.strip_prefix(THEIRS) {
-            // The file's name is enough: `v1.batch_handlers`.
-            let file = package.rsplit('.').next().unwrap_or(package);
-            let is_it = |name: &str| name.split_once(':') == Some((file, function));
-            let found = BUILT_IN
-                .iter()
-                .find(|row| row.2.iter().any(|name| is_it(name)) && package.starts_with("v1."));
+        if let Some(package) = module.strip_prefix(THEIRS).filter(|package| package.contains(".handlers.")) {
+            let is_it = |name: &&str| name.rsplit_once(':') == Some((package, function));
+            let found = BUILT_IN.iter().find(|row| row.2.iter().any(|name| is_it(name)));
             return found.map(|row| Self::BuiltIn(row.0)).ok_or_else(|| {
                 format!("msServiceProfiler's handler {text:?} has no counterpart here; the timer is used")
             });
@@ -144,8 +204,8 @@ mod tests {
             assert_eq!(HandlerRef::parse(&format!("{OURS}:{ours}")), expected);
             assert_eq!(HandlerRef::parse(&format!("{OURS}.{ours}")), expected);
             for theirs in *theirs {
-                assert_eq!(HandlerRef::parse(&format!("{THEIRS}v1.{theirs}")), expected);
-                assert_eq!(HandlerRef::parse(&format!("{THEIRS}v1.{}", theirs.replace(':', "."))), expected);
+                assert_eq!(HandlerRef::parse(&format!("{THEIRS}{theirs}")), expected);
+                assert_eq!(HandlerRef::parse(&format!("{THEIRS}{}", theirs.replace(':', "."))), expected);
             }
         }
     }
@@ -175,7 +235,7 @@ mod tests {
             ("pkg.mod:", "not of the form"),
             ("pkg:mod:func", "not of the form"),
             ("pkg mod:func", "not of the form"),
-            ("msprof_rs.handlers:scedule", "there are: schedule, add_request"),
+            ("msprof_rs.handlers:scedule", "there are: http_request, http_send"),
             ("ms_service_profiler.patcher.vllm.handlers.v1.batch_handlers:nothing", "no counterpart"),
             ("ms_service_profiler.patcher.vllm.handlers.v0.batch_handlers:schedule", "no counterpart"),
         ];

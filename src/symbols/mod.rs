@@ -2,6 +2,7 @@
 //!
 //! [`SymbolFile`] finds and reads the file for the hook room, which installs each [`Symbol`] of the [`Table`].
 
+mod frameworks;
 mod handler;
 mod pattern;
 mod search;
@@ -10,6 +11,7 @@ mod target;
 mod version;
 mod yaml;
 
+pub use frameworks::{Frameworks, PACKS, Pack};
 pub use handler::{BuiltIn, HandlerRef};
 pub use pattern::Pattern;
 pub use search::SymbolFile;

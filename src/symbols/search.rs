@@ -1,36 +1,34 @@
-//! Which symbol file is read: the user's, or the pack that comes with this profiler.
+//! Which symbol file is read: the user's, or the packs that come with this profiler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Problem, Table};
+use super::{Frameworks, Problem, Table};
 use crate::config::{Stamp, create_file};
-
-/// The pack for vLLM, as it is in the Python package.
-const PACK: &str = include_str!("../../python/msprof_rs/packs/vllm.yaml");
-const PACK_NAME: &str = "built-in vllm.yaml";
 
 /// Where the symbols come from.
 ///
 /// `path` is what `PROFILING_SYMBOLS_PATH` says. A `.yaml` or `.yml` file there is read; one that is missing is made
-/// from the built-in pack first, for the user to change. Anything else, or nothing, means the built-in pack.
+/// from the built-in packs first, for the user to change. Anything else, or nothing, means the packs for what is
+/// installed.
 #[derive(Debug)]
 pub struct SymbolFile {
     path: Option<PathBuf>,
+    frameworks: Frameworks,
     read: Option<Stamp>,
 }
 
 impl SymbolFile {
     /// Reads the symbol table, and logs what is wrong with it.
-    pub fn open(path: Option<PathBuf>) -> (Self, Table) {
+    pub fn open(path: Option<PathBuf>, frameworks: Frameworks) -> (Self, Table) {
         let path = path.filter(|path| !path.as_os_str().is_empty());
         let stamp = || path.as_deref().and_then(Stamp::of);
         // Before it is read: what is written in between shows later. Or after it was made.
         let before = stamp();
-        let (table, problems) = find(path.as_deref());
+        let (table, problems) = find(path.as_deref(), &frameworks);
         log_all(&problems);
         let read = before.or_else(stamp);
-        (Self { path, read }, table)
+        (Self { path, frameworks, read }, table)
     }
 
     /// Whether there is another file than the one that was read last.
@@ -43,7 +41,7 @@ impl SymbolFile {
         let path = self.path.as_deref()?;
         self.read = Some(Stamp::of(path)?);
         let file = path.display().to_string();
-        let (table, problems) = match read(path) {
+        let (table, problems) = match read(path, &self.frameworks) {
             Ok(text) => Table::parse(&text, &file),
             Err(message) => (Table::default(), vec![Problem { file: file.clone(), line: None, message }]),
         };
@@ -62,13 +60,17 @@ fn log_all(problems: &[Problem]) {
     }
 }
 
-fn find(path: Option<&Path>) -> (Table, Vec<Problem>) {
-    let Some(path) = path else { return Table::parse(PACK, PACK_NAME) };
+fn find(path: Option<&Path>, frameworks: &Frameworks) -> (Table, Vec<Problem>) {
+    let built_in = || {
+        let (name, text) = frameworks.pack();
+        Table::parse(&text, &name)
+    };
+    let Some(path) = path else { return built_in() };
     let file = path.display().to_string();
-    match read(path) {
+    match read(path, frameworks) {
         Ok(text) => Table::parse(&text, &file),
         Err(message) => {
-            let (table, mut problems) = Table::parse(PACK, PACK_NAME);
+            let (table, mut problems) = built_in();
             let message = format!("{message}; the built-in symbols are used");
             problems.insert(0, Problem { file, line: None, message });
             (table, problems)
@@ -77,14 +79,14 @@ fn find(path: Option<&Path>) -> (Table, Vec<Problem>) {
 }
 
 /// The text of the user's file, made first if it is missing.
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path, frameworks: &Frameworks) -> Result<String, String> {
     let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     if !is_yaml {
         return Err("the name of a symbol file must end in .yaml or .yml".into());
     }
     if !path.exists() {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let made = fs::create_dir_all(folder).and_then(|()| create_file(path, PACK));
+        let made = fs::create_dir_all(folder).and_then(|()| create_file(path, &frameworks.pack().1));
         made.map_err(|error| format!("the file is missing and can't be made: {error}"))?;
         log::info!("{}: made from the built-in symbols, for you to change", path.display());
     }
@@ -95,15 +97,19 @@ fn read(path: &Path) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn find(path: Option<&Path>) -> (Table, Vec<Problem>) {
+        super::find(path, &Frameworks::default())
+    }
+
     fn built_in() -> Vec<super::super::Symbol> {
-        Table::parse(PACK, PACK_NAME).0.symbols
+        find(None).0.symbols
     }
 
     #[test]
     fn the_built_in_pack_is_read_without_a_word() {
         assert_eq!(find(None).1, []);
         for path in [None, Some(PathBuf::new())] {
-            let (file, table) = SymbolFile::open(path);
+            let (file, table) = SymbolFile::open(path, Frameworks::default());
             assert_eq!(table.file, "built-in vllm.yaml");
             assert!(!table.symbols.is_empty());
             assert!(!file.is_changed());
@@ -129,7 +135,7 @@ mod tests {
         let (table, problems) = find(Some(&path));
         assert_eq!(problems, []);
         assert_eq!(table.symbols, built_in());
-        assert_eq!(fs::read_to_string(&path).unwrap(), PACK);
+        assert_eq!(fs::read_to_string(&path).unwrap(), Frameworks::default().pack().1);
     }
 
     #[test]
@@ -157,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.yaml");
         fs::write(&path, "- symbol: a:f\n").unwrap();
-        let (mut file, _) = SymbolFile::open(Some(path.clone()));
+        let (mut file, _) = SymbolFile::open(Some(path.clone()), Frameworks::default());
         assert!(!file.is_changed());
         fs::write(&path, "- symbol: a:f\n- symbol: a:g\n").unwrap();
         assert!(file.is_changed());

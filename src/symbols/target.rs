@@ -67,6 +67,15 @@ impl Target {
         }
     }
 
+    /// The top-level package that it is in.
+    pub fn package(&self) -> &str {
+        let module = match self {
+            Self::Exact { module, .. } => module,
+            Self::Pattern(pattern) => &pattern.module,
+        };
+        module.split('.').next().unwrap_or(module)
+    }
+
     /// The name of the function or method itself.
     pub fn function(&self) -> &str {
         match self {

@@ -91,6 +91,14 @@ impl Writer {
         writer
     }
 
+    /// States more facts about the process; those of the same name that were stated before are not true any more.
+    pub fn learn(&mut self, facts: &[(&str, &str)]) {
+        for (key, value) in facts {
+            self.facts.key(Name::new(key)).str(value);
+        }
+        self.state_facts();
+    }
+
     fn state_facts(&mut self) {
         let facts = std::mem::take(&mut self.facts);
         let now = self.clocks.read();

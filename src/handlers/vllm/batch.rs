@@ -1,6 +1,7 @@
 //! What one engine step computes: the requests of a `SchedulerOutput`, each with its iteration, phase and tokens.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
@@ -9,121 +10,164 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use rustc_hash::FxHashMap;
 
-use super::{BATCH_TYPE, ITER, NUM_COMPUTED_TOKENS, NUM_PROMPT_TOKENS, NUM_SCHEDULED_TOKENS, RID, TYPE};
+use super::requests::{Requests, requests};
 use crate::event::Attributes;
-
-/// Requests that vanish without a word must not fill the memory: with so many known, all are forgotten.
-const MOST_REQUESTS: usize = 100_000;
+use crate::handlers::record::{
+    BATCH_TYPE, ITER, NUM_COMPUTED_TOKENS, NUM_PROMPT_TOKENS, NUM_SCHEDULED_TOKENS, RID, TYPE, datum,
+};
 
 /// As many outputs may be scheduled and not yet executed (pipeline stages, asynchronous scheduling).
 const MOST_WAITING: usize = 16;
 
-/// What is remembered of a request from step to step. Engine and executor are one process's, and steps come one
-/// after the other, so the lock is never waited for.
-#[derive(Clone, Copy)]
-struct Request {
-    /// Steps that it was in so far.
-    steps: i64,
-    prompt_tokens: Option<i64>,
+/// Batches by their scheduler output, which steps are told apart by. Holding the object keeps its address from being
+/// used again.
+#[derive(Default)]
+struct Steps {
+    /// Scheduled, and not yet executed.
+    scheduled: VecDeque<Step>,
+    /// The one that was executed last, for those who come after the executor.
+    executed: Option<Step>,
 }
 
-static REQUESTS: Lazy<Mutex<FxHashMap<Box<str>, Request>>> = Lazy::new(Mutex::default);
-
-/// Batches that were scheduled, for the executor, which gets the same object. Holding the object keeps its address
-/// from being used again.
-static SCHEDULED: Lazy<Mutex<VecDeque<Scheduled>>> = Lazy::new(Mutex::default);
-
-struct Scheduled {
+struct Step {
     output: Py<PyAny>,
     batch: Batch,
 }
 
-/// The requests of one step, ready to be attributes.
-#[derive(Clone, Default)]
-pub(super) struct Batch {
-    /// The encoded list under `rid`.
-    entries: Vec<u8>,
-    /// The ids alone.
-    pub(super) ids: Vec<Box<str>>,
+static STEPS: Lazy<Mutex<Steps>> = Lazy::new(Mutex::default);
+
+/// A request in a step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) rid: Arc<str>,
+    pub(super) iter: i64,
+    pub(super) is_prefill: bool,
+    scheduled: i64,
+    prompt: Option<i64>,
+    computed: Option<i64>,
+}
+
+impl Entry {
+    /// Appends it as a mapping, which has as many items more as `more` says; those come next.
+    pub(super) fn append(&self, attributes: &mut Attributes, more: usize) {
+        attributes.dict(4 + more + usize::from(self.computed.is_some()) + usize::from(self.prompt.is_some()));
+        attributes.key(*RID).str(&self.rid);
+        attributes.key(*ITER).int(self.iter);
+        attributes.key(*TYPE).int(i64::from(!self.is_prefill));
+        attributes.key(*NUM_SCHEDULED_TOKENS).int(self.scheduled);
+        if let Some(prompt) = self.prompt {
+            attributes.key(*NUM_PROMPT_TOKENS).int(prompt);
+        }
+        if let Some(computed) = self.computed {
+            attributes.key(*NUM_COMPUTED_TOKENS).int(computed);
+        }
+    }
+}
+
+/// The requests of one step, in the order in which they were scheduled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Batch(Arc<Contents>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    entries: Vec<Entry>,
+    /// The list of them, as an attribute value: several records have it.
+    encoded: Vec<u8>,
     has_prefill: bool,
     has_decode: bool,
 }
 
 impl Batch {
     /// The batch of a scheduler's output. To be asked once per step: it counts the requests' iterations.
-    pub(super) fn scheduled(output: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let batch = Self::read(output)?;
-        let mut scheduled = SCHEDULED.lock();
-        if scheduled.len() == MOST_WAITING {
-            scheduled.pop_front();
+    pub(super) fn scheduled(output: &Bound<'_, PyAny>, scheduler: &Bound<'_, PyAny>) -> Option<Self> {
+        let batch = datum("a scheduler's output", Self::read(output, Some(scheduler)))?;
+        let mut steps = STEPS.lock();
+        if steps.scheduled.len() == MOST_WAITING {
+            steps.scheduled.pop_front();
         }
-        scheduled.push_back(Scheduled { output: output.clone().unbind(), batch: batch.clone() });
-        Ok(batch)
+        steps.scheduled.push_back(Step { output: output.clone().unbind(), batch: batch.clone() });
+        Some(batch)
     }
 
-    /// The batch that the executor is given: the one that was scheduled, where the scheduler is hooked too.
-    pub(super) fn executed(output: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut scheduled = SCHEDULED.lock();
-        if let Some(index) = scheduled.iter().position(|known| known.output.is(output)) {
-            Ok(scheduled.remove(index).map(|known| known.batch).unwrap_or_default())
-        } else {
-            drop(scheduled);
-            Self::read(output)
+    /// The batch that the executor or the model runner is given: the one that was scheduled, where the scheduler is
+    /// hooked in this process too.
+    pub(super) fn executed(output: &Bound<'_, PyAny>) -> Option<Self> {
+        let mut steps = STEPS.lock();
+        if let Some(step) = steps.executed.as_ref().filter(|step| step.output.is(output)) {
+            return Some(step.batch.clone());
         }
+        let index = steps.scheduled.iter().position(|known| known.output.is(output));
+        let step = match index.and_then(|index| steps.scheduled.remove(index)) {
+            Some(step) => step,
+            None => {
+                drop(steps);
+                let batch = datum("a scheduler's output", Self::read(output, None))?;
+                steps = STEPS.lock();
+                Step { output: output.clone().unbind(), batch }
+            }
+        };
+        let batch = step.batch.clone();
+        let former = steps.executed.replace(step);
+        drop(steps);
+        drop(former); // may run Python code
+        Some(batch)
     }
 
-    fn read(output: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn read(output: &Bound<'_, PyAny>, scheduler: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let py = output.py();
         let tokens = output.getattr(intern!(py, "num_scheduled_tokens"))?.cast_into::<PyDict>()?;
-        let mut requests = REQUESTS.lock();
-        if requests.len() > MOST_REQUESTS {
-            requests.clear();
-        }
-        let computed = computed_tokens(output, &mut requests)?;
-        let mut batch = Self { ids: Vec::with_capacity(tokens.len()), ..Self::default() };
-        let mut entries = Attributes::default();
-        entries.array(tokens.len());
+        let mut requests = requests();
+        let known = datum("a scheduler's computed tokens", computed_tokens(output, &mut requests));
+        let known = known.unwrap_or_default();
+        let computed: FxHashMap<&str, i64> =
+            known.iter().filter_map(|(rid, count)| Some((rid.to_str().ok()?, *count))).collect();
+        let mut contents = Contents { entries: Vec::with_capacity(tokens.len()), ..Contents::default() };
         for (rid, scheduled) in tokens.iter() {
             let rid = rid.cast_into::<PyString>()?;
-            let rid = rid.to_str()?;
-            let request = match requests.get_mut(rid) {
-                Some(request) => request,
-                None => requests.entry(rid.into()).or_insert(Request { steps: 0, prompt_tokens: None }),
-            };
-            let computed = computed.get(rid).copied();
-            let is_prefill =
-                matches!((computed, request.prompt_tokens), (Some(done), Some(all)) if done < all);
-            batch.has_prefill |= is_prefill;
-            batch.has_decode |= !is_prefill;
-            let known = 4 + usize::from(computed.is_some()) + usize::from(request.prompt_tokens.is_some());
-            entries.dict(known);
-            entries.key(*RID).str(rid);
-            entries.key(*ITER).int(request.steps);
-            entries.key(*TYPE).int(i64::from(!is_prefill));
-            entries.key(*NUM_SCHEDULED_TOKENS).int(scheduled.extract()?);
-            if let Some(prompt) = request.prompt_tokens {
-                entries.key(*NUM_PROMPT_TOKENS).int(prompt);
-            }
-            if let Some(computed) = computed {
-                entries.key(*NUM_COMPUTED_TOKENS).int(computed);
-            }
-            request.steps += 1;
-            batch.ids.push(rid.into());
+            let scheduled = scheduled.extract()?;
+            let computed = computed.get(rid.to_str()?).copied();
+            let entry = requests.update(rid.to_str()?, |name, request| {
+                if request.prompt_tokens.is_none() {
+                    request.prompt_tokens = scheduler.and_then(|scheduler| prompt_of(scheduler, &rid).ok());
+                }
+                let prompt = request.prompt_tokens;
+                let is_prefill = matches!((computed, prompt), (Some(done), Some(all)) if done < all);
+                let iter = request.steps;
+                request.steps += 1;
+                Entry { rid: name.clone(), iter, is_prefill, scheduled, prompt, computed }
+            });
+            contents.has_prefill |= entry.is_prefill;
+            contents.has_decode |= !entry.is_prefill;
+            contents.entries.push(entry);
         }
-        batch.entries = entries.into_bytes();
         forget_finished(output, &mut requests);
-        Ok(batch)
+        drop(requests);
+        let mut list = Attributes::default();
+        list.array(contents.entries.len());
+        contents.entries.iter().for_each(|entry| entry.append(&mut list, 0));
+        contents.encoded = list.into_bytes();
+        Ok(Self(Arc::new(contents)))
+    }
+
+    /// The requests.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.0.entries
     }
 
     /// Whether the step computes nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.0.entries.is_empty()
     }
 
-    /// Appends `rid` and `batch_type`.
+    /// Appends `rid` with all that is known of each request, and `batch_type`.
     pub(super) fn append(&self, attributes: &mut Attributes) {
-        attributes.key(*RID).encoded(&self.entries);
-        let kind = match (self.has_prefill, self.has_decode) {
+        attributes.key(*RID).encoded(&self.0.encoded);
+        self.append_type(attributes);
+    }
+
+    /// Appends `batch_type`.
+    pub(super) fn append_type(&self, attributes: &mut Attributes) {
+        let kind = match (self.0.has_prefill, self.0.has_decode) {
             (true, true) => "Prefill,Decode",
             (true, false) => "Prefill",
             _ => "Decode",
@@ -133,43 +177,42 @@ impl Batch {
 
     /// Appends `rid` as a list of ids.
     pub(super) fn append_ids(&self, attributes: &mut Attributes) {
-        append_ids(attributes, &self.ids);
+        attributes.key(*RID).array(self.0.entries.len());
+        self.0.entries.iter().for_each(|entry| attributes.str(&entry.rid));
     }
-}
-
-/// Appends `rid` as a list of ids.
-pub(super) fn append_ids<S: AsRef<str>>(attributes: &mut Attributes, ids: &[S]) {
-    attributes.key(*RID).array(ids.len());
-    ids.iter().for_each(|rid| attributes.str(rid.as_ref()));
 }
 
 /// Tokens of each request that were computed before this step; notes the prompt lengths of new requests.
-fn computed_tokens(
-    output: &Bound<'_, PyAny>,
-    requests: &mut FxHashMap<Box<str>, Request>,
-) -> PyResult<FxHashMap<String, i64>> {
+fn computed_tokens<'py>(
+    output: &Bound<'py, PyAny>,
+    requests: &mut Requests,
+) -> PyResult<Vec<(Bound<'py, PyString>, i64)>> {
     let py = output.py();
-    let mut computed = FxHashMap::default();
+    let (id, count) = (intern!(py, "req_id"), intern!(py, "num_computed_tokens"));
+    let mut computed = Vec::new();
     for new in output.getattr(intern!(py, "scheduled_new_reqs"))?.try_iter()? {
         let new = new?;
-        let rid: String = new.getattr(intern!(py, "req_id"))?.extract()?;
+        let rid = new.getattr(id)?.cast_into::<PyString>()?;
         let prompt = prompt_tokens(&new);
-        requests.insert(rid.as_str().into(), Request { steps: 0, prompt_tokens: prompt });
-        computed.insert(rid, new.getattr(intern!(py, "num_computed_tokens"))?.extract()?);
+        requests.update(rid.to_str()?, |_, request| {
+            // One that was preempted comes as new again, in some versions.
+            request.is_whole |= request.steps == 0;
+            request.prompt_tokens = request.prompt_tokens.or(prompt);
+        });
+        computed.push((rid, new.getattr(count)?.extract()?));
     }
     let cached = output.getattr(intern!(py, "scheduled_cached_reqs"))?;
-    if cached.is_instance_of::<PyList>() {
+    if let Ok(cached) = cached.cast::<PyList>() {
         // Up to vLLM 0.9: one object per request.
-        for request in cached.try_iter()? {
-            let request = request?;
-            let rid = request.getattr(intern!(py, "req_id"))?.extract()?;
-            computed.insert(rid, request.getattr(intern!(py, "num_computed_tokens"))?.extract()?);
+        for request in cached.iter() {
+            computed.push((request.getattr(id)?.cast_into()?, request.getattr(count)?.extract()?));
         }
     } else {
         let ids = cached.getattr(intern!(py, "req_ids"))?.try_iter()?;
-        let tokens = cached.getattr(intern!(py, "num_computed_tokens"))?.try_iter()?;
-        for (rid, tokens) in ids.zip(tokens) {
-            computed.insert(rid?.extract()?, tokens?.extract()?);
+        let counts = cached.getattr(count)?.try_iter()?;
+        computed.reserve(ids.size_hint().0);
+        for (rid, count) in ids.zip(counts) {
+            computed.push((rid?.cast_into()?, count?.extract()?));
         }
     }
     Ok(computed)
@@ -178,17 +221,24 @@ fn computed_tokens(
 /// A new request's prompt length; prompts given as embeddings have no token ids.
 fn prompt_tokens(new: &Bound<'_, PyAny>) -> Option<i64> {
     let py = new.py();
-    ["prompt_token_ids", "prompt_embeds"].into_iter().find_map(|name| {
-        let prompt = new.getattr(PyString::intern(py, name)).ok()?;
+    [intern!(py, "prompt_token_ids"), intern!(py, "prompt_embeds")].into_iter().find_map(|name| {
+        let prompt = new.getattr(name).ok()?;
         prompt.len().ok().map(|length| length as i64)
     })
 }
 
-fn forget_finished(output: &Bound<'_, PyAny>, requests: &mut FxHashMap<Box<str>, Request>) {
+/// The prompt length of a request that was running when collection began.
+fn prompt_of(scheduler: &Bound<'_, PyAny>, rid: &Bound<'_, PyString>) -> PyResult<i64> {
+    let py = scheduler.py();
+    let request = scheduler.getattr(intern!(py, "requests"))?.get_item(rid)?;
+    request.getattr(intern!(py, "num_prompt_tokens"))?.extract()
+}
+
+fn forget_finished(output: &Bound<'_, PyAny>, requests: &mut Requests) {
     let finished = output.getattr(intern!(output.py(), "finished_req_ids")).and_then(|ids| ids.try_iter());
     for rid in finished.into_iter().flatten().flatten() {
         if let Ok(rid) = rid.cast_into::<PyString>() {
-            requests.remove(rid.to_str().unwrap_or_default());
+            requests.forget(rid.to_str().unwrap_or_default());
         }
     }
 }

@@ -1,77 +1,164 @@
-//! `Executor.execute_model`: the span of a step's computation, up to the moment when its result is there.
+//! `Executor`: the span of a step's computation, from the moment when the workers get it until its tokens are there.
+//!
+//! With asynchronous scheduling both calls of a step give futures at once, and the next step begins before this one
+//! ends. So the span is one that may overlap others, and belongs to a scheduler output, not to a call.
 
-use once_cell::sync::Lazy;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::batch::Batch;
-use super::{BATCH_SIZE, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
+use crate::handlers::record::{BATCH_SIZE, argument, datum, label, outermost};
 use crate::hook::{Call, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
-/// `execute_model(self, scheduler_output, …)`. With asynchronous scheduling it gives a future at once, and the
-/// next step begins before this one ends: so the span is one that may overlap others.
+/// Whether somebody samples in a call of its own (vLLM from 0.11.1 on) and the symbols have that call. Known after
+/// the first one.
+static SAMPLES_APART: AtomicBool = AtomicBool::new(false);
+
+/// The step whose `execute_model` was called last, for its `sample_tokens`: no other step's comes between.
+static LAST: Mutex<Option<Arc<Step>>> = Mutex::new(None);
+
+/// A step's computation, until it has ended.
+struct Step(Mutex<Option<Running>>);
+
+struct Running {
+    open: AsyncOpen,
+    attributes: Vec<u8>,
+    /// When the call gave nothing, having left the rest to `sample_tokens`.
+    executed: Option<Ticks>,
+}
+
+impl Step {
+    /// It ends; a second time nothing happens.
+    fn end(&self, ticks: Ticks) {
+        let Some(running) = self.0.lock().take() else { return };
+        recorder::async_end(running.open, label(), ticks, &running.attributes);
+        recorder::step();
+    }
+
+    /// The model has run. With tokens (or whatever it gives) the step has ended, else they come later.
+    fn executed(&self, has_result: bool, ticks: Ticks) {
+        if has_result || !SAMPLES_APART.load(Ordering::Relaxed) {
+            self.end(ticks);
+        } else if let Some(running) = &mut *self.0.lock() {
+            running.executed = Some(ticks);
+        }
+    }
+
+    /// Nobody has sampled for it, so it had ended before.
+    fn end_as_executed(&self) {
+        let ticks = self.0.lock().as_ref().and_then(|running| running.executed);
+        if let Some(ticks) = ticks {
+            self.end(ticks);
+        }
+    }
+
+    fn fail(&self, error: &PyErr, py: Python<'_>, ticks: Ticks) {
+        if let Some(running) = &mut *self.0.lock() {
+            let mut attributes = Attributes::from_bytes(std::mem::take(&mut running.attributes));
+            append_error(&mut attributes, error, py);
+            running.attributes = attributes.into_bytes();
+        }
+        self.end(ticks);
+    }
+}
+
+fn label() -> Label {
+    label!("Execute", "modelExec")
+}
+
+/// `execute_model(self, scheduler_output, …)`.
 pub(in crate::handlers) fn execute_model(call: &mut Call<'_, '_>) -> PyResult<()> {
+    outermost!();
     let py = call.py;
-    let output = call.args.get(1, intern!(py, "scheduler_output"));
-    let batch = output.map(|output| attributes(&output.to_owned())).transpose()?.flatten();
-    let Some(batch) = batch else {
-        call.proceed();
-        return Ok(());
-    };
-    let label = label!("Execute", "modelExec");
-    let Some(open) = recorder::async_begin(label, Ticks::now()) else {
-        call.proceed();
-        return Ok(());
-    };
+    let output = argument(call, 1, intern!(py, "scheduler_output"))?;
+    let Some(attributes) = attributes(&output) else { return Ok(()) };
+    let Some(open) = recorder::async_begin(label(), Ticks::now()) else { return Ok(()) };
+    let step = Arc::new(Step(Mutex::new(Some(Running { open, attributes, executed: None }))));
+    if let Some(former) = LAST.lock().replace(step.clone()) {
+        former.end_as_executed();
+    }
     let result = call.proceed().cloned();
     let ticks = Ticks::now();
-    if let Some(future) = &result
-        && future.hasattr(intern!(py, "add_done_callback"))?
-    {
-        let done = Bound::new(py, Done { label, rest: parking_lot::Mutex::new(Some((open, batch))) })?;
-        future.call_method1(intern!(py, "add_done_callback"), (done,))?;
-        return Ok(());
+    match (result, call.error()) {
+        (Some(result), _) => when_done(&result, step, Stage::Execute, ticks)?,
+        (None, Some(error)) => step.fail(error, py, ticks),
+        (None, None) => {}
     }
-    let mut batch = Attributes::from_bytes(batch);
-    if let Some(error) = call.error() {
-        append_error(&mut batch, error, py);
+    Ok(())
+}
+
+/// `sample_tokens(self, grammar_output, …)`: the second half of the step whose `execute_model` came before.
+pub(in crate::handlers) fn sample_tokens(call: &mut Call<'_, '_>) -> PyResult<()> {
+    SAMPLES_APART.store(true, Ordering::Relaxed);
+    let step = LAST.lock().take();
+    let Some(result) = call.proceed().cloned() else { return Ok(()) };
+    let ticks = Ticks::now();
+    step.map_or(Ok(()), |step| when_done(&result, step, Stage::Sample, ticks))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Execute,
+    Sample,
+}
+
+/// Has the step end with a call's result, which may be a future of it.
+fn when_done(result: &Bound<'_, PyAny>, step: Arc<Step>, stage: Stage, ticks: Ticks) -> PyResult<()> {
+    let py = result.py();
+    if result.hasattr(intern!(py, "add_done_callback"))? {
+        let done = Bound::new(py, Done { step, stage })?;
+        result.call_method1(intern!(py, "add_done_callback"), (done,))?;
+    } else if stage == Stage::Execute {
+        step.executed(!result.is_none(), ticks);
+    } else {
+        step.end(ticks);
     }
-    recorder::async_end(open, label, ticks, batch.as_bytes());
-    recorder::step();
     Ok(())
 }
 
 /// The step's attributes, encoded; None where it computes nothing.
-fn attributes(output: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+fn attributes(output: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     let batch = Batch::executed(output)?;
     if batch.is_empty() {
-        return Ok(None);
+        return None;
     }
-    let tokens: i64 = output.getattr(intern!(output.py(), "total_num_scheduled_tokens"))?.extract()?;
-    Ok(Some(with_buffer(|attributes| {
+    let tokens = output.getattr(intern!(output.py(), "total_num_scheduled_tokens"));
+    let tokens = tokens.and_then(|tokens| tokens.extract::<i64>());
+    let tokens = datum("SchedulerOutput.total_num_scheduled_tokens", tokens);
+    Some(with_buffer(|attributes| {
         batch.append(attributes);
-        attributes.key(*BATCH_SIZE).int(tokens);
+        if let Some(tokens) = tokens {
+            attributes.key(*BATCH_SIZE).int(tokens);
+        }
         attributes.as_bytes().to_vec()
-    })))
+    }))
 }
 
-/// Called by the future when the step's result is there.
+/// Called by a future when its result is there.
 #[pyclass(frozen, module = "msprof_rs._core", name = "step_done")]
 struct Done {
-    label: Label,
-    rest: parking_lot::Mutex<Option<(AsyncOpen, Vec<u8>)>>,
+    step: Arc<Step>,
+    stage: Stage,
 }
 
 #[pymethods]
 impl Done {
-    fn __call__(&self, _future: &Bound<'_, PyAny>) {
+    fn __call__(&self, future: &Bound<'_, PyAny>) {
         let ticks = Ticks::now();
-        if let Some((open, attributes)) = self.rest.lock().take() {
-            recorder::async_end(open, self.label, ticks, &attributes);
-            recorder::step();
+        if self.stage == Stage::Sample {
+            return self.step.end(ticks);
+        }
+        // It is done, so this waits for nothing.
+        match future.call_method0(intern!(future.py(), "result")) {
+            Ok(result) => self.step.executed(!result.is_none(), ticks),
+            Err(error) => self.step.fail(&error, future.py(), ticks),
         }
     }
 }

@@ -1,26 +1,23 @@
 //! The API server's side of a request: it comes in (`AsyncLLM.add_request`), its outputs go out
 //! (`OutputProcessor.process_outputs`).
 
-use once_cell::sync::Lazy;
-use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::batch::append_ids;
-use super::{RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, label};
 use crate::clock::Ticks;
 use crate::event::Label;
 use crate::handlers::http;
-use crate::hook::{Call, Ending, Follower, with_buffer};
-use crate::recorder;
+use crate::handlers::record::{
+    RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, append_ids, argument, datum, event, label,
+};
+use crate::hook::{Call, Ending, Follower};
 
 /// `async add_request(self, request_id, …)`: `httpReq` at the moment when the request reached this server, `tokenize`
 /// when it is on its way to the engine.
 pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
-    let rid = call.args.get(1, intern!(py, "request_id"));
-    let rid = rid.ok_or_else(|| PyTypeError::new_err("called without `request_id`"))?.extract()?;
+    let rid = argument(call, 1, intern!(py, "request_id"))?.extract()?;
     call.when_ended(Ending::Handler(Box::new(Adding { rid })));
     Ok(())
 }
@@ -31,10 +28,7 @@ struct Adding {
 
 impl Adding {
     fn record(&self, label: Label, ticks: Ticks) {
-        with_buffer(|attributes| {
-            attributes.key(*RID).str(&self.rid);
-            recorder::instant(label, ticks, attributes.as_bytes());
-        });
+        event(label, ticks, |attributes| attributes.key(*RID).str(&self.rid));
     }
 }
 
@@ -62,7 +56,11 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
     let py = call.py;
     let processor = call.this()?.to_owned();
     let outputs = call.args.get(1, intern!(py, "engine_core_outputs")).map(pyo3::Borrowed::to_owned);
-    let states = processor.getattr(intern!(py, "request_states"))?;
+    let Some(states) =
+        datum("OutputProcessor.request_states", processor.getattr(intern!(py, "request_states")))
+    else {
+        return Ok(());
+    };
     let mut before = Vec::new();
     for output in outputs.iter().flat_map(pyo3::types::PyAnyMethods::try_iter).flatten() {
         let rid = output?.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
@@ -81,10 +79,7 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
         }
     }
     let ids = before.iter().map(|(rid, _)| rid.to_str()).collect::<PyResult<Vec<_>>>()?;
-    with_buffer(|attributes| {
-        append_ids(attributes, &ids);
-        recorder::instant(label!("Engine", "detokenize"), ticks, attributes.as_bytes());
-    });
+    event(label!("Engine", "detokenize"), ticks, |attributes| append_ids(attributes, &ids));
     Ok(())
 }
 
@@ -95,19 +90,19 @@ fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Tic
             .getattr(intern!(py, "prompt_token_ids"))
             .and_then(|ids| Ok(ids.len()?.into_pyobject(py)?.into_any()))
     });
-    let prompt: Option<i64> = prompt.ok().and_then(|prompt| prompt.extract().ok());
+    let prompt = datum("RequestState.prompt_len", prompt.and_then(|prompt| prompt.extract::<i64>()));
     let generated = generated_tokens(state);
-    with_buffer(|attributes| {
-        attributes.key(*RID).str(rid.to_str()?);
+    let rid = rid.to_str()?;
+    event(label!("Engine", "httpRes"), ticks, |attributes| {
+        attributes.key(*RID).str(rid);
         if let Some(prompt) = prompt {
             attributes.key(*RECV_TOKEN_SIZE).int(prompt);
         }
         if let Some(generated) = generated {
             attributes.key(*REPLY_TOKEN_SIZE).int(generated);
         }
-        recorder::instant(label!("Engine", "httpRes"), ticks, attributes.as_bytes());
-        Ok(())
-    })
+    });
+    Ok(())
 }
 
 /// The detokenizer knows how many tokens it was given; without one, the request's statistics do.

@@ -1,18 +1,15 @@
 //! `KVCacheManager`: blocks in use, blocks given back, prefix-cache hits.
 
-use once_cell::sync::Lazy;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
-use super::{
-    ALLOCATED_BLOCKS, DEVICE_BLOCK, FREE_BLOCKS, HIT_CACHE, RID, TOTAL_BLOCKS, USAGE_PERCENT, USED_BLOCKS,
-    label,
-};
 use crate::clock::Ticks;
-use crate::event::{Attributes, Label};
-use crate::hook::{Call, with_buffer};
-use crate::recorder;
+use crate::event::Attributes;
+use crate::handlers::record::{
+    ALLOCATED_BLOCKS, DEVICE_BLOCK, FREE_BLOCKS, HIT_CACHE, NEW_TOKENS, RID, TOTAL_BLOCKS, USAGE_PERCENT,
+    USED_BLOCKS, argument, datum, event, label,
+};
+use crate::hook::Call;
 
 /// The state of the block pool.
 #[derive(Clone, Copy)]
@@ -57,14 +54,38 @@ pub(in crate::handlers) fn free(call: &mut Call<'_, '_>) -> PyResult<()> {
     }
     let ticks = Ticks::now();
     let rid = request_id(call)?;
-    let blocks = Blocks::of(&call.this()?.to_owned())?;
-    with_buffer(|attributes| {
-        attributes.key(*RID).str(rid.to_str()?);
-        attributes.key(*DEVICE_BLOCK).int(blocks.free);
-        attributes.key(*USAGE_PERCENT).double(blocks.usage());
-        recorder::instant(label!("Schedule.KVCache", "Free"), ticks, attributes.as_bytes());
-        Ok(())
-    })
+    let blocks = datum("KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()));
+    event(label!("Schedule.KVCache", "Free"), ticks, |attributes| {
+        attributes.key(*RID).str(&rid);
+        if let Some(blocks) = blocks {
+            attributes.key(*DEVICE_BLOCK).int(blocks.free);
+            attributes.key(*USAGE_PERCENT).double(blocks.usage());
+        }
+    });
+    Ok(())
+}
+
+/// `allocate_slots(self, request, num_new_tokens, …)`: only what fails is recorded; it leads to a preemption, or a
+/// request goes on waiting.
+pub(in crate::handlers) fn allocate_slots(call: &mut Call<'_, '_>) -> PyResult<()> {
+    if call.proceed().is_none_or(|result| !result.is_none()) {
+        return Ok(());
+    }
+    let ticks = Ticks::now();
+    let rid = request_id(call)?;
+    let tokens = argument(call, 2, intern!(call.py, "num_new_tokens")).and_then(|tokens| tokens.extract());
+    let tokens: Option<i64> = datum("allocate_slots' num_new_tokens", tokens);
+    let blocks = datum("KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()));
+    event(label!("Schedule.KVCache", "AllocationFailed"), ticks, |attributes| {
+        attributes.key(*RID).str(&rid);
+        if let Some(tokens) = tokens {
+            attributes.key(*NEW_TOKENS).int(tokens);
+        }
+        if let Some(blocks) = blocks {
+            attributes.key(*FREE_BLOCKS).int(blocks.free);
+        }
+    });
+    Ok(())
 }
 
 /// `get_computed_blocks(self, request)`: how much of the prompt the prefix cache has.
@@ -74,29 +95,21 @@ pub(in crate::handlers) fn get_computed_blocks(call: &mut Call<'_, '_>) -> PyRes
     let py = call.py;
     // Older releases returned the blocks alone.
     let Ok(hit) = result.get_item(1).and_then(|hit| hit.extract::<i64>()) else { return Ok(()) };
-    let request = request(call)?;
-    let tokens: i64 = request.getattr(intern!(py, "num_tokens"))?.extract()?;
-    if tokens <= 0 {
+    let request = argument(call, 1, intern!(py, "request"))?;
+    let tokens = request.getattr(intern!(py, "num_tokens")).and_then(|tokens| tokens.extract::<i64>());
+    let Some(tokens) = datum("Request.num_tokens", tokens).filter(|tokens| *tokens > 0) else {
         return Ok(());
-    }
+    };
     let rid = request_id(call)?;
-    with_buffer(|attributes| {
-        attributes.key(*RID).str(rid.to_str()?);
+    event(label!("Schedule.KVCache", "CacheHitRate"), ticks, |attributes| {
+        attributes.key(*RID).str(&rid);
         attributes.key(*HIT_CACHE).double(hit as f64 / tokens as f64);
-        recorder::instant(label!("Schedule.KVCache", "CacheHitRate"), ticks, attributes.as_bytes());
-        Ok(())
-    })
+    });
+    Ok(())
 }
 
-/// The parameter `request` of a method.
-pub(super) fn request<'py>(call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    let request = call.args.get(1, intern!(call.py, "request"));
-    request
-        .map(pyo3::Borrowed::to_owned)
-        .ok_or_else(|| pyo3::exceptions::PyTypeError::new_err("called without `request`"))
-}
-
-/// The id of the parameter `request`.
-pub(super) fn request_id<'py>(call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyString>> {
-    Ok(request(call)?.getattr(intern!(call.py, "request_id"))?.cast_into::<PyString>()?)
+/// The id of the parameter `request` of a method.
+pub(super) fn request_id(call: &Call<'_, '_>) -> PyResult<String> {
+    let request = argument(call, 1, intern!(call.py, "request"))?;
+    request.getattr(intern!(call.py, "request_id"))?.extract()
 }

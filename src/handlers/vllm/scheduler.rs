@@ -1,61 +1,54 @@
-//! `Scheduler`: the span of each scheduling step with its batch, the queues' movements, the KV cache's state.
+//! `Scheduler`: the span of each scheduling step with its batch, the queues' movements, the KV cache's state; what the
+//! step's output brought to its requests. The life of a request is here even where the server's front end is no Python.
 
-use once_cell::sync::Lazy;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList, PyString};
 
-use super::batch::{Batch, append_ids};
+use super::batch::Batch;
 use super::kv_cache::{Blocks, request_id};
-use super::{QUEUE_NAME, QUEUE_SIZE, RID, label};
+use super::requests::requests;
 use crate::clock::Ticks;
-use crate::event::Label;
+use crate::event::{Attributes, Label};
+use crate::handlers::record::{
+    ARRIVAL, NEW_TOKENS, QUEUE_NAME, QUEUE_SIZE, REASON, RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID,
+    SPEC_DECODE_ACCEPTED_BY_REQ, append_ids, argument, datum, event, label, outermost,
+};
 use crate::hook::{Call, append_error, with_buffer};
 use crate::recorder;
 
 /// `schedule(self, …)`: decides what the next step computes.
 pub(in crate::handlers) fn schedule(call: &mut Call<'_, '_>) -> PyResult<()> {
+    outermost!();
     let py = call.py;
     let scheduler = call.this()?.to_owned();
-    let running = requests(&scheduler)?;
+    let running = datum("Scheduler.running", running(&scheduler));
     let manager = scheduler.getattr(intern!(py, "kv_cache_manager")).ok();
-    let blocks = manager.as_ref().and_then(|manager| Blocks::of(manager).ok());
+    let blocks = manager.as_ref().and_then(|manager| datum("KVCacheManager.block_pool", Blocks::of(manager)));
     let label = label!("Schedule", "batchFrameworkProcessing");
     let open = recorder::begin(label);
     let output = call.proceed().cloned();
     let ticks = Ticks::now();
-    let mut batch = Ok(Batch::default());
-    if let Some(output) = &output {
-        batch = Batch::scheduled(output);
-        if let Ok(batch) = &batch
-            && !batch.is_empty()
-        {
-            // Whatever can't be read is left out; the span that is open must be ended in any case.
-            let moved = record_queues(&scheduler, &running, ticks);
-            let counted = record_blocks(manager.as_ref(), blocks, batch, ticks);
-            batch_or_log(moved.and(counted));
+    let batch = output.and_then(|output| Batch::scheduled(&output, &scheduler)).unwrap_or_default();
+    if !batch.is_empty() {
+        if let Some(running) = running {
+            datum("Scheduler.waiting", record_queues(&scheduler, &running, ticks));
+        }
+        if let (Some(manager), Some(before)) = (&manager, blocks) {
+            datum("KVCacheManager.block_pool", record_blocks(manager, before, &batch, ticks));
         }
     }
+    let Some(open) = open else { return Ok(()) };
     with_buffer(|attributes| {
-        if let Ok(batch) = &batch
-            && !batch.is_empty()
-        {
+        if !batch.is_empty() {
             batch.append(attributes);
         }
         if let Some(error) = call.error() {
             append_error(attributes, error, py);
         }
-        if let Some(open) = open {
-            recorder::end(open, label, ticks, attributes.as_bytes());
-        }
+        recorder::end(open, label, ticks, attributes.as_bytes());
     });
-    batch.map(|_| ())
-}
-
-fn batch_or_log(outcome: PyResult<()>) {
-    if let Err(error) = outcome {
-        log::debug!("a scheduler's queues or blocks could not be read: {error}");
-    }
+    Ok(())
 }
 
 /// `add_request(self, request)`: a request enters the waiting queue.
@@ -64,44 +57,237 @@ pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> 
         return Ok(());
     }
     let ticks = Ticks::now();
-    let waiting = call.this()?.getattr(intern!(call.py, "waiting"))?.len()?;
+    let waiting = datum("Scheduler.waiting", waiting(&call.this()?.to_owned()));
     let rid = request_id(call)?;
-    with_buffer(|attributes| {
-        attributes.key(*RID).str(rid.to_str()?);
-        attributes.key(*QUEUE_SIZE).int(waiting as i64);
+    event(label!("Schedule", "Enqueue"), ticks, |attributes| {
+        attributes.key(*RID).str(&rid);
+        if let Some(waiting) = waiting {
+            attributes.key(*QUEUE_SIZE).int(waiting);
+        }
         attributes.key(*QUEUE_NAME).str("WAITING");
-        recorder::instant(label!("Schedule", "Enqueue"), ticks, attributes.as_bytes());
-        Ok(())
-    })
+    });
+    Ok(())
 }
 
-fn requests<'py>(scheduler: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+/// `EngineCore.add_request(self, request, …)`: the engine has a request, from whatever front end.
+pub(in crate::handlers) fn engine_add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
+    let py = call.py;
+    let ticks = Ticks::now();
+    let request = argument(call, 1, intern!(py, "request"))?;
+    let rid = request_id(call)?;
+    let prompt = request.getattr(intern!(py, "prompt_token_ids")).and_then(|prompt| prompt.len()).ok();
+    let arrival = request.getattr(intern!(py, "arrival_time")).and_then(|time| time.extract::<f64>());
+    let arrival = datum("Request.arrival_time", arrival);
+    event(label!("Engine", "coreReq"), ticks, |attributes| {
+        attributes.key(*RID).str(&rid);
+        if let Some(prompt) = prompt {
+            attributes.key(*RECV_TOKEN_SIZE).int(prompt as i64);
+        }
+        if let Some(arrival) = arrival {
+            attributes.key(*ARRIVAL).double(arrival);
+        }
+    });
+    Ok(())
+}
+
+/// `_preempt_request(self, request, …)`: a running request gives its blocks back and waits again.
+pub(in crate::handlers) fn preempt_request(call: &mut Call<'_, '_>) -> PyResult<()> {
+    if call.proceed().is_some() {
+        let (rid, ticks) = (request_id(call)?, Ticks::now());
+        event(label!("Schedule", "Preempt"), ticks, |attributes| attributes.key(*RID).str(&rid));
+    }
+    Ok(())
+}
+
+/// `finish_requests(self, request_ids, finished_status)`: requests end from outside, as by an abort.
+pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<()> {
+    let py = call.py;
+    let ids = argument(call, 1, intern!(py, "request_ids"))?;
+    let status = argument(call, 2, intern!(py, "finished_status"))?;
+    // An iterator may be there for one pass, which is the server's.
+    let ids: Vec<String> = if let Ok(id) = ids.cast::<PyString>() {
+        vec![id.to_str()?.into()]
+    } else if ids.is_none() || ids.len().is_err() {
+        Vec::new()
+    } else {
+        ids.try_iter()?.filter_map(|id| id.ok()?.extract().ok()).collect()
+    };
+    let scheduler = call.this()?.to_owned();
+    let all = datum("Scheduler.requests", scheduler.getattr(intern!(py, "requests")));
+    let there = |id: &String| all.as_ref().is_none_or(|all| all.contains(id).unwrap_or(true));
+    let ids: Vec<_> = ids.into_iter().filter(there).collect();
+    if call.proceed().is_none() {
+        return Ok(());
+    }
+    let ticks = Ticks::now();
+    let reason = status.getattr(intern!(py, "name")).and_then(|name| name.extract::<String>());
+    let reason = datum("RequestStatus", reason).unwrap_or_default();
+    for rid in ids {
+        record_end(&rid, reason.trim_start_matches("FINISHED_").to_lowercase().as_str(), ticks);
+    }
+    Ok(())
+}
+
+/// `update_from_output(self, scheduler_output, model_runner_output)`: the requests get their new tokens.
+pub(in crate::handlers) fn update_from_output(call: &mut Call<'_, '_>) -> PyResult<()> {
+    outermost!();
+    let py = call.py;
+    let scheduled = argument(call, 1, intern!(py, "scheduler_output"))?;
+    let label = label!("Schedule", "updateFromOutput");
+    let open = recorder::begin(label);
+    let result = call.proceed().cloned();
+    let ticks = Ticks::now();
+    let answers =
+        result.and_then(|result| datum("EngineCoreOutputs", Answer::all(&result))).unwrap_or_default();
+    let accepted = datum("SchedulerOutput.scheduled_spec_decode_tokens", accepted(&scheduled, &answers));
+    if let Some(open) = open {
+        with_buffer(|attributes| {
+            append_ids(attributes, &answers);
+            attributes.key(*NEW_TOKENS).int(answers.iter().map(|answer| answer.tokens).sum());
+            append_accepted(attributes, &accepted.unwrap_or_default());
+            if let Some(error) = call.error() {
+                append_error(attributes, error, py);
+            }
+            recorder::end(open, label, ticks, attributes.as_bytes());
+        });
+    }
+    let first = count_tokens(&answers);
+    if !first.is_empty() {
+        event(label!("Engine", "firstToken"), ticks, |attributes| append_ids(attributes, &first));
+    }
+    for answer in answers.iter().filter(|answer| !answer.reason.is_empty()) {
+        record_end(&answer.rid, &answer.reason, ticks);
+    }
+    Ok(())
+}
+
+/// What a step brought to a request.
+struct Answer {
+    rid: String,
+    tokens: i64,
+    /// Why it ends with this; empty if it goes on.
+    reason: String,
+}
+
+impl AsRef<str> for Answer {
+    fn as_ref(&self) -> &str {
+        &self.rid
+    }
+}
+
+impl Answer {
+    /// Of an `EngineCoreOutputs`, or of a mapping of them by client.
+    fn all(outputs: &Bound<'_, PyAny>) -> PyResult<Vec<Self>> {
+        let py = outputs.py();
+        let mut answers = Vec::new();
+        let mut add = |outputs: &Bound<'_, PyAny>| -> PyResult<()> {
+            let outputs = outputs.getattr(intern!(py, "outputs"))?.cast_into::<PyList>()?;
+            answers.reserve(outputs.len());
+            for output in outputs.iter() {
+                let tokens = output.getattr(intern!(py, "new_token_ids"))?.len()? as i64;
+                let reason = output.getattr(intern!(py, "finish_reason"))?;
+                let reason = if reason.is_none() { String::new() } else { reason.str()?.to_string() };
+                let rid = output.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
+                answers.push(Self { rid: rid.to_str()?.into(), tokens, reason });
+            }
+            Ok(())
+        };
+        match outputs.cast::<PyDict>() {
+            Ok(by_client) => by_client.values().iter().try_for_each(|outputs| add(&outputs))?,
+            Err(_) => add(outputs)?,
+        }
+        Ok(answers)
+    }
+}
+
+/// Counts the tokens of the requests; gives those that got their first.
+fn count_tokens(answers: &[Answer]) -> Vec<&str> {
+    let mut requests = requests();
+    let is_first = |answer: &&Answer| {
+        answer.tokens > 0
+            && requests.find(&answer.rid).is_some_and(|request| {
+                let first = request.is_whole && request.replied == 0;
+                request.replied += answer.tokens;
+                first
+            })
+    };
+    answers.iter().filter(is_first).map(|answer| answer.rid.as_str()).collect()
+}
+
+/// How many drafted tokens of each request were accepted; the last token that a step gives is the model's own.
+fn accepted(output: &Bound<'_, PyAny>, answers: &[Answer]) -> PyResult<Vec<(String, i64)>> {
+    let drafts = output.getattr(intern!(output.py(), "scheduled_spec_decode_tokens"))?;
+    if drafts.is_none() || drafts.len()? == 0 {
+        return Ok(Vec::new());
+    }
+    let mut accepted = Vec::new();
+    for answer in answers.iter().filter(|answer| answer.tokens > 0) {
+        if drafts.contains(&answer.rid)? {
+            accepted.push((answer.rid.clone(), answer.tokens - 1));
+        }
+    }
+    Ok(accepted)
+}
+
+pub(super) fn append_accepted(attributes: &mut Attributes, accepted: &[(String, i64)]) {
+    if !accepted.is_empty() {
+        attributes.key(*SPEC_DECODE_ACCEPTED_BY_REQ).dict(accepted.len());
+        for (rid, count) in accepted {
+            attributes.key_text(rid);
+            attributes.int(*count);
+        }
+    }
+}
+
+/// A request has ended for the engine.
+fn record_end(rid: &str, reason: &str, ticks: Ticks) {
+    let known = requests().find(rid).copied();
+    event(label!("Engine", "coreRes"), ticks, |attributes| {
+        attributes.key(*RID).str(rid);
+        if let Some(prompt) = known.and_then(|request| request.prompt_tokens) {
+            attributes.key(*RECV_TOKEN_SIZE).int(prompt);
+        }
+        // Where collection began in the middle of it, the tokens before are not known.
+        if let Some(request) = known.filter(|request| request.is_whole) {
+            attributes.key(*REPLY_TOKEN_SIZE).int(request.replied);
+        }
+        attributes.key(*REASON).str(reason);
+    });
+}
+
+fn running<'py>(scheduler: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let running = scheduler.getattr(intern!(scheduler.py(), "running"))?.cast_into::<PyList>()?;
     Ok(running.iter().collect())
+}
+
+fn waiting(scheduler: &Bound<'_, PyAny>) -> PyResult<i64> {
+    Ok(scheduler.getattr(intern!(scheduler.py(), "waiting"))?.len()? as i64)
 }
 
 /// What came into the running list came out of the waiting queue; what left it during the step was preempted, and
 /// waits again. So the waiting queue, which may be long, is never walked.
 fn record_queues(scheduler: &Bound<'_, PyAny>, before: &[Bound<'_, PyAny>], ticks: Ticks) -> PyResult<()> {
-    let py = scheduler.py();
-    let after = requests(scheduler)?;
-    let waiting = scheduler.getattr(intern!(py, "waiting"))?.len()?;
+    let after = running(scheduler)?;
+    let is_same = before.len() == after.len() && before.iter().zip(&after).all(|(a, b)| a.is(b));
+    if is_same {
+        return Ok(());
+    }
+    let waiting = waiting(scheduler)?;
     let started = ids(&after, before)?;
     let preempted = ids(before, &after)?;
-    let record = |label: Label, queue: &str, size: usize, ids: &[String]| {
-        if ids.is_empty() {
-            return;
+    let record = |label: Label, queue: &str, size: i64, ids: &[String]| {
+        if !ids.is_empty() {
+            event(label, ticks, |attributes| {
+                append_ids(attributes, ids);
+                attributes.key(*QUEUE_SIZE).int(size);
+                attributes.key(*QUEUE_NAME).str(queue);
+            });
         }
-        with_buffer(|attributes| {
-            append_ids(attributes, ids);
-            attributes.key(*QUEUE_SIZE).int(size as i64);
-            attributes.key(*QUEUE_NAME).str(queue);
-            recorder::instant(label, ticks, attributes.as_bytes());
-        });
     };
     let (enqueue, dequeue) = (label!("Schedule", "Enqueue"), label!("Schedule", "Dequeue"));
-    record(dequeue, "RUNNING", after.len(), &preempted);
-    record(enqueue, "RUNNING", after.len(), &started);
+    let running = after.len() as i64;
+    record(dequeue, "RUNNING", running, &preempted);
+    record(enqueue, "RUNNING", running, &started);
     record(dequeue, "WAITING", waiting, &started);
     record(enqueue, "WAITING", waiting, &preempted);
     Ok(())
@@ -116,18 +302,11 @@ fn ids(all: &[Bound<'_, PyAny>], others: &[Bound<'_, PyAny>]) -> PyResult<Vec<St
         .collect()
 }
 
-fn record_blocks(
-    manager: Option<&Bound<'_, PyAny>>,
-    before: Option<Blocks>,
-    batch: &Batch,
-    ticks: Ticks,
-) -> PyResult<()> {
-    let (Some(manager), Some(before)) = (manager, before) else { return Ok(()) };
+fn record_blocks(manager: &Bound<'_, PyAny>, before: Blocks, batch: &Batch, ticks: Ticks) -> PyResult<()> {
     let blocks = Blocks::of(manager)?;
-    with_buffer(|attributes| {
+    event(label!("Schedule.KVCache", "KVCacheStatus"), ticks, |attributes| {
         batch.append_ids(attributes);
         blocks.append(before, attributes);
-        recorder::instant(label!("Schedule.KVCache", "KVCacheStatus"), ticks, attributes.as_bytes());
     });
     Ok(())
 }

@@ -32,6 +32,14 @@ pub(crate) trait Follower: Send {
     /// The coroutine takes its first step now, in the context of the task that runs it.
     fn started(&mut self, py: Python<'_>) -> PyResult<()>;
 
+    /// Whether it wants to know of each item of an asynchronous generator.
+    fn wants_items(&self) -> bool {
+        false
+    }
+
+    /// The generator has given an item.
+    fn item(&mut self, _: Ticks) {}
+
     /// It has ended: with this result, or with this exception.
     fn ended(self: Box<Self>, py: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks);
 }

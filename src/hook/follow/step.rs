@@ -27,6 +27,8 @@ pub(super) struct Step {
     hook: &'static Hook,
     /// What is being awaited of an asynchronous generator: one of its `asend`, `athrow`, `aclose`.
     awaited: Mutex<Option<Py<PyAny>>>,
+    /// Its ending is a handler that wants to know of each item.
+    tells_items: bool,
     ending: Mutex<Option<Ending>>,
     /// What a coroutine has returned, until [`returned`] takes it.
     value: Mutex<Option<Py<PyAny>>>,
@@ -52,10 +54,12 @@ pub(crate) fn returned(step: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
 impl Step {
     /// A step of nothing yet: it begins when the caller does something with what it got.
     pub(super) fn new(inner: Py<PyAny>, kind: Kind, hook: &'static Hook, ending: Ending) -> Self {
+        let tells_items = matches!(&ending, Ending::Handler(follower) if follower.wants_items());
         Self {
             inner,
             kind,
             hook,
+            tells_items,
             awaited: Mutex::new(None),
             ending: Mutex::new(Some(ending)),
             value: Mutex::new(None),
@@ -127,7 +131,14 @@ impl Step {
             Kind::AsyncGenerator if self.closing.load(Ordering::Relaxed) => {
                 self.end(py, ticks, Outcome::Closed);
             }
-            Kind::AsyncGenerator => self.gave(ticks),
+            Kind::AsyncGenerator => {
+                self.gave(ticks);
+                if self.tells_items
+                    && let Some(Ending::Handler(follower)) = &mut *self.ending.lock()
+                {
+                    follower.item(ticks);
+                }
+            }
             _ => {
                 if BY_VALUE && self.kind == Kind::Coroutine {
                     *self.value.lock() = Some(value.clone().unbind());

@@ -1,0 +1,163 @@
+//! What all built-in handlers do: make labels once, read a datum that an object may lack, record spans and events.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use rustc_hash::FxHashMap;
+
+use crate::clock::Ticks;
+use crate::event::{Attributes, Label, Name};
+use crate::hook::{Call, append_error, with_buffer};
+use crate::recorder;
+
+/// Attribute names that are made once.
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub(super) static $name: Lazy<Name> = Lazy::new(|| Name::new($text));)*
+    };
+}
+
+/// A label that is made once.
+macro_rules! label {
+    ($domain:literal, $name:literal) => {{
+        static LABEL: once_cell::sync::Lazy<crate::event::Label> =
+            once_cell::sync::Lazy::new(|| crate::event::Label::new($domain, $name));
+        *LABEL
+    }};
+}
+pub(super) use label;
+
+// The attribute names of msServiceProfiler's records, which the tables are built from.
+names! {
+    RID = "rid";
+    ITER = "iter";
+    TYPE = "type";
+    NUM_SCHEDULED_TOKENS = "num_scheduled_tokens";
+    NUM_PROMPT_TOKENS = "num_prompt_tokens";
+    NUM_COMPUTED_TOKENS = "num_computed_tokens";
+    NUM_SPEC_OUTPUT_TOKENS = "num_spec_output_tokens";
+    NUM_SPEC_ACCEPTED_TOKENS = "num_spec_accepted_tokens";
+    SPEC_DECODE_ACCEPTED_BY_REQ = "spec_decode_accepted_by_req";
+    ACCEPTED_RATIO = "accepted_ratio";
+    ACCEPTED_RATIO_PER_POS = "accepted_ratio_per_pos";
+    BATCH_TYPE = "batch_type";
+    BATCH_SIZE = "batch_size";
+    QUEUE_SIZE = "QueueSize=";
+    QUEUE_NAME = "scope#QueueName";
+    TOTAL_BLOCKS = "TotalBlocks=";
+    USED_BLOCKS = "UsedBlocks=";
+    FREE_BLOCKS = "FreeBlocks=";
+    USAGE_PERCENT = "UsagePercent=";
+    ALLOCATED_BLOCKS = "AllocatedBlocks=";
+    DEVICE_BLOCK = "deviceBlock=";
+    HIT_CACHE = "hitCache";
+    HIT_RATE = "hitRate=";
+    RECV_TOKEN_SIZE = "recvTokenSize=";
+    REPLY_TOKEN_SIZE = "replyTokenSize=";
+    FULL_EVICTABLE_SIZE = "fullEvictableSize=";
+    SWA_AVAILABLE_SIZE = "swaAvailableSize=";
+    SWA_EVICTABLE_SIZE = "swaEvictableSize=";
+    BOOTSTRAP_ROOM = "bootstrap_room";
+    STREAM = "stream";
+    /// When a request came in, in seconds since 1970.
+    ARRIVAL = "arrival";
+    /// Why a request has ended: `stop`, `length`, `abort` …
+    REASON = "reason";
+    /// Tokens that a step gave to its requests.
+    NEW_TOKENS = "new_tokens";
+}
+
+/// A method's parameter, by its position (the instance has 0) or its name.
+pub(super) fn argument<'py>(
+    call: &Call<'_, 'py>,
+    index: usize,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let value = call.args.get(index, name).map(pyo3::Borrowed::to_owned);
+    value.ok_or_else(|| PyTypeError::new_err(format!("called without `{name}`")))
+}
+
+/// A datum that objects of some version may lack: then it is left out, which is counted, and said once.
+pub(super) fn datum<T>(what: &'static str, read: PyResult<T>) -> Option<T> {
+    static MISSING: Lazy<Mutex<FxHashMap<&'static str, u64>>> = Lazy::new(Mutex::default);
+    let error = match read {
+        Ok(value) => return Some(value),
+        Err(error) => error,
+    };
+    let mut missing = MISSING.lock();
+    let count = missing.entry(what).or_default();
+    *count += 1;
+    if *count == 1 {
+        log::warn!("{what} could not be read and is left out: {error}; this is said once");
+    }
+    // In the timeline, but not at every step.
+    if count.is_power_of_two() {
+        recorder::counter(Label::new("msprof_rs", &format!("missing: {what}")), Ticks::now(), *count as f64);
+    }
+    None
+}
+
+/// A call that may call its base's method of the same name, hooked too: just the outermost is recorded.
+pub(super) struct Outermost(&'static LocalKey<Cell<bool>>);
+
+impl Outermost {
+    /// None: an outer one is running on this thread.
+    pub(super) fn enter(inside: &'static LocalKey<Cell<bool>>) -> Option<Self> {
+        (!inside.replace(true)).then_some(Self(inside))
+    }
+}
+
+impl Drop for Outermost {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// The guard of [`Outermost`] for the function that it stands in; returns from that if there is an outer one.
+macro_rules! outermost {
+    () => {
+        thread_local!(static INSIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+        let Some(_outermost) = crate::handlers::record::Outermost::enter(&INSIDE) else { return Ok(()) };
+    };
+}
+pub(super) use outermost;
+
+/// Records a span of the call; `append` adds what it reads after the call, if that did not raise.
+pub(super) fn span(
+    call: &mut Call<'_, '_>,
+    label: Label,
+    append: impl FnOnce(&Call<'_, '_>, &Bound<'_, PyAny>, &mut Attributes),
+) {
+    let py = call.py;
+    let open = recorder::begin(label);
+    let result = call.proceed().cloned();
+    let ticks = Ticks::now();
+    let Some(open) = open else { return };
+    with_buffer(|attributes| {
+        match (result, call.error()) {
+            (Some(result), _) => append(call, &result, attributes),
+            (None, Some(error)) => append_error(attributes, error, py),
+            (None, None) => {}
+        }
+        recorder::end(open, label, ticks, attributes.as_bytes());
+    });
+}
+
+/// Records an event with the attributes that `append` gives it.
+pub(super) fn event(label: Label, ticks: Ticks, append: impl FnOnce(&mut Attributes)) {
+    with_buffer(|attributes| {
+        append(attributes);
+        recorder::instant(label, ticks, attributes.as_bytes());
+    });
+}
+
+/// Appends `rid` as a list of ids.
+pub(super) fn append_ids<S: AsRef<str>>(attributes: &mut Attributes, ids: &[S]) {
+    attributes.key(*RID).array(ids.len());
+    ids.iter().for_each(|rid| attributes.str(rid.as_ref()));
+}

@@ -1,0 +1,13 @@
+//! SGLang: a file for each process of its server.
+
+pub(super) mod scheduler;
+pub(super) mod tokenizer;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+/// The id of a request, as each of its forms has it: one text, or a list of them for several prompts at once.
+fn ids_of(object: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let rid = object.getattr(intern!(object.py(), "rid"))?;
+    rid.extract::<String>().map(|rid| vec![rid]).or_else(|_| rid.extract())
+}
