@@ -88,7 +88,7 @@ class Profiler:
         following.replace(self._config)
 
     def _wait(self, recording: bool) -> None:
-        wait_until(lambda: self._msprof_rs.is_recording() == recording, f"is_recording() is {recording}")
+        wait_until(lambda: self._msprof_rs.is_enabled() == recording, f"is_enabled() is {recording}")
 
     def make_room(self) -> None:
         """Lets the flusher catch up: a call that finds its ring full does less, and would look cheap."""

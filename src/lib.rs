@@ -35,6 +35,8 @@ pub mod trace;
 pub mod recorder;
 
 #[cfg(feature = "python")]
+mod api;
+#[cfg(feature = "python")]
 pub mod handlers;
 #[cfg(feature = "python")]
 pub mod hook;

@@ -12,9 +12,10 @@ use crate::symbols::Frameworks;
 use crate::{cli, recorder};
 
 /// Installs the hooks and starts the recorder. `config` is the collection config's path; `frameworks` has the
-/// versions of the packages that are installed, `process_name` is the process's name, if they are known.
+/// versions of the packages that are installed, `process_name` is the process's name, if they are known. Without
+/// `hooks` only code that records by itself is seen.
 #[pyfunction]
-#[pyo3(signature = (config, home, symbols_path, frameworks, process_name))]
+#[pyo3(signature = (config, home, symbols_path, frameworks, process_name, hooks))]
 fn activate(
     py: Python<'_>,
     config: PathBuf,
@@ -22,11 +23,15 @@ fn activate(
     symbols_path: Option<PathBuf>,
     frameworks: Vec<(String, Option<String>)>,
     process_name: Option<String>,
+    hooks: bool,
 ) -> PyResult<()> {
     logging::init();
     let before_start = follow_symbols;
     let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
     recorder::activate(options)?;
+    if !hooks {
+        return Ok(());
+    }
     Finder::install(py, Registry::open(symbols_path, Frameworks::new(frameworks)))
 }
 
@@ -46,6 +51,13 @@ fn forked_child() -> PyResult<()> {
 #[pyfunction]
 fn is_recording() -> bool {
     recorder::is_recording()
+}
+
+/// Switches collection on or off, for all processes that share the config; waits until this one has followed. Gives
+/// whether it has.
+#[pyfunction]
+fn switch(py: Python<'_>, on: bool) -> PyResult<bool> {
+    py.detach(|| recorder::switch(on)).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
 /// Has the flight recorders of this server write what they remember; gives the folder.
@@ -74,10 +86,12 @@ fn cli_main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
     };
     let file: PathBuf = ours.getattr("__file__")?.extract()?;
     let package = file.parent().map(Into::into).unwrap_or_default();
+    let executable: PathBuf = py.import("sys")?.getattr("executable")?.extract()?;
     let frameworks = ours.call_method0("installed")?.extract()?;
     Ok(py.detach(|| {
         let hooks_in_place = cfg!(Py_3_12);
-        cli::main(arguments, &cli::Installation { locate: &locate, frameworks, hooks_in_place, package })
+        let locate = &locate;
+        cli::main(arguments, &cli::Installation { locate, frameworks, hooks_in_place, package, executable })
     }))
 }
 
@@ -140,7 +154,9 @@ mod logging {
 #[pymodule(gil_used = true)] // docs/threads.md says what would have to change
 mod _core {
     #[pymodule_export]
-    use super::{activate, cli_main, dump, forked_child, is_recording, shutdown, stood_for};
+    use super::{activate, cli_main, dump, forked_child, is_recording, shutdown, stood_for, switch};
+    #[pymodule_export]
+    use crate::api::{Profiler, Span, counter, timed};
     #[pymodule_export]
     use crate::hook::returned;
 
@@ -149,6 +165,6 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        Ok(())
+        crate::api::add_to(module)
     }
 }

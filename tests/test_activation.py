@@ -49,7 +49,7 @@ def test_without_the_variable_there_is_no_thread_no_file_and_no_hook(
 def test_a_missing_config_is_created_with_the_defaults_and_collection_is_off(hooked: Program) -> None:
     hooked.config.unlink()
     hooked.hook(SYMBOL)
-    out, _ = hooked.run("import shapes; print(shapes.add(1), msprof_rs.is_recording())")
+    out, _ = hooked.run("import shapes; print(shapes.add(1), msprof_rs.is_enabled())")
     assert out == "2 False\n"
     assert list(json.loads(hooked.config.read_text()).items()) == [
         ("enable", 0),
@@ -89,7 +89,7 @@ def test_the_helper_that_inspects_model_classes_is_left_alone(program: Program) 
     for parent in (package, *package.parents[:2]):
         (parent / "__init__.py").touch()
     (package / "registry.py").write_text(
-        "import msprof_rs, processes\nprint(len(processes.threads()), msprof_rs.is_recording())\n"
+        "import msprof_rs, processes\nprint(len(processes.threads()), msprof_rs.is_enabled())\n"
     )
     program.hook(SYMBOL)
     path = f"{program.folder}/fake:{program.environment['PYTHONPATH']}"

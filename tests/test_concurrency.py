@@ -178,7 +178,7 @@ def write(path, text):
 
 def switch(enable):
     write(config, json.dumps(json.loads(config.read_text()) | {{"enable": enable}}))
-    while msprof_rs.is_recording() != bool(enable):
+    while msprof_rs.is_enabled() != bool(enable):
         time.sleep(0.001)
 
 def change_hooks():

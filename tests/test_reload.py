@@ -87,11 +87,11 @@ class Server:
     def collect(self, *calls: str) -> None:
         """One collection, with these calls in it."""
         self.program.switch(1)
-        wait_until(lambda: self.ask("msprof_rs.is_recording()"), "the start of collection")
+        wait_until(lambda: self.ask("msprof_rs.is_enabled()"), "the start of collection")
         for call in calls:
             self.ask(call)
         self.program.switch(0)
-        wait_until(lambda: not self.ask("msprof_rs.is_recording()"), "the end of collection")
+        wait_until(lambda: not self.ask("msprof_rs.is_enabled()"), "the end of collection")
 
     def end(self) -> str:
         """Ends the program; gives what it wrote to stderr."""

@@ -148,12 +148,12 @@ def test_where_a_file_can_not_grow_collection_stops_and_the_program_goes_on(prog
         import resource, shapes, time
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
         called = 0
-        while msprof_rs.is_recording() and called < 1_000_000:
+        while msprof_rs.is_enabled() and called < 1_000_000:
             for _ in range(1000):
                 shapes.add(called)
                 called += 1
             time.sleep(0.001)
-        assert not msprof_rs.is_recording()
+        assert not msprof_rs.is_enabled()
         assert shapes.add(1, 2) == 3
         """
     )

@@ -70,7 +70,7 @@ def test_the_time_limit_stops_collection_and_switches_the_config_off(program: Pr
         """
         import msprof_rs, processes, shapes
         shapes.add(0, 1)
-        processes.wait_until(lambda: not msprof_rs.is_recording(), "the time limit")
+        processes.wait_until(lambda: not msprof_rs.is_enabled(), "the time limit")
         shapes.add(0, 0)
         """
     )

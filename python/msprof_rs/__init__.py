@@ -2,6 +2,9 @@
 
 Importing this package switches the profiler on in this process, if the environment variable
 `SERVICE_PROF_CONFIG_PATH` names a collection config; otherwise it does nothing at all.
+
+Code of your own records with `span`, `timed`, `event` and `counter`; while nothing is collected they
+cost next to nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +12,32 @@ from __future__ import annotations
 import os as _os
 import sys as _sys
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-__all__ = ["__version__", "activate", "dump", "is_recording", "shutdown"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from msprof_rs._core import Profiler, Span, __version__, counter, event, span
+    from msprof_rs._level import Level
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+__all__ = [
+    "Level",
+    "Profiler",
+    "Span",
+    "__version__",
+    "activate",
+    "counter",
+    "dump",
+    "event",
+    "is_enabled",
+    "shutdown",
+    "span",
+    "start",
+    "stop",
+    "timed",
+]
 
 _activated = False
 
@@ -35,7 +62,7 @@ def activate() -> bool:
 def _is_our_command() -> bool:
     """Whether this is the command line at work, in a shell where the variable is set for a server."""
     program = _os.path.basename(_sys.argv[0]) if getattr(_sys, "argv", None) else ""
-    return program in ("msprof-rs", "msserviceprofiler")
+    return program in ("msprof-rs", "msserviceprofiler") or "msprof_rs" in _sys.orig_argv[1:3]
 
 
 def shutdown() -> None:
@@ -46,7 +73,7 @@ def shutdown() -> None:
         _core.shutdown()
 
 
-def is_recording() -> bool:
+def is_enabled() -> bool:
     """Whether events are being collected at this moment."""
     if not _activated:
         return False
@@ -55,27 +82,79 @@ def is_recording() -> bool:
     return _core.is_recording()
 
 
+def start() -> bool:
+    """Begins to collect, in all processes of this server; returns whether this one does now.
+
+    Changes `enable` in the collection config. A limit that has been reached may keep collection off.
+    """
+    return _switch(True)
+
+
+def stop() -> bool:
+    """Ends collection, in all processes of this server; returns whether this one has."""
+    return _switch(False)
+
+
+def _switch(on: bool) -> bool:
+    _need_activation("there is nothing to switch")
+    from msprof_rs import _core
+
+    return _core.switch(on)
+
+
 def dump(reason: str = "msprof_rs.dump()") -> _Path:
     """Has all flight recorders of this server write what they remember; gives the folder of the dump.
 
     For `"mode": "flight"` in the collection config. Returns when this process has written its part. Raises
     RuntimeError if there is nothing to dump, or if it could not be written.
     """
-    if not _activated:
-        raise RuntimeError(
-            "there is nothing to dump: msprof_rs was imported without SERVICE_PROF_CONFIG_PATH"
-        )
+    _need_activation("there is nothing to dump")
     from msprof_rs import _core
 
     return _core.dump(reason)
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
+def _need_activation(problem: str) -> None:
+    if not _activated:
+        raise RuntimeError(f"{problem}: msprof_rs was imported without SERVICE_PROF_CONFIG_PATH")
+
+
+@overload
+def timed(function: _F, /) -> _F: ...
+@overload
+def timed(
+    *, name: str | None = None, domain: str = "Default", level: int = 20
+) -> Callable[[_F], _F]: ...
+def timed(
+    function: Any = None, /, *, name: str | None = None, domain: str = "Default", level: int = 20
+) -> Any:
+    """Decorates a function, so that each call becomes a span; a coroutine's lasts until it is done.
+
+    The name is the function's qualified name, unless another is given.
+    """
+    if function is None:
+        return lambda function: timed(function, name=name, domain=domain, level=level)  # type: ignore[call-overload]
+    if isinstance(function, (staticmethod, classmethod)):
+        inner = timed(function.__func__, name=name, domain=domain, level=level)  # type: ignore[call-overload]
+        return type(function)(inner)
+    from msprof_rs import _core
+
+    known_as = name or getattr(function, "__qualname__", None) or type(function).__qualname__
+    return _core.timed(function, known_as, domain, level)
+
+
+def __getattr__(name: str) -> Any:
+    # What records is native: loaded when it is first used.
+    if name == "Level":
+        from msprof_rs._level import Level as value
+    elif name in ("Profiler", "Span", "__version__", "counter", "event", "span"):
         from msprof_rs import _core
 
-        return _core.__version__
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(_core, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 activate()

@@ -6,8 +6,13 @@ import atexit
 import os
 import sys
 
-from msprof_rs import _core, _frameworks
+from msprof_rs import _core, _drop_in, _frameworks
 from msprof_rs.vllm import is_model_inspection
+
+_TWO_PROFILERS = (
+    "[msprof_rs] vLLM loads msServiceProfiler as a plugin too. The functions are hooked by that one, not twice. "
+    "To have msprof_rs do it, uninstall ms_service_profiler or set VLLM_PLUGINS=msprof_rs"
+)
 
 
 def start(config_path: str) -> None:
@@ -22,7 +27,12 @@ def start(config_path: str) -> None:
         symbols_path = os.path.abspath(os.path.expanduser(symbols_path))
         os.environ["PROFILING_SYMBOLS_PATH"] = symbols_path
     child_name = _multiprocessing_name()
-    _core.activate(config_path, os.path.expanduser("~"), symbols_path, _frameworks.installed(), child_name)
+    frameworks = _frameworks.installed()
+    hooks = not _drop_in.real_one_hooks()
+    if not hooks:
+        print(_TWO_PROFILERS, file=sys.stderr)
+    _core.activate(config_path, os.path.expanduser("~"), symbols_path, frameworks, child_name, hooks)
+    _drop_in.install()
     atexit.register(_core.shutdown)
     os.register_at_fork(after_in_child=_after_fork)
     _follow_multiprocessing()

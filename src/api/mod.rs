@@ -1,10 +1,10 @@
 //! What users' own code records with: spans, events and counters, and the `Profiler` of msServiceProfiler.
 
+mod decorator;
 mod labels;
 mod profiler;
-mod span;
-mod timed;
+mod spans;
 
+pub(crate) use decorator::timed;
 pub(crate) use profiler::Profiler;
-pub(crate) use span::{Span, counter, event, span};
-pub(crate) use timed::timed;
+pub(crate) use spans::{Span, add_to, counter};

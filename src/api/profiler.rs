@@ -5,8 +5,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::labels::label;
-use super::span::append;
+use super::spans::append;
 use crate::clock::Ticks;
+use crate::config::Level;
 use crate::event::{Attributes, Label};
 use crate::hook::with_buffer;
 use crate::recorder::{self, AsyncOpen};
@@ -71,16 +72,10 @@ impl Profiler {
 impl Profiler {
     /// Decides now whether this level is collected.
     #[new]
-    fn new(py: Python<'_>, level: u32) -> PyResult<Self> {
-        let enabled = recorder::is_recording() && recorder::collects(level);
-        let _ = py;
-        Ok(Self(Mutex::new(State {
-            enabled,
-            level,
-            domain: None,
-            attributes: Attributes::default(),
-            open: None,
-        })))
+    fn new(level: u32) -> Self {
+        let enabled = recorder::collects(Level::new(level));
+        let attributes = Attributes::default();
+        Self(Mutex::new(State { enabled, level, domain: None, attributes, open: None }))
     }
 
     /// Sets the domain; nothing is recorded if that is not collected.

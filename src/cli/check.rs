@@ -348,6 +348,7 @@ mod tests {
             frameworks: vec![("vllm".into(), Some("0.32.0".into()))],
             hooks_in_place: in_place,
             package: "".into(),
+            executable: "".into(),
         };
         let check = Check { symbols: Some(file), vllm_version: None, path: vec![], all: true, json: false };
         let report = check.report(&installation).unwrap();

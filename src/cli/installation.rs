@@ -12,4 +12,6 @@ pub struct Installation<'a> {
     pub hooks_in_place: bool,
     /// The folder of the Python package `msprof_rs`.
     pub package: PathBuf,
+    /// The interpreter.
+    pub executable: PathBuf,
 }

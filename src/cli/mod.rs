@@ -2,11 +2,13 @@
 //! `msserviceprofiler`.
 
 mod check;
+mod init;
 mod installation;
 mod live;
 mod logger;
 mod parse;
 mod recover;
+mod run;
 mod summary;
 
 use std::ffi::OsString;
@@ -35,6 +37,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Write a collection config and a symbol file to begin with
+    Init(init::Init),
+    /// Run a Python command with collection on, then parse what was captured
+    Run(run::Run),
     /// Turn the captures of a session into a timeline and tables
     Parse(Parse),
     /// Put what killed processes left in their rings into their captures
@@ -99,6 +105,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         _ => LevelFilter::Info,
     });
     match arguments.verb {
+        Verb::Init(verb) => verb.run(installation),
+        Verb::Run(verb) => verb.run(installation),
         Verb::Parse(verb) => run_parse(&verb.options),
         Verb::Recover(verb) => verb.run(),
         Verb::Check(verb) => verb.run(installation),
@@ -133,6 +141,7 @@ mod tests {
             frameworks: Vec::new(),
             hooks_in_place: true,
             package: "".into(),
+            executable: "".into(),
         };
         main(std::iter::once("msprof-rs".into()).chain(arguments.iter().map(Into::into)), &installation)
     }

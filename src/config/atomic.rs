@@ -23,7 +23,7 @@ pub(crate) fn create_file(path: &Path, text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// The file is gone, or can't be written.
-pub(super) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let mode = fs::metadata(&path)?.permissions().mode();
     let temporary = write_beside(&path, text, mode)?;

@@ -312,8 +312,10 @@ impl<'a> Check<'a> {
     }
 
     fn unknown(&mut self) {
-        let is_known =
-            |key: &str| OWN_KEYS.contains(&key) || hardware::KEYS.iter().any(|known| known.name == key);
+        let is_known = |key: &str| {
+            let is_comment = key.starts_with("//"); // JSON has no other
+            is_comment || OWN_KEYS.contains(&key) || hardware::KEYS.iter().any(|known| known.name == key)
+        };
         let unknown: Vec<_> = self.object.keys().map(String::as_str).filter(|key| !is_known(key)).collect();
         if !unknown.is_empty() {
             self.warnings.push(Warning::Unknown { path: self.path.into(), keys: quoted(unknown) });

@@ -14,7 +14,7 @@ mod stamp;
 mod storage;
 mod watch;
 
-pub(crate) use atomic::create_file;
+pub(crate) use atomic::{create_file, replace_file};
 pub use collection::Collection;
 pub use create::{create_default, rewrite_enable};
 pub use domain::DomainFilter;

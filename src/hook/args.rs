@@ -19,7 +19,7 @@ pub(crate) struct Args<'a> {
 impl<'a> Args<'a> {
     /// # Safety
     /// The three are those of a vectorcall that does not return before `'a` ends.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         values: *const *mut ffi::PyObject,
         nargsf: usize,
         names: *mut ffi::PyObject,

@@ -83,6 +83,23 @@ pub(super) enum Kind {
     AsyncGenerator,
 }
 
+impl Kind {
+    /// What `inspect` says of a callable.
+    pub(super) fn of(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let inspect = callable.py().import("inspect")?;
+        let is = |question: &str| inspect.call_method1(question, (callable,))?.is_truthy();
+        Ok(if is("iscoroutinefunction")? {
+            Self::Coroutine
+        } else if is("isasyncgenfunction")? {
+            Self::AsyncGenerator
+        } else if is("isgeneratorfunction")? {
+            Self::Generator
+        } else {
+            Self::Function
+        })
+    }
+}
+
 /// A function and the hooks on it. Lives as long as the process: calls may run through it at any time.
 pub(crate) struct Hooked {
     /// What was there before: the entry and the object that it is called with.

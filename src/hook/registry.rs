@@ -136,19 +136,9 @@ impl Entry<'_> {
     }
 
     fn hook(&mut self, module: &Bound<'_, PyAny>, path: &str) -> PyResult<()> {
-        let (py, symbol) = (module.py(), self.symbol);
+        let symbol = self.symbol;
         let place = Place::locate(module, path)?;
-        let inspect = py.import("inspect")?;
-        let is = |question: &str| inspect.call_method1(question, (&place.callable,))?.is_truthy();
-        let kind = if is("iscoroutinefunction")? {
-            Kind::Coroutine
-        } else if is("isasyncgenfunction")? {
-            Kind::AsyncGenerator
-        } else if is("isgeneratorfunction")? {
-            Kind::Generator
-        } else {
-            Kind::Function
-        };
+        let kind = Kind::of(&place.callable)?;
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
         let (action, gate) = match self.handler(&place.callable, kind) {
             Some(handled) => handled,

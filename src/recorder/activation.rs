@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::Sender;
@@ -13,6 +13,7 @@ use super::flusher::{Command, Flusher};
 use super::signals::{self, Waker};
 use super::{door, names_file, role, thread};
 use crate::clock::{Nanos, boottime};
+use crate::config::{ConfigError, rewrite_enable};
 use crate::event;
 
 /// How long a process that starts waits for a collection that is on already: so that nothing of it is missed.
@@ -20,6 +21,9 @@ const START_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a process that ends waits for its last events to be written.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a caller waits for collection to begin or end.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a caller waits for a dump.
 const DUMP_PATIENCE: Duration = Duration::from_secs(30);
@@ -135,6 +139,21 @@ pub fn forked_child() -> std::io::Result<()> {
     let options = handle.options.clone();
     std::mem::forget(handle);
     activate(options)
+}
+
+/// Switches collection on or off in the collection config, so for all processes that share it, and waits until this
+/// one has followed. Returns whether it has: a limit or an error may keep it from that.
+///
+/// # Errors
+/// The config can't be changed.
+pub fn switch(on: bool) -> Result<bool, ConfigError> {
+    let Some(handle) = HANDLE.load_full() else { return Ok(!on) };
+    rewrite_enable(&handle.options.config, on)?;
+    let deadline = Instant::now() + SWITCH_PATIENCE;
+    while thread::is_recording() != on && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(thread::is_recording() == on)
 }
 
 /// Has all flight recorders of this server write what they remember. Gives the folder once this process has written

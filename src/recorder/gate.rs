@@ -64,6 +64,11 @@ impl Gate {
     }
 }
 
+/// Whether events of this level are collected now, as far as their domain lets them.
+pub fn collects(level: Level) -> bool {
+    RULE.load().as_ref().is_some_and(|rule| rule.level >= level)
+}
+
 /// Opens the gates of what a session collects.
 pub(super) fn open(level: Level, domains: DomainFilter) {
     set(Some(Arc::new(Rule { level, domains })));

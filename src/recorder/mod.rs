@@ -19,8 +19,8 @@ mod signals;
 mod steps;
 mod thread;
 
-pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown};
-pub use gate::Gate;
+pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown, switch};
+pub use gate::{Gate, collects};
 pub use limits::limits;
 pub use role::{Role, has_role, set_role};
 pub use steps::step;

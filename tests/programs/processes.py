@@ -30,10 +30,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 def follow_the_switch(folder: str, cycles: int) -> None:
     """Calls `add(cycle, 1)` while collection is on and `add(cycle, 0)` while it is off; says so by files."""
     for cycle in range(cycles):
-        wait_until(msprof_rs.is_recording, "the start of collection")
+        wait_until(msprof_rs.is_enabled, "the start of collection")
         add(cycle, 1)
         Path(folder, f"on-{cycle}-{os.getpid()}").touch()
-        wait_until(lambda: not msprof_rs.is_recording(), "the end of collection")
+        wait_until(lambda: not msprof_rs.is_enabled(), "the end of collection")
         add(cycle, 0)
         Path(folder, f"off-{cycle}-{os.getpid()}").touch()
 

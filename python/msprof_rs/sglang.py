@@ -1,0 +1,10 @@
+"""SGLang: the plugin's entry point (group `sglang.srt.plugins`)."""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """The entry point: SGLang calls it in every process."""
+    import msprof_rs
+
+    msprof_rs.activate()

@@ -1,0 +1,341 @@
+//! `with msprof_rs.span("name", …) as s:`, `msprof_rs.event(…)`, `msprof_rs.counter(…)`.
+
+use std::ffi::CStr;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+
+use super::labels::{Known, label};
+use crate::clock::Ticks;
+use crate::event::Attributes;
+use crate::hook::{Args, append_error, append_value, with_buffer};
+use crate::recorder::{self, AsyncOpen, Open};
+
+const INFO: u32 = 20;
+
+/// A span of a `with` block. `s["key"] = value` adds an attribute while it runs.
+#[pyclass(frozen, module = "msprof_rs", name = "Span")]
+pub(crate) struct Span {
+    /// None: it is not collected.
+    known: Option<Known>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    attributes: Vec<u8>,
+}
+
+/// A span that has begun.
+enum Running {
+    /// On this thread, around what else runs on it.
+    Nested(Open),
+    /// In a task: others run in between.
+    Free(AsyncOpen),
+}
+
+impl Running {
+    fn begin(py: Python<'_>, known: Known) -> Option<Self> {
+        if is_in_event_loop(py) {
+            recorder::async_begin(known.label, Ticks::now()).map(Self::Free)
+        } else {
+            recorder::begin(known.label).map(Self::Nested)
+        }
+    }
+
+    fn end(self, known: Known, attributes: &[u8]) {
+        let ticks = Ticks::now();
+        match self {
+            Self::Nested(open) => recorder::end(open, known.label, ticks, attributes),
+            Self::Free(open) => recorder::async_end(open, known.label, ticks, attributes),
+        }
+    }
+}
+
+/// Adds `span` and `event` to the module. They read their arguments as CPython passes them: to have a tuple and a
+/// mapping made of them would cost more than all the rest, also while nothing is collected.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    for definition in [&SPAN, &EVENT] {
+        // SAFETY: the definition is static, and its function is of the kind that its flags say.
+        let function = unsafe {
+            let definition = std::ptr::from_ref(&definition.0).cast_mut();
+            let function = ffi::PyCFunction_NewEx(definition, std::ptr::null_mut(), std::ptr::null_mut());
+            Bound::from_owned_ptr_or_err(module.py(), function)?
+        };
+        module.add(function.getattr("__name__")?.cast::<PyString>()?.to_str()?, &function)?;
+    }
+    Ok(())
+}
+
+struct Definition(ffi::PyMethodDef);
+
+// SAFETY: it is never written to.
+unsafe impl Sync for Definition {}
+
+static SPAN: Definition = definition(
+    c"span",
+    span,
+    c"span($module, name, /, *, domain=None, rid=None, level=20, **attributes)\n--\n\nA span for a `with` block.",
+);
+
+static EVENT: Definition = definition(
+    c"event",
+    event,
+    c"event($module, name, /, *, domain=None, rid=None, level=20, **attributes)\n--\n\nRecords that something happens now.",
+);
+
+const fn definition(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> Definition {
+    Definition(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    })
+}
+
+/// Begins nothing yet: the span is that of the `with` block.
+unsafe extern "C" fn span(
+    _: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the arguments of this call.
+    unsafe {
+        call(args, count, names, |request, py| {
+            let known = request.map(|request| request.known(py)).transpose()?.flatten();
+            let (Some(known), Some(request)) = (known, request) else {
+                static OFF: PyOnceLock<Py<Span>> = PyOnceLock::new();
+                let off =
+                    OFF.get_or_try_init(py, || Py::new(py, Span { known: None, state: Mutex::default() }))?;
+                return Ok(off.bind(py).clone().into_any());
+            };
+            let mut attributes = Attributes::default();
+            request.append(py, &mut attributes);
+            let state = State { running: None, attributes: attributes.into_bytes() };
+            Ok(Bound::new(py, Span { known: Some(known), state: Mutex::new(state) })?.into_any())
+        })
+    }
+}
+
+/// Records that something happens now.
+unsafe extern "C" fn event(
+    _: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the arguments of this call.
+    unsafe {
+        call(args, count, names, |request, py| {
+            if let Some(request) = request
+                && let Some(known) = request.known(py)?
+            {
+                let ticks = Ticks::now();
+                with_buffer(|buffer| {
+                    request.append(py, buffer);
+                    recorder::instant(known.label, ticks, buffer.as_bytes());
+                });
+            }
+            Ok(py.None().into_bound(py))
+        })
+    }
+}
+
+/// The frame of both: no request where nothing is collected.
+///
+/// # Safety
+/// The arguments are those of a call with `METH_FASTCALL | METH_KEYWORDS`.
+unsafe fn call<'py>(
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    run: impl FnOnce(Option<&Request<'_, 'py>>, Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls this; the arguments live as long as the call.
+    let (py, args) = unsafe { (Python::assume_attached(), Args::new(args, count as usize, names)) };
+    let outcome = if recorder::is_recording() {
+        Request::read(py, args).and_then(|request| run(Some(&request), py))
+    } else {
+        run(None, py)
+    };
+    match outcome {
+        Ok(value) => value.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// What a call asks for.
+struct Request<'a, 'py> {
+    name: Bound<'py, PyString>,
+    domain: Bound<'py, PyString>,
+    level: u32,
+    args: Args<'a>,
+}
+
+impl<'a, 'py> Request<'a, 'py> {
+    fn read(py: Python<'py>, args: Args<'a>) -> PyResult<Self> {
+        let name = args.positional(py, 0).filter(|_| args.count() == 1);
+        let name = name.ok_or_else(|| PyTypeError::new_err("expected one positional argument, the name"))?;
+        let given = |name: &Bound<'py, PyString>| args.keyword(name).filter(|value| !value.is_none());
+        let domain = given(intern!(py, "domain"));
+        Ok(Self {
+            name: name.to_owned().cast_into()?,
+            domain: match domain {
+                Some(domain) => domain.to_owned().cast_into()?,
+                None => intern!(py, "Default").clone(),
+            },
+            level: given(intern!(py, "level")).map_or(Ok(INFO), |level| level.extract())?,
+            args,
+        })
+    }
+
+    /// The label, if its events are collected.
+    fn known(&self, _: Python<'py>) -> PyResult<Option<Known>> {
+        let known = label(&self.domain, &self.name, self.level)?;
+        Ok(known.gate.is_open().then_some(known))
+    }
+
+    fn append(&self, py: Python<'py>, buffer: &mut Attributes) {
+        let Some(names) = self.args.names(py) else { return };
+        let values = self.args.values(py).skip(self.args.count());
+        for (name, value) in names.iter_borrowed().zip(values) {
+            let Ok(name) = name.cast::<PyString>() else { continue };
+            let name = name.to_string_lossy();
+            let is_none = name == "rid" && value.is_none();
+            if name != "domain" && name != "level" && !is_none {
+                append(buffer, &name, &value);
+            }
+        }
+    }
+}
+
+/// Appends an attribute. A value that can't be told (its `str()` raises) is left out.
+pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny>) {
+    let mark = buffer.mark();
+    buffer.key_text(key);
+    if let Err(error) = append_value(buffer, value) {
+        buffer.truncate(mark);
+        log::debug!("the attribute {key} is left out: {error}");
+    }
+}
+
+/// Whether an event loop runs on this thread: then spans of several tasks may overlap.
+fn is_in_event_loop(py: Python<'_>) -> bool {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
+    let ask = || {
+        if let Some(asyncio) = ASYNCIO.get(py) {
+            return asyncio.runs_here(py);
+        }
+        // As long as nobody has imported asyncio there is no loop.
+        let modules = || PyResult::Ok(py.import("sys")?.getattr("modules")?.cast_into()?.unbind());
+        let modules = MODULES.get_or_try_init(py, modules)?.bind(py);
+        if !modules.contains(intern!(py, "asyncio"))? {
+            return Ok(false);
+        }
+        ASYNCIO.get_or_try_init(py, || Asyncio::find(py))?.runs_here(py)
+    };
+    ask().unwrap_or(false)
+}
+
+/// What tells whether a loop runs.
+struct Asyncio {
+    running_loop: Py<PyAny>,
+    /// Before CPython 3.12 the function above asks the kernel for the process's id, each time. There this mapping is
+    /// looked at first: it is empty as long as no task runs in any thread.
+    #[cfg(not(Py_3_12))]
+    current_tasks: Py<PyDict>,
+}
+
+impl Asyncio {
+    fn find(py: Python<'_>) -> PyResult<Self> {
+        Ok(Self {
+            running_loop: py.import("asyncio.events")?.getattr("_get_running_loop")?.unbind(),
+            #[cfg(not(Py_3_12))]
+            current_tasks: py.import("asyncio.tasks")?.getattr("_current_tasks")?.cast_into()?.unbind(),
+        })
+    }
+
+    fn runs_here(&self, py: Python<'_>) -> PyResult<bool> {
+        #[cfg(not(Py_3_12))]
+        {
+            thread_local!(static HAS_RUN_ONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+            if self.current_tasks.bind(py).is_empty() {
+                return Ok(false);
+            }
+            if !HAS_RUN_ONE.get() {
+                HAS_RUN_ONE.set(!self.running_loop.bind(py).call0()?.is_none());
+            }
+            Ok(HAS_RUN_ONE.get())
+        }
+        #[cfg(Py_3_12)]
+        Ok(!self.running_loop.bind(py).call0()?.is_none())
+    }
+}
+
+#[pymethods]
+impl Span {
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        if let Some(known) = slf.get().known {
+            let running = Running::begin(slf.py(), known);
+            slf.get().state.lock().running = running;
+        }
+        slf
+    }
+
+    #[pyo3(signature = (kind, error, trace, /))]
+    fn __exit__(&self, kind: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>, trace: &Bound<'_, PyAny>) {
+        let _ = (kind, trace); // the protocol's
+        let Some(known) = self.known else { return };
+        let State { running, attributes } = std::mem::take(&mut *self.state.lock());
+        let Some(running) = running else { return };
+        if error.is_none() {
+            return running.end(known, &attributes);
+        }
+        let mut attributes = Attributes::from_bytes(attributes);
+        append_error(&mut attributes, &PyErr::from_value(error.clone()), error.py());
+        running.end(known, attributes.as_bytes());
+    }
+
+    fn __setitem__(&self, key: &str, value: &Bound<'_, PyAny>) {
+        if self.known.is_some() {
+            // Not locked while the value is asked for its text.
+            let mut buffer = Attributes::default();
+            append(&mut buffer, key, value);
+            self.state.lock().attributes.extend_from_slice(buffer.as_bytes());
+        }
+    }
+}
+
+/// Records the value that something has now.
+#[pyfunction]
+#[pyo3(signature = (name, value, /, *, domain=None, level=INFO))]
+pub(crate) fn counter(
+    py: Python<'_>,
+    name: &Bound<'_, PyString>,
+    value: f64,
+    domain: Option<&Bound<'_, PyString>>,
+    level: u32,
+) -> PyResult<()> {
+    if recorder::is_recording() {
+        let known = label(domain.unwrap_or(intern!(py, "Default")), name, level)?;
+        if known.gate.is_open() {
+            recorder::counter(known.label, Ticks::now(), value);
+        }
+    }
+    Ok(())
+}
