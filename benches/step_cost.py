@@ -34,7 +34,7 @@ def measure(batch: int) -> float:
     scheduler.MAX_MODEL_LEN = STEPS * ROUNDS + 2 * batch + 16
     engine = EngineCore("uni")
     for i in range(batch):
-        engine.add_request(Request(f"cmpl-{i}-0-{i:08x}", [i] * 8, STEPS * ROUNDS + 2 * batch))
+        engine.add_request(Request(f"cmpl-{i}-0-{i:08x}", [i] * 8, STEPS * ROUNDS + 2 * batch, 0.0))
     while len(engine.scheduler.running) < batch:
         engine.step()
     rounds = []

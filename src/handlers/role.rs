@@ -126,8 +126,14 @@ fn data_parallel(parallel: &Bound<'_, PyAny>, index: Option<i64>) -> (i64, bool)
     // An engine that is independent of its siblings is told that it is alone; the index still is its own.
     let index = index.or_else(|| int(parallel, "data_parallel_index"));
     let rank = index.filter(|index| *index > 0).or_else(|| int(parallel, "data_parallel_rank")).unwrap_or(0);
-    let is_local = int(parallel, "data_parallel_rank_local").is_some();
-    (rank, rank > 0 || is_local || int(parallel, "data_parallel_size").unwrap_or(1) > 1)
+    let is_named = process_name(parallel.py()).is_some_and(|name| name.contains("_DP"));
+    (rank, rank > 0 || is_named || int(parallel, "data_parallel_size").unwrap_or(1) > 1)
+}
+
+/// What `multiprocessing` calls this process: vLLM says `EngineCore_DP0` also where it tells the engine that it is alone.
+fn process_name(py: Python<'_>) -> Option<String> {
+    let process = py.import("multiprocessing").ok()?.call_method0("current_process").ok()?;
+    process.getattr("name").ok()?.extract().ok()
 }
 
 /// `Scheduler.__init__(self, …)` of SGLang.

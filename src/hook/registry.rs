@@ -85,7 +85,9 @@ impl Registry {
                 Target::Pattern(pattern) => entry.hook_matching(module, pattern),
             };
             if let Err(error) = outcome {
-                log::warn!("{}:{}: {} is not hooked: {error}", table.file, symbol.line, symbol.target);
+                // What a pack names and this version lacks is for `msprof-rs check` to tell, not for every process.
+                let level = if table.is_built_in() { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{}:{}: {} is not hooked: {error}", table.file, symbol.line, symbol.target);
             }
         }
         if let Err(error) = aliases.apply(module.py()) {

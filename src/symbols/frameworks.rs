@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::table::BUILT_IN;
 use super::{Target, Version};
 
 /// A symbol file that comes with this profiler.
@@ -66,7 +67,7 @@ impl Frameworks {
         let packs = self.packs();
         let names: Vec<_> = packs.iter().map(|pack| format!("{}.yaml", pack.package)).collect();
         let texts: Vec<_> = packs.iter().map(|pack| pack.text).collect();
-        (format!("built-in {}", names.join(" + ")), texts.join("\n"))
+        (format!("{BUILT_IN}{}", names.join(" + ")), texts.join("\n"))
     }
 }
 

@@ -110,7 +110,15 @@ const KEYS: [&str; 12] = [
     "level",
 ];
 
+/// How the name of a file of packs begins.
+pub(super) const BUILT_IN: &str = "built-in ";
+
 impl Table {
+    /// Whether these are packs that come with this profiler.
+    pub fn is_built_in(&self) -> bool {
+        self.file.starts_with(BUILT_IN)
+    }
+
     /// Reads the text of `file`. What is wrong with it is in the list; an entry without a usable `symbol` is left
     /// out, and another bad value is replaced by its default.
     pub fn parse(text: &str, file: &str) -> (Self, Vec<Problem>) {

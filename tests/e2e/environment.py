@@ -47,6 +47,7 @@ class Environment:
 
     def __init__(self, python_version: str, vllm_version: str = install_vllm.DEFAULT_VERSION) -> None:
         self.python_version = python_version
+        self.vllm_version = vllm_version
         self._base_python = find_python(python_version)
         self.folder = CACHE / f"vllm-{vllm_version}-cp{python_version.replace('.', '')}"
         try:

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,11 @@ class Server:
     """Three processes: API server, engine core, worker. A context manager; leaving it stops them all."""
 
     def __init__(
-        self, environment: Environment, folder: Path, settings: dict[str, str] | None = None
+        self,
+        environment: Environment,
+        folder: Path,
+        settings: dict[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._environment = environment
@@ -54,6 +59,7 @@ class Server:
         command = [environment.program("vllm"), "serve", str(self.model), "--load-format", "dummy"]
         command += ["--dtype", "float32", "--max-model-len", "256", "--enforce-eager", "--max-num-seqs", "16"]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--served-model-name", NAME]
+        command += options
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 command,

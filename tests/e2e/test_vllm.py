@@ -11,7 +11,7 @@ from statistics import mean, median
 from typing import Any
 
 import pytest
-from environment import Environment, UnavailableError, skip_loudly
+from environment import Environment, skip_loudly
 from server import WARMUPS, Server, ServerError
 
 from capture import Capture
@@ -23,17 +23,6 @@ TAKES = ("one", "two", "three", "four", "five")
 """Benchmarks in the first period of collection, by the prefix of their requests."""
 PROCESSES = 3
 """API server, engine core, worker."""
-
-
-@pytest.fixture(scope="module", params=["3.11", "3.12"])
-def vllm(request: pytest.FixtureRequest) -> Environment:
-    """A real vLLM with our wheel installed; 3.11 hooks by wrappers, 3.12 in place."""
-    try:
-        environment = Environment(request.param)
-    except UnavailableError as error:
-        skip_loudly(f"CPython {request.param}: {error}")
-    environment.install_wheel()
-    return environment
 
 
 class Run:

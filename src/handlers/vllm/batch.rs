@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
-use rustc_hash::FxHashMap;
 
 use super::requests::{Requests, requests};
 use crate::event::Attributes;
@@ -117,15 +116,13 @@ impl Batch {
         let py = output.py();
         let tokens = output.getattr(intern!(py, "num_scheduled_tokens"))?.cast_into::<PyDict>()?;
         let mut requests = requests();
-        let known = datum("a scheduler's computed tokens", computed_tokens(output, &mut requests));
-        let known = known.unwrap_or_default();
-        let computed: FxHashMap<&str, i64> =
-            known.iter().filter_map(|(rid, count)| Some((rid.to_str().ok()?, *count))).collect();
+        let computed = datum("a scheduler's computed tokens", Computed::read(output, &mut requests));
+        let mut computed = computed.unwrap_or_default();
         let mut contents = Contents { entries: Vec::with_capacity(tokens.len()), ..Contents::default() };
         for (rid, scheduled) in tokens.iter() {
             let rid = rid.cast_into::<PyString>()?;
             let scheduled = scheduled.extract()?;
-            let computed = computed.get(rid.to_str()?).copied();
+            let computed = computed.of(&rid);
             let entry = requests.update(rid.to_str()?, |name, request| {
                 if request.prompt_tokens.is_none() {
                     request.prompt_tokens = scheduler.and_then(|scheduler| prompt_of(scheduler, &rid).ok());
@@ -182,40 +179,62 @@ impl Batch {
     }
 }
 
-/// Tokens of each request that were computed before this step; notes the prompt lengths of new requests.
-fn computed_tokens<'py>(
-    output: &Bound<'py, PyAny>,
-    requests: &mut Requests,
-) -> PyResult<Vec<(Bound<'py, PyString>, i64)>> {
-    let py = output.py();
-    let (id, count) = (intern!(py, "req_id"), intern!(py, "num_computed_tokens"));
-    let mut computed = Vec::new();
-    for new in output.getattr(intern!(py, "scheduled_new_reqs"))?.try_iter()? {
-        let new = new?;
-        let rid = new.getattr(id)?.cast_into::<PyString>()?;
-        let prompt = prompt_tokens(&new);
-        requests.update(rid.to_str()?, |_, request| {
-            // One that was preempted comes as new again, in some versions.
-            request.is_whole |= request.steps == 0;
-            request.prompt_tokens = request.prompt_tokens.or(prompt);
-        });
-        computed.push((rid, new.getattr(count)?.extract()?));
-    }
-    let cached = output.getattr(intern!(py, "scheduled_cached_reqs"))?;
-    if let Ok(cached) = cached.cast::<PyList>() {
-        // Up to vLLM 0.9: one object per request.
-        for request in cached.iter() {
-            computed.push((request.getattr(id)?.cast_into()?, request.getattr(count)?.extract()?));
+/// Tokens of each request that were computed before this step.
+#[derive(Default)]
+struct Computed<'py> {
+    /// In the order of the scheduler's output: first those that ran before, then new ones.
+    known: Vec<(Bound<'py, PyString>, i64)>,
+    /// Where the next request is likely to be: batches have nearly the same order.
+    next: usize,
+}
+
+impl<'py> Computed<'py> {
+    /// Notes also the prompt lengths of new requests.
+    fn read(output: &Bound<'py, PyAny>, requests: &mut Requests) -> PyResult<Self> {
+        let py = output.py();
+        let (id, count) = (intern!(py, "req_id"), intern!(py, "num_computed_tokens"));
+        let cached = output.getattr(intern!(py, "scheduled_cached_reqs"))?;
+        let mut known = Vec::new();
+        if let Ok(cached) = cached.cast::<PyList>() {
+            // Up to vLLM 0.9: one object per request.
+            for request in cached.iter() {
+                known.push((request.getattr(id)?.cast_into()?, request.getattr(count)?.extract()?));
+            }
+        } else {
+            let ids = cached.getattr(intern!(py, "req_ids"))?.cast_into::<PyList>()?;
+            let counts = cached.getattr(count)?.cast_into::<PyList>()?;
+            known.reserve(ids.len());
+            for (rid, count) in ids.iter().zip(counts.iter()) {
+                known.push((rid.cast_into()?, count.extract()?));
+            }
         }
-    } else {
-        let ids = cached.getattr(intern!(py, "req_ids"))?.try_iter()?;
-        let counts = cached.getattr(count)?.try_iter()?;
-        computed.reserve(ids.size_hint().0);
-        for (rid, count) in ids.zip(counts) {
-            computed.push((rid?.cast_into()?, count?.extract()?));
+        for new in output.getattr(intern!(py, "scheduled_new_reqs"))?.try_iter()? {
+            let new = new?;
+            let rid = new.getattr(id)?.cast_into::<PyString>()?;
+            let prompt = prompt_tokens(&new);
+            requests.update(rid.to_str()?, |_, request| {
+                // One that was preempted comes as new again, in some versions.
+                request.is_whole |= request.steps == 0;
+                request.prompt_tokens = request.prompt_tokens.or(prompt);
+            });
+            known.push((rid, new.getattr(count)?.extract()?));
         }
+        Ok(Self { known, next: 0 })
     }
-    Ok(computed)
+
+    fn of(&mut self, rid: &Bound<'py, PyString>) -> Option<i64> {
+        let is_it = |(known, _): &(Bound<'py, PyString>, i64)| known.is(rid);
+        let found = match self.known.get(self.next).filter(|known| is_it(known)) {
+            Some(_) => Some(self.next),
+            // In another order, or (in a worker, where all was unpickled) another object of the same text.
+            None => self.known.iter().position(is_it).or_else(|| {
+                let text = rid.to_str().ok()?;
+                self.known.iter().position(|(known, _)| known.to_str().is_ok_and(|known| known == text))
+            }),
+        };
+        self.next = found.map_or(self.next, |found| found + 1);
+        found.map(|found| self.known[found].1)
+    }
 }
 
 /// A new request's prompt length; prompts given as embeddings have no token ids.

@@ -3,7 +3,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::batch::Batch;
 use super::kv_cache::{Blocks, request_id};
@@ -156,39 +156,39 @@ pub(in crate::handlers) fn update_from_output(call: &mut Call<'_, '_>) -> PyResu
         event(label!("Engine", "firstToken"), ticks, |attributes| append_ids(attributes, &first));
     }
     for answer in answers.iter().filter(|answer| !answer.reason.is_empty()) {
-        record_end(&answer.rid, &answer.reason, ticks);
+        record_end(answer.as_ref(), &answer.reason, ticks);
     }
     Ok(())
 }
 
 /// What a step brought to a request.
-struct Answer {
-    rid: String,
+struct Answer<'py> {
+    rid: Bound<'py, PyString>,
     tokens: i64,
     /// Why it ends with this; empty if it goes on.
     reason: String,
 }
 
-impl AsRef<str> for Answer {
+impl AsRef<str> for Answer<'_> {
     fn as_ref(&self) -> &str {
-        &self.rid
+        self.rid.to_str().unwrap_or_default()
     }
 }
 
-impl Answer {
+impl<'py> Answer<'py> {
     /// Of an `EngineCoreOutputs`, or of a mapping of them by client.
-    fn all(outputs: &Bound<'_, PyAny>) -> PyResult<Vec<Self>> {
+    fn all(outputs: &Bound<'py, PyAny>) -> PyResult<Vec<Self>> {
         let py = outputs.py();
         let mut answers = Vec::new();
-        let mut add = |outputs: &Bound<'_, PyAny>| -> PyResult<()> {
+        let mut add = |outputs: &Bound<'py, PyAny>| -> PyResult<()> {
             let outputs = outputs.getattr(intern!(py, "outputs"))?.cast_into::<PyList>()?;
             answers.reserve(outputs.len());
             for output in outputs.iter() {
                 let tokens = output.getattr(intern!(py, "new_token_ids"))?.len()? as i64;
                 let reason = output.getattr(intern!(py, "finish_reason"))?;
                 let reason = if reason.is_none() { String::new() } else { reason.str()?.to_string() };
-                let rid = output.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
-                answers.push(Self { rid: rid.to_str()?.into(), tokens, reason });
+                let rid = output.getattr(intern!(py, "request_id"))?.cast_into()?;
+                answers.push(Self { rid, tokens, reason });
             }
             Ok(())
         };
@@ -201,21 +201,21 @@ impl Answer {
 }
 
 /// Counts the tokens of the requests; gives those that got their first.
-fn count_tokens(answers: &[Answer]) -> Vec<&str> {
+fn count_tokens<'a>(answers: &'a [Answer<'_>]) -> Vec<&'a str> {
     let mut requests = requests();
-    let is_first = |answer: &&Answer| {
+    let is_first = |answer: &&Answer<'_>| {
         answer.tokens > 0
-            && requests.find(&answer.rid).is_some_and(|request| {
+            && requests.find(answer.as_ref()).is_some_and(|request| {
                 let first = request.is_whole && request.replied == 0;
                 request.replied += answer.tokens;
                 first
             })
     };
-    answers.iter().filter(is_first).map(|answer| answer.rid.as_str()).collect()
+    answers.iter().filter(is_first).map(AsRef::as_ref).collect()
 }
 
 /// How many drafted tokens of each request were accepted; the last token that a step gives is the model's own.
-fn accepted(output: &Bound<'_, PyAny>, answers: &[Answer]) -> PyResult<Vec<(String, i64)>> {
+fn accepted(output: &Bound<'_, PyAny>, answers: &[Answer<'_>]) -> PyResult<Vec<(String, i64)>> {
     let drafts = output.getattr(intern!(output.py(), "scheduled_spec_decode_tokens"))?;
     if drafts.is_none() || drafts.len()? == 0 {
         return Ok(Vec::new());
@@ -223,7 +223,7 @@ fn accepted(output: &Bound<'_, PyAny>, answers: &[Answer]) -> PyResult<Vec<(Stri
     let mut accepted = Vec::new();
     for answer in answers.iter().filter(|answer| answer.tokens > 0) {
         if drafts.contains(&answer.rid)? {
-            accepted.push((answer.rid.clone(), answer.tokens - 1));
+            accepted.push((answer.as_ref().to_owned(), answer.tokens - 1));
         }
     }
     Ok(accepted)
@@ -255,9 +255,10 @@ fn record_end(rid: &str, reason: &str, ticks: Ticks) {
     });
 }
 
-fn running<'py>(scheduler: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+/// The running requests, as they are now.
+fn running<'py>(scheduler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let running = scheduler.getattr(intern!(scheduler.py(), "running"))?.cast_into::<PyList>()?;
-    Ok(running.iter().collect())
+    Ok(running.to_tuple())
 }
 
 fn waiting(scheduler: &Bound<'_, PyAny>) -> PyResult<i64> {
@@ -266,15 +267,15 @@ fn waiting(scheduler: &Bound<'_, PyAny>) -> PyResult<i64> {
 
 /// What came into the running list came out of the waiting queue; what left it during the step was preempted, and
 /// waits again. So the waiting queue, which may be long, is never walked.
-fn record_queues(scheduler: &Bound<'_, PyAny>, before: &[Bound<'_, PyAny>], ticks: Ticks) -> PyResult<()> {
+fn record_queues(scheduler: &Bound<'_, PyAny>, before: &Bound<'_, PyTuple>, ticks: Ticks) -> PyResult<()> {
     let after = running(scheduler)?;
-    let is_same = before.len() == after.len() && before.iter().zip(&after).all(|(a, b)| a.is(b));
-    if is_same {
+    let (before, after) = (before.as_slice(), after.as_slice());
+    if before.len() == after.len() && before.iter().zip(after).all(|(a, b)| a.is(b)) {
         return Ok(());
     }
     let waiting = waiting(scheduler)?;
-    let started = ids(&after, before)?;
-    let preempted = ids(before, &after)?;
+    let started = ids(after, before)?;
+    let preempted = ids(before, after)?;
     let record = |label: Label, queue: &str, size: i64, ids: &[String]| {
         if !ids.is_empty() {
             event(label, ticks, |attributes| {
@@ -295,7 +296,7 @@ fn record_queues(scheduler: &Bound<'_, PyAny>, before: &[Bound<'_, PyAny>], tick
 
 /// Ids of the requests in `all` that are not in `others`. The same request is the same object.
 fn ids(all: &[Bound<'_, PyAny>], others: &[Bound<'_, PyAny>]) -> PyResult<Vec<String>> {
-    let others: rustc_hash::FxHashSet<_> = others.iter().map(pyo3::Bound::as_ptr).collect();
+    let others: rustc_hash::FxHashSet<_> = others.iter().map(Bound::as_ptr).collect();
     all.iter()
         .filter(|request| !others.contains(&request.as_ptr()))
         .map(|request| request.getattr(intern!(request.py(), "request_id"))?.extract())

@@ -18,8 +18,11 @@ class RequestStatus(enum.IntEnum):
 class Request:
     """One request in the engine; grows a token per decode step."""
 
-    def __init__(self, request_id: str, prompt_token_ids: list[int], max_tokens: int) -> None:
+    def __init__(
+        self, request_id: str, prompt_token_ids: list[int], max_tokens: int, arrival_time: float
+    ) -> None:
         self.request_id = request_id
+        self.arrival_time = arrival_time
         self.prompt_token_ids = prompt_token_ids
         self.num_prompt_tokens = len(prompt_token_ids)
         self.max_tokens = max_tokens
@@ -31,7 +34,9 @@ class Request:
     @classmethod
     def from_engine_core_request(cls, request: EngineCoreRequest) -> Request:
         """The request as it arrived from the API server."""
-        return cls(request.request_id, request.prompt_token_ids, request.max_tokens)
+        return cls(
+            request.request_id, request.prompt_token_ids, request.max_tokens, request.arrival_time
+        )
 
     @property
     def num_tokens(self) -> int:

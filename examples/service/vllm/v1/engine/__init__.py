@@ -36,6 +36,13 @@ class EngineCoreOutput:
 
 
 @dataclass
+class EngineCoreOutputs:
+    """What a step gives to one client."""
+
+    outputs: list[EngineCoreOutput]
+
+
+@dataclass
 class EngineStats:
     """What the engine did by its own count; sent when it stops."""
 

@@ -67,4 +67,4 @@ class AsyncLLM:
             message = await self.engine_core.get_output_async()
             if isinstance(message, EngineStats):
                 return message
-            self.output_processor.process_outputs(message, time.monotonic())
+            self.output_processor.process_outputs(message.outputs, time.monotonic())

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine import READY, EngineCoreOutput, EngineCoreRequest, EngineStats
+from vllm.v1.engine import READY, EngineCoreOutputs, EngineCoreRequest, EngineStats
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
-Outputs = dict[int, list[EngineCoreOutput]]
+Outputs = dict[int, EngineCoreOutputs]
 
 
 class EngineCore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 
-from vllm.v1.engine import READY, EngineCoreOutput, EngineCoreRequest, EngineStats
+from vllm.v1.engine import READY, EngineCoreOutputs, EngineCoreRequest, EngineStats
 from vllm.v1.engine.core import EngineCoreProc
 
 
@@ -27,10 +27,10 @@ class AsyncMPClient:
         """Sends a request."""
         self.connection.send(request)
 
-    async def get_output_async(self) -> list[EngineCoreOutput] | EngineStats:
+    async def get_output_async(self) -> EngineCoreOutputs | EngineStats:
         """The next message of the engine; its statistics are the last one."""
         loop = asyncio.get_running_loop()
-        message: list[EngineCoreOutput] | EngineStats = await loop.run_in_executor(None, self.connection.recv)
+        message: EngineCoreOutputs | EngineStats = await loop.run_in_executor(None, self.connection.recv)
         return message
 
     def stop(self) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
-from vllm.v1.engine import EngineCoreOutput
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
@@ -82,7 +82,7 @@ class Scheduler:
 
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
-    ) -> dict[int, list[EngineCoreOutput]]:
+    ) -> dict[int, EngineCoreOutputs]:
         """Appends the sampled tokens, ends the requests that have enough; gives the outputs of client 0."""
         outputs: list[EngineCoreOutput] = []
         sampled = model_runner_output.sampled_token_ids
@@ -96,7 +96,7 @@ class Scheduler:
             outputs.append(EngineCoreOutput(request_id, token_ids, reason, request.num_cached_tokens))
             if finished:
                 self._free_request(request)
-        return {0: outputs} if outputs else {}
+        return {0: EngineCoreOutputs(outputs)} if outputs else {}
 
     def _free_request(self, request: Request) -> None:
         request.status = RequestStatus.FINISHED_LENGTH_CAPPED
