@@ -98,9 +98,13 @@ class Program:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs `msprof-rs` with these words, outside of the profiled program."""
+        return self.execute([str(Path(sys.executable).with_name("msprof-rs")), *words])
+
+    def execute(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command without the profiler."""
         return subprocess.run(
-            [str(Path(sys.executable).with_name("msprof-rs")), *words],
-            env={name: value for name, value in self.environment.items() if name not in OURS},
+            command,
+            env={name: value for name, value in self.environment.items() if name not in OURS} | environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

@@ -30,12 +30,13 @@ def installed() -> list[tuple[str, str | None]]:
 
 
 def folder_of(package: str) -> str | None:
-    """The folder on the path that has a top-level package; None if it is not installed.
+    """The folder on the path that has a top-level package or module; None if it is not installed.
 
     Finders of editable installations are asked too; finding a top-level package runs none of its code.
     """
     for folder in sys.path:
-        if os.path.isdir(os.path.join(folder, package)):
+        place = os.path.join(folder, package)
+        if os.path.isdir(place) or os.path.isfile(f"{place}.py"):
             return folder or os.getcwd()
     from importlib.util import find_spec  # slow to import
 

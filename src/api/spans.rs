@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -12,7 +13,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::labels::{Known, label};
 use crate::clock::Ticks;
-use crate::event::Attributes;
+use crate::event::{Attributes, Name};
 use crate::hook::{Args, append_error, append_value, with_buffer};
 use crate::recorder::{self, AsyncOpen, Open};
 
@@ -225,8 +226,14 @@ impl<'a, 'py> Request<'a, 'py> {
 
 /// Appends an attribute. A value that can't be told (its `str()` raises) is left out.
 pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny>) {
+    // The trace's flows are made of the attribute of that very name.
+    static RID: Lazy<Name> = Lazy::new(|| Name::new("rid"));
     let mark = buffer.mark();
-    buffer.key_text(key);
+    if key == "rid" {
+        buffer.key(*RID)
+    } else {
+        buffer.key_text(key)
+    };
     if let Err(error) = append_value(buffer, value) {
         buffer.truncate(mark);
         log::debug!("the attribute {key} is left out: {error}");

@@ -126,7 +126,10 @@ impl Check {
     }
 
     fn report(&self, installation: &Installation<'_>) -> Result<Report, String> {
-        let here = |top: &str| self.path.iter().find(|folder| folder.join(top).is_dir()).cloned();
+        let has = |folder: &PathBuf, top: &str| {
+            folder.join(top).is_dir() || folder.join(top).with_extension("py").is_file()
+        };
+        let here = |top: &str| self.path.iter().find(|folder| has(folder, top)).cloned();
         let locate = |top: &str| if self.path.is_empty() { (installation.locate)(top) } else { here(top) };
         let frameworks = self.frameworks(installation, &locate);
         let (file, text) = match &self.symbols {

