@@ -12,7 +12,7 @@ PYTHON_CODE := python examples benches tests
 TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test format lint torture loom fuzz libraries e2e bench instructions throughput clean
+.PHONY: help venv build demo test format lint torture loom fuzz libraries releases e2e bench instructions throughput clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ demo: build  ## serve, collect, parse: the whole way with the example service
 test: venv  ## Rust tests (no Python needed), then the Python tests on a fresh build
 	cargo test --quiet
 	$(MAKE) build
-	$(BIN)/pytest tests --ignore=tests/e2e --ignore=tests/libraries
+	$(BIN)/pytest tests --ignore=tests/e2e --ignore=tests/libraries --ignore=tests/releases
 
 format:  ## format the Rust and the Python code
 	cargo fmt
@@ -52,7 +52,8 @@ lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy $(TYPED_CODE)
 	cd examples/service && $(abspath $(BIN)/mypy) --config-file ../../pyproject.toml serve.py
-	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml .
+	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml --exclude e2e/conftest.py .
+	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml e2e/conftest.py
 
 torture: build  ## the long form: thousands of random programs, 32 million calls in 32 threads
 	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_concurrency.py tests/test_leftovers.py
@@ -72,6 +73,9 @@ fuzz: $(FUZZ)  ## the readers with damaged files, FUZZ_SECONDS=300 each
 
 libraries: build  ## tests of libraries from PyPI, bare and with all of their functions hooked
 	$(BIN)/pytest tests/libraries
+
+releases: build  ## the symbol packs against the sources of vLLM, vLLM-Ascend and SGLang; ALL=1 for every release
+	$(BIN)/pytest tests/releases
 
 e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on first use (12 GB)
 	$(BIN)/pytest tests/e2e

@@ -65,9 +65,9 @@ def test_where_the_real_one_hooks_ours_does_not(program: Program) -> None:
 def test_the_package_parses_by_its_own_name(program: Program) -> None:
     program.hook("[]")
     program.run("msprof_rs.event('e')")
+    folders = ["--input-path", str(program.prof_dir), "--output-path", str(program.folder / "out")]
     done = program.execute(
-        [sys.executable, "-m", "ms_service_profiler.parse"]
-        + ["--input-path", str(program.prof_dir), "--output-path", str(program.folder / "out")],
+        [sys.executable, "-m", "ms_service_profiler.parse", *folders],
         PYTHONPATH=str(FOLDER),
     )
     assert done.returncode == 0, done.stderr

@@ -114,7 +114,11 @@ def test_init_writes_what_a_server_can_start_with(tmp_path: Path) -> None:
 
 
 def test_check_tells_what_is_there_without_importing_it(tmp_path: Path) -> None:
-    write(tmp_path, "shop.py", "raise SystemExit('imported')\nclass Till:\n    async def ring(self, price): ...\n")
+    write(
+        tmp_path,
+        "shop.py",
+        "raise SystemExit('imported')\nclass Till:\n    async def ring(self, price): ...\n",
+    )
     write(
         tmp_path,
         "symbols.yaml",

@@ -122,9 +122,7 @@ def _need_activation(problem: str) -> None:
 @overload
 def timed(function: _F, /) -> _F: ...
 @overload
-def timed(
-    *, name: str | None = None, domain: str = "Default", level: int = 20
-) -> Callable[[_F], _F]: ...
+def timed(*, name: str | None = None, domain: str = "Default", level: int = 20) -> Callable[[_F], _F]: ...
 def timed(
     function: Any = None, /, *, name: str | None = None, domain: str = "Default", level: int = 20
 ) -> Any:
@@ -146,7 +144,9 @@ def timed(
 def __getattr__(name: str) -> Any:
     # What records is native: loaded when it is first used.
     if name == "Level":
-        from msprof_rs._level import Level as value
+        from msprof_rs import _level
+
+        value: Any = _level.Level
     elif name in ("Profiler", "Span", "__version__", "counter", "event", "span"):
         from msprof_rs import _core
 

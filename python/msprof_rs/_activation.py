@@ -10,8 +10,8 @@ from msprof_rs import _core, _drop_in, _frameworks
 from msprof_rs.vllm import is_model_inspection
 
 _TWO_PROFILERS = (
-    "[msprof_rs] vLLM loads msServiceProfiler as a plugin too. The functions are hooked by that one, not twice. "
-    "To have msprof_rs do it, uninstall ms_service_profiler or set VLLM_PLUGINS=msprof_rs"
+    "[msprof_rs] vLLM loads msServiceProfiler as a plugin too. The functions are hooked by that one, not "
+    "twice. To have msprof_rs do it, uninstall ms_service_profiler or set VLLM_PLUGINS=msprof_rs"
 )
 
 

@@ -15,7 +15,10 @@ _DISTRIBUTIONS = {
 
 
 def installed() -> list[tuple[str, str | None]]:
-    """The packages that are there, with their versions; `MSPROF_FRAMEWORK_VERSION` overrides vLLM's and SGLang's."""
+    """The packages that are there, with their versions.
+
+    `MSPROF_FRAMEWORK_VERSION` overrides vLLM's and SGLang's.
+    """
     override = os.environ.get("MSPROF_FRAMEWORK_VERSION")
     found: list[tuple[str, str | None]] = []
     for package in _DISTRIBUTIONS:

@@ -51,13 +51,12 @@ pub(super) fn label(domain: &Bound<'_, PyString>, name: &Bound<'_, PyString>, le
     }
     let text = if labels.by_text.len() < MOST_LABELS { name.to_str()? } else { "other" };
     let label = Label::new(domain.to_str()?, text);
-    let gate = match labels.by_text.get(&(label, level)) {
-        Some(gate) => gate,
-        None => {
-            let gate = Gate::new(Level::new(level), domain.to_str()?);
-            labels.by_text.insert((label, level), gate);
-            gate
-        }
+    let gate = if let Some(gate) = labels.by_text.get(&(label, level)) {
+        gate
+    } else {
+        let gate = Gate::new(Level::new(level), domain.to_str()?);
+        labels.by_text.insert((label, level), gate);
+        gate
     };
     let known = Known { label, gate };
     if labels.by_address.len() < MOST_LABELS {

@@ -199,7 +199,7 @@ impl<'a, 'py> Request<'a, 'py> {
                 Some(domain) => domain.to_owned().cast_into()?,
                 None => intern!(py, "Default").clone(),
             },
-            level: given(intern!(py, "level")).map_or(Ok(INFO), |level| level.extract())?,
+            level: given(intern!(py, "level")).map_or(Ok(INFO), pyo3::Borrowed::extract)?,
             args,
         })
     }

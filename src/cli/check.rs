@@ -11,7 +11,7 @@ use super::installation::Installation;
 use super::{EXIT_FAILED, EXIT_FINE};
 use crate::code::{Found, Kind, Missing, Packages};
 use crate::expr::{self, Signature};
-use crate::symbols::{Frameworks, HandlerRef, Symbol, Table, Target};
+use crate::symbols::{Frameworks, HandlerRef, PACKS, Symbol, Table, Target};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
@@ -162,7 +162,14 @@ impl Check {
         if self.path.is_empty() && self.vllm_version.is_none() {
             return Frameworks::new(installation.frameworks.iter().cloned());
         }
-        let there = crate::symbols::PACKS.iter().filter(|pack| locate(pack.package).is_some());
+        let is_there = |package: &str| locate(package).is_some();
+        // vLLM's version is also what its platforms go by, which may be all that is looked at.
+        let is_vllm = |package: &str| {
+            package == "vllm"
+                && self.vllm_version.is_some()
+                && PACKS.iter().any(|pack| pack.package.starts_with("vllm_") && is_there(pack.package))
+        };
+        let there = PACKS.iter().filter(|pack| is_there(pack.package) || is_vllm(pack.package));
         Frameworks::new(there.map(|pack| {
             let known = installation.frameworks.iter().find(|(package, _)| package == pack.package);
             let installed = known.and_then(|(_, version)| version.clone()).filter(|_| self.path.is_empty());

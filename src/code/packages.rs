@@ -123,18 +123,17 @@ impl<'a> Packages<'a> {
         };
         let mut thing = Thing::Module(module.to_owned());
         for (index, name) in way.enumerate() {
-            thing = match self.step(&thing, name, 0) {
-                Some(next) => next,
-                None => {
-                    let last = path.split('.').count() - 1 == index;
-                    let mut instead = self.elsewhere(&folder, module, path);
-                    if last {
-                        instead.extend(self.alike(&thing, function));
-                    }
-                    instead.truncate(MOST_NAMES);
-                    let name = path.split('.').take(index + 1).collect::<Vec<_>>().join(".");
-                    return Err(Missing::Name { module: module.into(), name, instead });
+            thing = if let Some(next) = self.step(&thing, name, 0) {
+                next
+            } else {
+                let last = path.split('.').count() - 1 == index;
+                let mut instead = self.elsewhere(&folder, module, path);
+                if last {
+                    instead.extend(self.alike(&thing, function));
                 }
+                instead.truncate(MOST_NAMES);
+                let name = path.split('.').take(index + 1).collect::<Vec<_>>().join(".");
+                return Err(Missing::Name { module: module.into(), name, instead });
             };
         }
         Ok(match thing {
@@ -322,7 +321,7 @@ impl<'a> Packages<'a> {
             for (name, item) in &source.module.names {
                 match item {
                     Item::Function(_) if name == function => {
-                        all.push((class.is_empty(), format!("{module}:{name}")))
+                        all.push((class.is_empty(), format!("{module}:{name}")));
                     }
                     Item::Class(other) if matches!(other.names.get(function), Some(Item::Function(_))) => {
                         all.push((name == class, format!("{module}:{name}.{function}")));

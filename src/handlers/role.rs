@@ -1,6 +1,8 @@
 //! Who a process is in its server, from the objects that it makes at its start. Looked at whether or not events are
 //! collected then: servers are started first, and profiled later.
 
+use std::fmt::Write as _;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -21,7 +23,7 @@ impl Ranks {
     /// A rank: said in the name where there is more than one such process.
     fn rank(&mut self, key: &'static str, short: &str, rank: i64, shown: bool) {
         if shown {
-            self.0.name.push_str(&format!(" {short}{rank}"));
+            let _ = write!(self.0.name, " {short}{rank}"); // into a text: can't fail
         }
         self.0.facts.push((key, rank.to_string()));
     }

@@ -176,7 +176,7 @@ impl HandlerRef {
         }
         if let Some(package) = module.strip_prefix(THEIRS).filter(|package| package.contains(".handlers.")) {
             let is_it = |name: &&str| name.rsplit_once(':') == Some((package, function));
-            let found = BUILT_IN.iter().find(|row| row.2.iter().any(|name| is_it(name)));
+            let found = BUILT_IN.iter().find(|row| row.2.iter().any(&is_it));
             return found.map(|row| Self::BuiltIn(row.0)).ok_or_else(|| {
                 format!("msServiceProfiler's handler {text:?} has no counterpart here; the timer is used")
             });

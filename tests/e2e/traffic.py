@@ -41,7 +41,9 @@ def _open(server: Server, path: str, request_id: str, body: dict[str, Any]) -> A
 
 def chat(server: Server, request_id: str, **body: Any) -> dict[str, Any]:
     """A chat with one message."""
-    return post(server, "chat/completions", request_id, messages=[{"role": "user", "content": "hello"}], **body)
+    return post(
+        server, "chat/completions", request_id, messages=[{"role": "user", "content": "hello"}], **body
+    )
 
 
 def chat_in_pieces(server: Server, request_id: str, tokens: int) -> int:

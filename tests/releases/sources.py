@@ -17,6 +17,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msprof_rs" / "sources"
@@ -64,7 +65,7 @@ def _archive_url(name: str, version: str) -> str:
         found = min(wheels, key=lambda file: file.get("size", 0), default=None)
     if found is None:
         raise ValueError("the index does not have it")
-    return urllib.parse.urljoin(base, found["url"])
+    return urllib.parse.urljoin(base, str(found["url"]))
 
 
 def _download(url: str, path: Path) -> None:
@@ -77,11 +78,13 @@ def _unpack(archive: Path, folder: Path) -> None:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel:
             for name in wheel.namelist():
-                _write(folder, name, lambda name=name: wheel.read(name))
+                _write(folder, name, partial(wheel.read, name))
         return
     with tarfile.open(archive) as tar:
-        for member in filter(tarfile.TarInfo.isfile, tar):
-            _write(folder, member.name.partition("/")[2], lambda member=member: tar.extractfile(member).read())
+        for member in tar:
+            file = tar.extractfile(member)
+            if file is not None:
+                _write(folder, member.name.partition("/")[2], file.read)
 
 
 def _write(folder: Path, name: str, read: Callable[[], bytes]) -> None:

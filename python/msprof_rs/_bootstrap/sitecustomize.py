@@ -26,4 +26,4 @@ _run_the_other_one()
 try:
     import msprof_rs  # noqa: F401
 except ImportError:
-    print("[msprof_rs] not installed for this Python, which is not profiled:", sys.executable, file=sys.stderr)
+    print("[msprof_rs] is not installed for", sys.executable, "- not profiled", file=sys.stderr)

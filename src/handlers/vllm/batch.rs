@@ -96,14 +96,13 @@ impl Batch {
             return Some(step.batch.clone());
         }
         let index = steps.scheduled.iter().position(|known| known.output.is(output));
-        let step = match index.and_then(|index| steps.scheduled.remove(index)) {
-            Some(step) => step,
-            None => {
-                drop(steps);
-                let batch = datum("a scheduler's output", Self::read(output, None))?;
-                steps = STEPS.lock();
-                Step { output: output.clone().unbind(), batch }
-            }
+        let step = if let Some(step) = index.and_then(|index| steps.scheduled.remove(index)) {
+            step
+        } else {
+            drop(steps);
+            let batch = datum("a scheduler's output", Self::read(output, None))?;
+            steps = STEPS.lock();
+            Step { output: output.clone().unbind(), batch }
         };
         let batch = step.batch.clone();
         let former = steps.executed.replace(step);

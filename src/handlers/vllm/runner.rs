@@ -157,7 +157,6 @@ fn drafted(drafts: &Bound<'_, PyAny>, index: usize) -> Option<i64> {
 
 /// `rejection_sample(…)`: the reference looks at its result, which waits for the device. What was accepted is known
 /// without that, from [`execute_model_runner`] or the scheduler.
-#[expect(clippy::unnecessary_wraps, reason = "the type of a handler")]
 pub(in crate::handlers) fn capture_rejection_output(_: &mut Call<'_, '_>) -> PyResult<()> {
     Ok(())
 }

@@ -34,9 +34,7 @@ class Request:
     @classmethod
     def from_engine_core_request(cls, request: EngineCoreRequest) -> Request:
         """The request as it arrived from the API server."""
-        return cls(
-            request.request_id, request.prompt_token_ids, request.max_tokens, request.arrival_time
-        )
+        return cls(request.request_id, request.prompt_token_ids, request.max_tokens, request.arrival_time)
 
     @property
     def num_tokens(self) -> int:
