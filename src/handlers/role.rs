@@ -128,14 +128,17 @@ fn data_parallel(parallel: &Bound<'_, PyAny>, index: Option<i64>) -> (i64, bool)
     // An engine that is independent of its siblings is told that it is alone; the index still is its own.
     let index = index.or_else(|| int(parallel, "data_parallel_index"));
     let rank = index.filter(|index| *index > 0).or_else(|| int(parallel, "data_parallel_rank")).unwrap_or(0);
-    let is_named = process_name(parallel.py()).is_some_and(|name| name.contains("_DP"));
-    (rank, rank > 0 || is_named || int(parallel, "data_parallel_size").unwrap_or(1) > 1)
+    let is_alone = rank == 0 && int(parallel, "data_parallel_size").unwrap_or(1) <= 1;
+    (rank, !is_alone || is_titled_as_one_of_many(parallel))
 }
 
-/// What `multiprocessing` calls this process: vLLM says `EngineCore_DP0` also where it tells the engine that it is alone.
-fn process_name(py: Python<'_>) -> Option<String> {
-    let process = py.import("multiprocessing").ok()?.call_method0("current_process").ok()?;
-    process.getattr("name").ok()?.extract().ok()
+/// Whether vLLM has titled this process as one of several engines. It does so too where it tells an engine that it is
+/// alone, as it does from 0.14 on where engines share no experts; before, the title says so in any case.
+fn is_titled_as_one_of_many(parallel: &Bound<'_, PyAny>) -> bool {
+    let tells = parallel.hasattr(intern!(parallel.py(), "data_parallel_index")).unwrap_or(false);
+    tells
+        && std::fs::read("/proc/self/cmdline")
+            .is_ok_and(|title| String::from_utf8_lossy(&title).contains("_DP"))
 }
 
 /// `Scheduler.__init__(self, …)` of SGLang.
