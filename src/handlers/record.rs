@@ -89,15 +89,19 @@ pub(super) fn datum<T>(what: &'static str, read: PyResult<T>) -> Option<T> {
         Ok(value) => return Some(value),
         Err(error) => error,
     };
-    let mut missing = MISSING.lock();
-    let count = missing.entry(what).or_default();
-    *count += 1;
-    if *count == 1 {
+    // Not locked while the error is asked for its text, which is Python's to run.
+    let count = {
+        let mut missing = MISSING.lock();
+        let count = missing.entry(what).or_default();
+        *count += 1;
+        *count
+    };
+    if count == 1 {
         log::warn!("{what} could not be read and is left out: {error}; this is said once");
     }
     // In the timeline, but not at every step.
     if count.is_power_of_two() {
-        recorder::counter(Label::new("msprof_rs", &format!("missing: {what}")), Ticks::now(), *count as f64);
+        recorder::counter(Label::new("msprof_rs", &format!("missing: {what}")), Ticks::now(), count as f64);
     }
     None
 }

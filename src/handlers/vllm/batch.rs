@@ -81,10 +81,10 @@ impl Batch {
     pub(super) fn scheduled(output: &Bound<'_, PyAny>, scheduler: &Bound<'_, PyAny>) -> Option<Self> {
         let batch = datum("a scheduler's output", Self::read(output, Some(scheduler)))?;
         let mut steps = STEPS.lock();
-        if steps.scheduled.len() == MOST_WAITING {
-            steps.scheduled.pop_front();
-        }
+        let oldest = if steps.scheduled.len() == MOST_WAITING { steps.scheduled.pop_front() } else { None };
         steps.scheduled.push_back(Step { output: output.clone().unbind(), batch: batch.clone() });
+        drop(steps);
+        drop(oldest); // may run Python code, for which nothing may be locked
         Some(batch)
     }
 
@@ -107,41 +107,24 @@ impl Batch {
         let batch = step.batch.clone();
         let former = steps.executed.replace(step);
         drop(steps);
-        drop(former); // may run Python code
+        drop(former); // as above
         Some(batch)
     }
 
+    /// Python is asked for everything first: the requests are locked only while none of its code can run.
     fn read(output: &Bound<'_, PyAny>, scheduler: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let py = output.py();
         let tokens = output.getattr(intern!(py, "num_scheduled_tokens"))?.cast_into::<PyDict>()?;
-        let mut requests = requests();
-        let computed = datum("a scheduler's computed tokens", Computed::read(output, &mut requests));
-        let mut computed = computed.unwrap_or_default();
-        let mut contents = Contents { entries: Vec::with_capacity(tokens.len()), ..Contents::default() };
-        for (rid, scheduled) in tokens.iter() {
-            let rid = rid.cast_into::<PyString>()?;
-            let scheduled = scheduled.extract()?;
-            let computed = computed.of(&rid);
-            let entry = requests.update(rid.to_str()?, |name, request| {
-                if request.prompt_tokens.is_none() {
-                    request.prompt_tokens = scheduler.and_then(|scheduler| prompt_of(scheduler, &rid).ok());
-                }
-                let prompt = request.prompt_tokens;
-                let is_prefill = matches!((computed, prompt), (Some(done), Some(all)) if done < all);
-                let iter = request.steps;
-                request.steps += 1;
-                Entry { rid: name.clone(), iter, is_prefill, scheduled, prompt, computed }
-            });
-            contents.has_prefill |= entry.is_prefill;
-            contents.has_decode |= !entry.is_prefill;
-            contents.entries.push(entry);
-        }
-        forget_finished(output, &mut requests);
-        drop(requests);
-        let mut list = Attributes::default();
-        list.array(contents.entries.len());
-        contents.entries.iter().for_each(|entry| entry.append(&mut list, 0));
-        contents.encoded = list.into_bytes();
+        let tokens = tokens.iter().map(|(rid, count)| Ok((rid.cast_into::<PyString>()?, count.extract()?)));
+        let tokens: Vec<(Bound<'_, PyString>, i64)> = tokens.collect::<PyResult<_>>()?;
+        let computed = datum("a scheduler's computed tokens", Computed::read(output)).unwrap_or_default();
+        let finished = finished(output);
+        let unknown = requests().begin(&computed.new, tokens.iter().map(|(rid, _)| rid));
+        let prompts: Vec<_> = scheduler
+            .into_iter()
+            .flat_map(|scheduler| unknown.iter().map(move |rid| (rid, prompt_of(scheduler, rid).ok())))
+            .collect();
+        let contents = requests().step(&prompts, tokens, computed, &finished)?;
         Ok(Self(Arc::new(contents)))
     }
 
@@ -178,47 +161,99 @@ impl Batch {
     }
 }
 
+impl Requests {
+    /// Notes the new requests; gives those of the step whose prompt is not known.
+    fn begin<'a, 'py: 'a>(
+        &mut self,
+        new: &[(Bound<'py, PyString>, Option<i64>)],
+        step: impl Iterator<Item = &'a Bound<'py, PyString>>,
+    ) -> Vec<Bound<'py, PyString>> {
+        for (rid, prompt) in new {
+            self.update(rid.to_str().unwrap_or_default(), |_, request| {
+                // One that was preempted comes as new again, in some versions.
+                request.is_whole |= request.steps == 0;
+                request.prompt_tokens = request.prompt_tokens.or(*prompt);
+            });
+        }
+        let is_unknown = |rid: &&Bound<'_, PyString>| {
+            self.find(rid.to_str().unwrap_or_default()).is_none_or(|request| request.prompt_tokens.is_none())
+        };
+        step.filter(is_unknown).cloned().collect()
+    }
+
+    /// Counts a step of its requests, and forgets the finished ones.
+    fn step<'py>(
+        &mut self,
+        prompts: &[(&Bound<'py, PyString>, Option<i64>)],
+        tokens: Vec<(Bound<'py, PyString>, i64)>,
+        mut computed: Computed<'py>,
+        finished: &[Bound<'py, PyString>],
+    ) -> PyResult<Contents> {
+        for (rid, prompt) in prompts {
+            self.update(rid.to_str()?, |_, request| request.prompt_tokens = *prompt);
+        }
+        let mut contents = Contents { entries: Vec::with_capacity(tokens.len()), ..Contents::default() };
+        for (rid, scheduled) in &tokens {
+            let computed = computed.of(rid);
+            let entry = self.update(rid.to_str()?, |name, request| {
+                let prompt = request.prompt_tokens;
+                let is_prefill = matches!((computed, prompt), (Some(done), Some(all)) if done < all);
+                let iter = request.steps;
+                request.steps += 1;
+                Entry { rid: name.clone(), iter, is_prefill, scheduled: *scheduled, prompt, computed }
+            });
+            contents.has_prefill |= entry.is_prefill;
+            contents.has_decode |= !entry.is_prefill;
+            contents.entries.push(entry);
+        }
+        for rid in finished {
+            self.forget(rid.to_str()?);
+        }
+        let mut list = Attributes::default();
+        list.array(contents.entries.len());
+        contents.entries.iter().for_each(|entry| entry.append(&mut list, 0));
+        contents.encoded = list.into_bytes();
+        Ok(contents)
+    }
+}
+
 /// Tokens of each request that were computed before this step.
 #[derive(Default)]
 struct Computed<'py> {
     /// In the order of the scheduler's output: first those that ran before, then new ones.
     known: Vec<(Bound<'py, PyString>, i64)>,
+    /// The new ones with the lengths of their prompts.
+    new: Vec<(Bound<'py, PyString>, Option<i64>)>,
     /// Where the next request is likely to be: batches have nearly the same order.
     next: usize,
 }
 
 impl<'py> Computed<'py> {
-    /// Notes also the prompt lengths of new requests.
-    fn read(output: &Bound<'py, PyAny>, requests: &mut Requests) -> PyResult<Self> {
+    fn read(output: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = output.py();
         let (id, count) = (intern!(py, "req_id"), intern!(py, "num_computed_tokens"));
         let cached = output.getattr(intern!(py, "scheduled_cached_reqs"))?;
-        let mut known = Vec::new();
+        let mut computed = Self::default();
         if let Ok(cached) = cached.cast::<PyList>() {
             // Up to vLLM 0.9: one object per request.
             for request in cached.iter() {
-                known.push((request.getattr(id)?.cast_into()?, request.getattr(count)?.extract()?));
+                computed.known.push((request.getattr(id)?.cast_into()?, request.getattr(count)?.extract()?));
             }
         } else {
             let ids = cached.getattr(intern!(py, "req_ids"))?.cast_into::<PyList>()?;
             let counts = cached.getattr(count)?.cast_into::<PyList>()?;
-            known.reserve(ids.len());
+            computed.known.reserve(ids.len());
             for (rid, count) in ids.iter().zip(counts.iter()) {
-                known.push((rid.cast_into()?, count.extract()?));
+                computed.known.push((rid.cast_into()?, count.extract()?));
             }
         }
         for new in output.getattr(intern!(py, "scheduled_new_reqs"))?.try_iter()? {
             let new = new?;
             let rid = new.getattr(id)?.cast_into::<PyString>()?;
-            let prompt = prompt_tokens(&new);
-            requests.update(rid.to_str()?, |_, request| {
-                // One that was preempted comes as new again, in some versions.
-                request.is_whole |= request.steps == 0;
-                request.prompt_tokens = request.prompt_tokens.or(prompt);
-            });
-            known.push((rid, new.getattr(count)?.extract()?));
+            computed.new.push((rid.clone(), prompt_tokens(&new)));
+            computed.known.push((rid, new.getattr(count)?.extract()?));
         }
-        Ok(Self { known, next: 0 })
+        Ok(computed)
     }
 
     fn of(&mut self, rid: &Bound<'py, PyString>) -> Option<i64> {
@@ -252,11 +287,7 @@ fn prompt_of(scheduler: &Bound<'_, PyAny>, rid: &Bound<'_, PyString>) -> PyResul
     request.getattr(intern!(py, "num_prompt_tokens"))?.extract()
 }
 
-fn forget_finished(output: &Bound<'_, PyAny>, requests: &mut Requests) {
-    let finished = output.getattr(intern!(output.py(), "finished_req_ids")).and_then(|ids| ids.try_iter());
-    for rid in finished.into_iter().flatten().flatten() {
-        if let Ok(rid) = rid.cast_into::<PyString>() {
-            requests.forget(rid.to_str().unwrap_or_default());
-        }
-    }
+fn finished<'py>(output: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyString>> {
+    let ids = output.getattr(intern!(output.py(), "finished_req_ids")).and_then(|ids| ids.try_iter());
+    ids.into_iter().flatten().flatten().filter_map(|rid| rid.cast_into().ok()).collect()
 }

@@ -24,15 +24,15 @@ pub(super) struct Request {
     pub(super) is_whole: bool,
 }
 
-/// All of them. The scheduler and the executor are one process's, and steps come one after the other, so the lock
-/// is hardly ever waited for.
+/// All of them.
 #[derive(Default)]
 pub(super) struct Requests {
     session: u64,
     known: FxHashMap<Arc<str>, (Arc<str>, Request)>,
 }
 
-/// The requests of the session that records now.
+/// The requests of the session that records now. To be let go before any Python code can run: another thread that
+/// waits for them would keep Python's lock.
 pub(super) fn requests() -> MutexGuard<'static, Requests> {
     static REQUESTS: Lazy<Mutex<Requests>> = Lazy::new(Mutex::default);
     let mut requests = REQUESTS.lock();
