@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
 PYTHON_CODE := python examples benches tests
-TYPED_CODE := python/msprof_rs examples/any_program.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
+TYPED_CODE := python/msprof_rs examples/any_program.py examples/own_spans.py examples/demo.py $(filter-out benches/step_cost.py,$(wildcard benches/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo test format lint torture loom fuzz libraries releases e2e bench instructions throughput clean
@@ -44,13 +44,14 @@ format:  ## format the Rust and the Python code
 	$(BIN)/ruff check --fix --quiet $(PYTHON_CODE)
 	$(BIN)/ruff format --quiet $(PYTHON_CODE)
 
-lint: venv  ## formatters, clippy, ruff and mypy; warnings are errors
+lint: venv  ## formatters, clippy, ruff, mypy and pyright; warnings are errors
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --features python -- -D warnings
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	$(BIN)/mypy $(TYPED_CODE)
+	$(BIN)/basedpyright
 	cd examples/service && $(abspath $(BIN)/mypy) --config-file ../../pyproject.toml serve.py
 	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml --exclude e2e/conftest.py .
 	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml e2e/conftest.py

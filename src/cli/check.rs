@@ -145,8 +145,10 @@ impl Check {
             frameworks: &frameworks,
             hooks_in_place: installation.hooks_in_place,
         };
+        let mut entries: Vec<_> = table.symbols.iter().map(|symbol| checker.check(symbol)).collect();
+        note_inherited(&mut entries);
         Ok(Report {
-            entries: table.symbols.iter().map(|symbol| checker.check(symbol)).collect(),
+            entries,
             symbols: file,
             frameworks: frameworks.to_string(),
             problems: problems.iter().map(ToString::to_string).collect(),
@@ -305,6 +307,22 @@ impl Checker<'_> {
     }
 }
 
+/// A class's method that is another's, which an entry of its own names: calls go through both hooks.
+fn note_inherited(rows: &mut [Row]) {
+    let named: Vec<(String, u64)> = rows
+        .iter()
+        .filter(|row| row.places.iter().any(|place| place.defined_as == row.symbol))
+        .map(|row| (row.symbol.clone(), row.line))
+        .collect();
+    for row in rows {
+        let Some(place) = row.places.iter().find(|place| place.defined_as != row.symbol) else { continue };
+        if let Some((_, line)) = named.iter().find(|(symbol, _)| *symbol == place.defined_as) {
+            let symbol = &place.defined_as;
+            row.notes.push(format!("it is {symbol}, which line {line} names: its calls are seen twice"));
+        }
+    }
+}
+
 fn place_row(found: &Found) -> PlaceRow {
     PlaceRow {
         file: found.file.clone(),
@@ -338,7 +356,7 @@ mod tests {
     use super::*;
 
     const SCHEDULER: &str = "class Scheduler:\n    def schedule(self, throttle=False): ...\n    \
-                             async def open(self): ...\n\ndef helper(x): ...\nTABLE = [helper]\n";
+                             async def open(self): ...\n\nclass Fast(Scheduler): ...\n\ndef helper(x): ...\nTABLE = [helper]\n";
 
     fn check(symbols: &str, in_place: bool) -> (Report, u8) {
         let folder = tempfile::tempdir().unwrap();
@@ -403,10 +421,19 @@ mod tests {
     }
 
     #[test]
+    fn a_method_that_another_entry_s_class_has_inherited_is_seen_twice() {
+        let symbols = "- symbol: vllm.core:Fast.schedule\n- symbol: vllm.core:Scheduler.schedule\n- symbol: vllm.core:Fast.open\n";
+        let (report, _) = check(symbols, true);
+        let notes: Vec<_> = report.entries.iter().map(|row| row.notes.len()).collect();
+        assert_eq!(notes, [1, 0, 0]);
+        assert!(report.entries[0].notes[0].contains("which line 2 names"));
+    }
+
+    #[test]
     fn aliases_that_would_be_missed_are_told_where_there_are_any() {
         let notes = |in_place| check("- symbol: vllm.core:helper\n", in_place).0.entries.remove(0).notes;
         assert!(notes(true).is_empty());
         let told = notes(false);
-        assert!(told.len() == 1 && told[0].contains("core.py:6 keeps helper itself"), "{told:?}");
+        assert!(told.len() == 1 && told[0].contains("core.py:8 keeps helper itself"), "{told:?}");
     }
 }
