@@ -194,10 +194,7 @@ def test_batch_csv_has_the_tokens_that_were_computed(run: Run) -> None:
 
 
 def test_processes_and_threads_have_names_that_people_know(run: Run) -> None:
-    names = " ".join(run.capture.process_names.values())
-    assert len(run.capture.process_names) == PROCESSES
-    for part in ("vllm", "EngineCore", "Worker"):
-        assert part.lower() in names.lower(), names
+    assert sorted(run.capture.process_names.values()) == ["API server", "EngineCore", "Worker"]
     assert all(run.capture.thread_names.values())
 
 
@@ -207,7 +204,8 @@ def test_the_files_joined_by_cat_load_in_the_real_trace_processor(run: Run) -> N
     with TraceProcessor(b"".join(map(Path.read_bytes, run.capture.files))) as processor:
         assert processor.errors() == []
         (row,) = processor.query("select count(*) as n from slice where category != 'Meta'")
-        (counted,) = processor.query("select count(*) as n from slice where category != 'Meta' and dur > 0")
+        # The engine waits for requests when collection ends: that span has no end, which is told by -1.
+        (counted,) = processor.query("select count(*) as n from slice where category != 'Meta' and dur != 0")
     assert row["n"] == len(run.capture.spans) + len(run.capture.instants)
     spans = int(counted["n"] or 0)
     assert f"{spans:,} spans" in run.parsed.stdout
