@@ -25,8 +25,9 @@ TOKENS = 640
 
 
 def options(vllm_version: str) -> list[str]:
-    """A small cache that is found again, and prompts in chunks. The CPU's kernels take blocks of other sizes since 0.12,
-    and those before it crash with these.
+    """A small cache that is found again, and prompts in chunks.
+
+    Since 0.12 the CPU's kernels take blocks of 32 only; those before it crash with them.
     """
     block = 16 if vllm_version.startswith(("0.9.", "0.10.", "0.11.")) else 32
     chosen = ["--block-size", str(block), "--num-gpu-blocks-override", str(TOKENS // block)]
