@@ -84,7 +84,7 @@ e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on 
 # For other versions: make bench PYTHON=python3.13 VENV=.venv313
 bench: build $(VENV)/.bench-ready  ## what a hook adds to a call, beside its peers, and what all add to an engine step
 	$(BIN)/python benches/call_cost.py
-	$(BIN)/python benches/own_spans.py
+	$(BIN)/python benches/spans.py
 	$(BIN)/python benches/handlers.py
 	$(BIN)/python benches/step_cost.py
 	$(BIN)/python benches/sustained.py

@@ -173,8 +173,8 @@ del engine.scheduler.truth[:before]
 print(json.dumps([engine.scheduler.truth, []]))
 """
     truth, _, capture = run(program, "0.32.0", code, enable=0)
-    known, iterations = steps(capture), {}
-    for step, expected in zip(known, truth, strict=True):
+    iterations: dict[str, int] = {}
+    for step, expected in zip(steps(capture), truth, strict=True):
         for entry, true in zip(step, expected, strict=True):
             # All but the iteration, which is counted from here.
             assert [entry[0], *entry[2:]] == [true[0], *true[2:]]

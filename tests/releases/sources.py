@@ -65,7 +65,8 @@ def _archive_url(name: str, version: str) -> str:
         found = min(wheels, key=lambda file: file.get("size", 0), default=None)
     if found is None:
         raise ValueError("the index does not have it")
-    return urllib.parse.urljoin(base, str(found["url"]))
+    url: str = found["url"]
+    return urllib.parse.urljoin(str(base), url)
 
 
 def _download(url: str, path: Path) -> None:
