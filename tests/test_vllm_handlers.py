@@ -186,6 +186,31 @@ print(json.dumps([engine.scheduler.truth, []]))
     assert ends == {"r0": None, "r1": None, "new": 3}
 
 
+def test_engines_in_several_threads_are_kept_apart(program: Program) -> None:
+    code = """
+import sys, threading
+sys.setswitchinterval(1e-5)
+engines = [EngineCore(budget=40) for _ in range(4)]
+def work(number):
+    for n in range(12):
+        engines[number].add_request(Request(f"e{number}-{n}", [n] * (5 + n), max_tokens=20))
+    while engines[number].scheduler.requests:
+        engines[number].step()
+threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps([[engine.scheduler.truth for engine in engines], []]))
+"""
+    truth, _, capture = run(program, "0.32.0", code)
+    known = steps(capture)
+    for number in range(4):
+        assert [step for step in known if step[0][0].startswith(f"e{number}-")] == truth[number]
+    ends = {
+        event.attributes["rid"]: event.attributes["replyTokenSize="] for event in capture.named("coreRes")
+    }
+    assert ends == {f"e{number}-{n}": 20 for number in range(4) for n in range(12)}
+
+
 def test_an_attribute_that_is_gone_costs_its_datum_alone(program: Program) -> None:
     folder = engine_stub.write(program.folder / "package", "0.32.0")
     scheduler = folder / "vllm/v1/core/sched/scheduler.py"

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::module::{Class, Function, Item, Module};
+use super::module::{Class, Function, Item, Module, Names};
 
 /// Imports and base classes lead on so many times at most: they could go round.
 const MOST_STEPS: usize = 20;
@@ -92,6 +92,14 @@ enum Thing {
     Module(String),
     /// Something that can't be looked into.
     Opaque(PathBuf, String, String),
+}
+
+/// A class that another one is or inherits from.
+struct Ancestor {
+    source: Rc<Source>,
+    module: String,
+    path: String,
+    names: Names,
 }
 
 impl<'a> Packages<'a> {
@@ -231,19 +239,37 @@ impl<'a> Packages<'a> {
                     self.module(&below).map(|_| Thing::Module(below))
                 })
             }
-            Thing::Class(source, module, path, class) => {
-                if let Some(item) = class.names.get(name) {
-                    return self.resolve(source, module, &format!("{path}.{name}"), item, steps);
-                }
-                class.bases.iter().find_map(|base| {
-                    let base = self.walk(module, base, steps + 1)?;
-                    self.step(&base, name, steps + 1)
-                })
+            Thing::Class(..) => {
+                let mut lineage = Vec::new();
+                self.add_lineage(thing, steps, &mut lineage);
+                let (class, item) = lineage.iter().find_map(|class| Some((class, class.names.get(name)?)))?;
+                self.resolve(&class.source, &class.module, &format!("{}.{name}", class.path), item, steps)
             }
             Thing::Opaque(file, module, path) => {
                 Some(Thing::Opaque(file.clone(), module.clone(), format!("{path}.{name}")))
             }
             Thing::Function(_) => None,
+        }
+    }
+
+    /// Adds a class and those that it inherits from, in the order in which Python asks them: one that is there twice
+    /// comes after all that inherit from it.
+    fn add_lineage(&self, thing: &Thing, steps: usize, lineage: &mut Vec<Ancestor>) {
+        let Thing::Class(source, module, path, class) = thing else { return };
+        if steps > MOST_STEPS {
+            return;
+        }
+        lineage.retain(|known| (&known.module, &known.path) != (module, path));
+        lineage.push(Ancestor {
+            source: source.clone(),
+            module: module.clone(),
+            path: path.clone(),
+            names: class.names.clone(),
+        });
+        for base in &class.bases {
+            if let Some(base) = self.walk(module, base, steps + 1) {
+                self.add_lineage(&base, steps + 1, lineage);
+            }
         }
     }
 
@@ -426,6 +452,16 @@ mod tests {
             assert_eq!(at("shop", "Root.open").0, "shop.base");
             assert_eq!(at("shop.till", "base.Root.open").0, "shop.base");
             assert_eq!(at("shop.native", "f").2, None);
+        });
+    }
+
+    #[test]
+    fn of_several_bases_the_one_counts_that_python_asks_first() {
+        let text = "class Top:\n    def f(self): ...\nclass Left(Top): ...\nclass Right(Top):\n    def f(self): ...\n\
+                    class Both(Left, Right): ...\n";
+        with_packages(&[("a/__init__.py", text)], |packages| {
+            assert_eq!(packages.find("a", "Both.f").unwrap().path, "Right.f");
+            assert_eq!(packages.find("a", "Left.f").unwrap().path, "Top.f");
         });
     }
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-import install_vllm
 import pytest
-from environment import Environment, UnavailableError, skip_loudly
-
-VLLM = os.environ.get("VLLM") or install_vllm.DEFAULT_VERSION
-"""`make e2e VLLM=0.11.0` runs another one."""
+from environment import VLLM, Environment, UnavailableError, skip_loudly
 
 
 @pytest.fixture(scope="session", params=["3.11", "3.12"])

@@ -18,6 +18,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mspr
 MATURIN = Path(sys.executable).with_name("maturin")
 
 
+VLLM = os.environ.get("VLLM") or install_vllm.DEFAULT_VERSION
+"""`make e2e VLLM=0.11.0` runs another one."""
+
+
 class UnavailableError(Exception):
     """This machine cannot run it, which is no fault of ours."""
 

@@ -11,12 +11,18 @@ from statistics import mean, median
 from typing import Any
 
 import pytest
-from environment import Environment, skip_loudly
+from environment import VLLM, Environment, skip_loudly
+from install_vllm import DEFAULT_VERSION
 from server import WARMUPS, Server, ServerError
 
 from capture import Capture
 from perfetto_sql import NODE, WHY_NOT, TraceProcessor
 from program import Program, wait_until
+
+pytestmark = pytest.mark.skipif(
+    VLLM != DEFAULT_VERSION,
+    reason="older versions have a worker in the engine, and another benchmark; test_pack.py has them",
+)
 
 REQUESTS = 200
 TAKES = ("one", "two", "three", "four", "five")
