@@ -8,9 +8,10 @@
 //! └──────────── inside the server ─────────┘   └── msprof-rs parse ──────┘
 //! ```
 //!
-//! The recording wing ([`hook`], [`handlers`], [`recorder`]) runs in the server; the reading wing ([`cli`],
+//! The recording wing ([`hook`], [`handlers`], `api`, [`recorder`]) runs in the server; the reading wing ([`cli`],
 //! [`source`], [`model`], [`export`]) runs after it. They share the vocabulary of [`event`], the file format of
-//! [`trace`] and, while the server runs, the page of [`control`]; nothing else.
+//! [`trace`] and, while the server runs, the page of [`control`]; nothing else. `msprof-rs check` holds [`symbols`]
+//! against Python [`code`], which it reads and never runs.
 //!
 //! Everything below [`hook`] works without Python. What a user's symbol file says, for instance:
 //!

@@ -1,6 +1,7 @@
 //! `with msprof_rs.span("name", …) as s:`, `msprof_rs.event(…)`, `msprof_rs.counter(…)`.
 
 use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
@@ -161,12 +162,14 @@ unsafe fn call<'py>(
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-    run: impl FnOnce(Option<&Request<'_, 'py>>, Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+    run: impl Fn(Option<&Request<'_, 'py>>, Python<'py>) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this; the arguments live as long as the call.
     let (py, args) = unsafe { (Python::assume_attached(), Args::new(args, count as usize, names)) };
     let outcome = if recorder::is_recording() {
-        Request::read(py, args).and_then(|request| run(Some(&request), py))
+        let attempt = || Request::read(py, args).and_then(|request| run(Some(&request), py));
+        // A defect of ours must not end the program that it is called from: it is as if nothing were collected.
+        catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| run(None, py))
     } else {
         run(None, py)
     };
