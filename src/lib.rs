@@ -30,6 +30,7 @@ pub mod control;
 pub mod event;
 pub mod expr;
 pub mod ring;
+pub mod spool;
 pub mod symbols;
 pub mod trace;
 

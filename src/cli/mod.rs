@@ -7,6 +7,7 @@ mod installation;
 mod live;
 mod logger;
 mod parse;
+mod progress;
 mod recover;
 mod run;
 mod summary;
@@ -27,6 +28,12 @@ pub const EXIT_FAILED: u8 = 1;
 /// The outputs are written, but part of the input was damaged or left out.
 pub const EXIT_DAMAGED: u8 = 3;
 
+const PARSE_EXAMPLES: &str = "\
+Examples:
+  msprof-rs parse --input-path /data/prof/1122-0900
+  msprof-rs parse --input-path /data/prof/1122-0900 --output-path tables --format csv
+  msserviceprofiler parse --input-path . --timezone UTC --gzip";
+
 /// Where did the time of this request, of this step, go?
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -42,7 +49,10 @@ enum Verb {
     /// Run a Python command with collection on, then parse what was captured
     Run(run::Run),
     /// Turn the captures of a session into a timeline and tables
+    #[command(after_help = PARSE_EXAMPLES)]
     Parse(Parse),
+    /// Parse, and sum up requests, batches and the service as a whole
+    Analyze(Parse),
     /// Put what killed processes left in their rings into their captures
     Recover(recover::Recover),
     /// Tell whether a symbol file fits what is installed
@@ -101,13 +111,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         }
     };
     logger::install(match &arguments.verb {
-        Verb::Parse(verb) => verb.log_level.into(),
+        Verb::Parse(verb) | Verb::Analyze(verb) => verb.log_level.into(),
         _ => LevelFilter::Info,
     });
     match arguments.verb {
         Verb::Init(verb) => verb.run(installation),
         Verb::Run(verb) => verb.run(installation),
-        Verb::Parse(verb) => run_parse(&verb.options),
+        Verb::Parse(verb) => run_parse(&verb.options, false),
+        Verb::Analyze(verb) => run_parse(&verb.options, true),
         Verb::Recover(verb) => verb.run(),
         Verb::Check(verb) => verb.run(installation),
         Verb::Status(verb) => verb.run(),
@@ -117,8 +128,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
     }
 }
 
-fn run_parse(options: &ParseOptions) -> u8 {
-    match parse(options) {
+fn run_parse(options: &ParseOptions, summaries: bool) -> u8 {
+    match parse(options, summaries) {
         Ok(report) => {
             summary::print(&Summary(&report));
             report.exit_code()

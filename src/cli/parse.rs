@@ -1,31 +1,35 @@
-//! `msprof-rs parse`: from the captures of a session to a timeline and tables, in one pass over the records.
+//! `msprof-rs parse` and `analyze`: from the captures of a session to a timeline and tables, in one pass over the records.
 
-use std::io::IsTerminal;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 use thiserror::Error;
 
+use super::progress::Progress;
 use super::{EXIT_DAMAGED, EXIT_FINE};
+use crate::clock::Nanos;
+use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
 use crate::export::output::{self, Output, OutputError};
+use crate::export::sqlite::{Database, TraceTables, write_tables};
+use crate::export::timeline::{Sink, Timeline};
 use crate::export::times::Calendar;
-use crate::export::{Outcome, batch_csv, forward_csv, kvcache_csv, request_csv};
+use crate::export::{
+    Outcome, batch_csv, forward_csv, handoff_csv, kvcache_csv, request_csv, request_status_csv,
+    spec_decode_csv, summary_csv,
+};
 use crate::model::{Figures, Model, Tables};
-use crate::source::{Captures, Intake, Records, SourceError, Tally};
-
-/// Records between two looks at the progress bar.
-const RECORDS_PER_TICK: u64 = 1 << 14;
+use crate::source::{Intake, Session, SourceError, Tally};
 
 /// Kinds of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// `profiler.db`
-    Db,
-    /// `request.csv`, `batch.csv`, `kvcache.csv`, `forward.csv`
+    /// `request.csv`, `batch.csv`, `kvcache.csv`, `forward.csv` and the others
     Csv,
+    /// `profiler.db`, an SQLite database of the timeline and all tables
+    Db,
     /// `chrome_tracing.json`
     Json,
 }
@@ -33,7 +37,8 @@ pub enum Format {
 /// What `parse` is asked to do.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ParseOptions {
-    /// Folder with the captures (*.pftrace) of one session; the folders in it are searched too
+    /// Folder with the captures of one session, ours (*.pftrace) or msServiceProfiler's (ms_service_*.db), beside traces
+    /// of torch's profiler; the folders in it are searched too
     #[arg(long, value_name = "DIR")]
     pub input_path: PathBuf,
 
@@ -42,12 +47,16 @@ pub struct ParseOptions {
     pub output_path: PathBuf,
 
     /// What to write
-    #[arg(long, value_name = "FORMAT", num_args = 1.., value_delimiter = ',', default_values = ["csv", "json"])]
+    #[arg(long, value_name = "FORMAT", num_args = 1.., value_delimiter = ',', default_values = ["csv", "db", "json"])]
     pub format: Vec<Format>,
 
     /// Time zone of dates in the outputs, such as Asia/Shanghai or UTC [default: this machine's]
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
+
+    /// Pack the timeline: chrome_tracing.json.gz
+    #[arg(long)]
+    pub gzip: bool,
 }
 
 /// Why nothing could be written.
@@ -65,8 +74,11 @@ pub enum ParseError {
         /// As given.
         path: PathBuf,
         /// What the system says.
-        error: std::io::Error,
+        error: io::Error,
     },
+    /// Long tables can't be put away.
+    #[error("cannot write a temporary file: {0}. Set TMPDIR to a folder with more space")]
+    Temporary(io::Error),
     /// The time zone is not known.
     #[error("unknown time zone {name:?} ({error}). Give a name such as Asia/Shanghai, or UTC")]
     TimeZone {
@@ -99,128 +111,146 @@ pub struct Report {
 impl Report {
     /// The exit code that says how it went.
     pub fn exit_code(&self) -> u8 {
-        let Intake { torn, refused, malformed, damaged_rings, .. } = &self.intake;
+        let Intake { torn, refused, malformed, damaged_rings, damaged, .. } = &self.intake;
         let is_whole = torn.is_empty()
             && refused.is_empty()
             && damaged_rings.is_empty()
+            && damaged.is_empty()
             && malformed + self.tally.malformed == 0;
         if is_whole { EXIT_FINE } else { EXIT_DAMAGED }
     }
 }
 
-/// Reads the session and writes the outputs.
+/// The calendar of a time zone, or of this machine's.
+pub(super) fn calendar(timezone: Option<&str>) -> Result<Calendar, ParseError> {
+    let zone = match timezone {
+        Some(name) => {
+            TimeZone::get(name).map_err(|error| ParseError::TimeZone { name: name.to_owned(), error })?
+        }
+        None => TimeZone::system(),
+    };
+    Ok(Calendar::new(zone))
+}
+
+/// Reads the session and writes the outputs; those of `analyze` too if asked.
 ///
 /// # Errors
 /// There is nothing to read, or an output can't be written. Damage in part of the input is no error; the report
 /// tells of it.
-pub fn parse(options: &ParseOptions) -> Result<Report, ParseError> {
-    let zone = match &options.timezone {
-        Some(name) => {
-            TimeZone::get(name).map_err(|error| ParseError::TimeZone { name: name.clone(), error })?
-        }
-        None => TimeZone::system(),
-    };
-    let mut calendar = Calendar::new(zone);
-    let captures = Captures::open(&options.input_path)?;
+pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseError> {
+    let calendar = calendar(options.timezone.as_deref())?;
+    let session = Session::open(&options.input_path)?;
     let folder = &options.output_path;
-    create_folder(folder).map_err(|error| ParseError::Folder { path: folder.clone(), error })?;
+    create_folder(folder)?;
 
-    let places = captures.places();
-    let mut outputs = Vec::new();
-    let mut timeline = if options.format.contains(&Format::Json) {
-        let path = folder.join("chrome_tracing.json");
-        let failed = |error| OutputError { path: path.clone(), error };
-        Some(ChromeTrace::new(Output::create(&path)?, places, calendar.clone()).map_err(failed)?)
+    let places = session.places();
+    let is_asked = |format| options.format.contains(&format);
+    let mut chrome = if is_asked(Format::Json) {
+        let path = folder.join(if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" });
+        Some(ChromeTrace::new(Output::create(&path)?, session.first_time().unwrap_or(Nanos(0)))?)
     } else {
         None
     };
+    let mut database = if is_asked(Format::Db) {
+        Some(TraceTables::begin(Database::create(&folder.join("profiler.db"))?))
+    } else {
+        None
+    };
+    let sinks = chrome.as_mut().map(|sink| sink as &mut dyn Sink).into_iter();
+    let sinks = sinks.chain(database.as_mut().map(|sink| sink as &mut dyn Sink)).collect();
+    let mut timeline = Timeline::new(places, calendar.clone(), sinks);
+
     let mut tables = Tables::default();
-    let mut records = captures.records();
-    let progress = progress(captures.intake().packets);
-    let mut count = 0_u64;
+    let mut records = session.records();
+    let mut progress = Progress::new("reading", session.length());
     while let Some(record) = records.next() {
         let (resources, ids) = tables.push(record);
-        if let Some(timeline) = &mut timeline {
-            let path = folder.join("chrome_tracing.json");
-            timeline.push(record, resources, ids).map_err(|error| OutputError { path, error })?;
-        }
-        count += 1;
-        if count.is_multiple_of(RECORDS_PER_TICK) {
-            progress.set_position(records.packets());
-        }
+        timeline.push(record, resources, ids)?;
+        progress.tick(|| records.progress());
     }
-    progress.finish_and_clear();
-    let tally = Records::tally(&records);
-    let model = tables.finish(places);
+    let tally = records.tally();
+    progress.finish();
+    let mut model = tables.finish(places).map_err(ParseError::Temporary)?;
+    timeline.finish(&model.ids, &model.requests)?;
 
-    if let Some(timeline) = timeline {
-        let path = folder.join("chrome_tracing.json");
-        let (events, output) = timeline.finish(&model.ids).map_err(|error| OutputError { path, error })?;
-        output.finish()?;
-        outputs.push(("chrome_tracing.json", Outcome::Rows(events)));
+    let mut files = Files { folder, outputs: Vec::new() };
+    if let Some(chrome) = chrome {
+        let name = if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" };
+        files.outputs.push((name, Outcome::Rows(chrome.finish()?)));
     }
-    if options.format.contains(&Format::Csv) {
-        write_tables(&model, &captures, &mut calendar, folder, &mut outputs)?;
+    if let Some(database) = database {
+        let (database, slices) = database.finish()?;
+        write_tables(&database, &model, places, &mut calendar.clone())?;
+        database.finish()?;
+        files.outputs.push(("profiler.db", Outcome::Rows(slices)));
     }
-    if options.format.contains(&Format::Db) {
-        outputs.push(("profiler.db", Outcome::Nothing("this version does not write databases")));
+    if is_asked(Format::Csv) {
+        files.tables(&model, places, &mut calendar.clone())?;
+        if summaries {
+            files.summaries(&mut model)?;
+        }
     }
     let listed = model.requests.iter().filter(|request| request_csv::is_listed(&request.id)).count();
     Ok(Report {
-        intake: captures.intake().clone(),
+        intake: session.intake().clone(),
         places: (places.processes.len(), places.threads.len() - places.processes.len()),
         tally,
         folder: folder.clone(),
-        outputs,
+        outputs: files.outputs,
         unlisted_requests: model.requests.len() - listed,
         figures: model.figures,
     })
 }
 
-fn write_tables(
-    model: &Model,
-    captures: &Captures,
-    calendar: &mut Calendar,
-    folder: &Path,
-    outputs: &mut Vec<(&'static str, Outcome)>,
-) -> Result<(), OutputError> {
-    let (ids, places) = (&model.ids, captures.places());
-    let name = "request.csv";
-    let outcome =
-        output::write(&folder.join(name), |out| request_csv::write(&model.requests, calendar, out))?;
-    outputs.push((name, outcome));
-    let name = "batch.csv";
-    let outcome = output::write(&folder.join(name), |out| {
-        batch_csv::write(&model.batches, ids, places, calendar, out)
-    })?;
-    outputs.push((name, outcome));
-    let name = "kvcache.csv";
-    let outcome =
-        output::write(&folder.join(name), |out| kvcache_csv::write(&model.kv_cache, ids, calendar, out))?;
-    outputs.push((name, outcome));
-    let name = "forward.csv";
-    let outcome =
-        output::write(&folder.join(name), |out| forward_csv::write(&model.forwards, places, calendar, out))?;
-    outputs.push((name, outcome));
-    Ok(())
+/// The tables as CSV files.
+struct Files<'a> {
+    folder: &'a Path,
+    outputs: Vec<(&'static str, Outcome)>,
 }
 
-fn create_folder(folder: &Path) -> std::io::Result<()> {
+impl Files<'_> {
+    fn write(
+        &mut self,
+        name: &'static str,
+        rows: impl FnOnce(&mut Output) -> io::Result<Outcome>,
+    ) -> Result<(), OutputError> {
+        let outcome = output::write(&self.folder.join(name), rows)?;
+        self.outputs.push((name, outcome));
+        Ok(())
+    }
+
+    fn tables(&mut self, model: &Model, places: &Places, calendar: &mut Calendar) -> Result<(), OutputError> {
+        let Model { ids, batches, handoff, .. } = model;
+        self.write("request.csv", |out| request_csv::write(&model.requests, calendar, out))?;
+        self.write("request_status.csv", |out| {
+            request_status_csv::write(&model.queues, places, calendar, out)
+        })?;
+        self.write("batch.csv", |out| batch_csv::write(batches, ids, places, calendar, out))?;
+        self.write("kvcache.csv", |out| {
+            kvcache_csv::write(&model.kv_cache, model.kv_forms, ids, calendar, out)
+        })?;
+        self.write("forward.csv", |out| forward_csv::write(&model.forwards, places, calendar, out))?;
+        self.write("spec_decode.csv", |out| spec_decode_csv::write(batches, ids, places, calendar, out))?;
+        self.write("pd_split_communication.csv", |out| {
+            handoff_csv::communication(handoff, ids, calendar, out)
+        })?;
+        self.write("pd_split_kvcache.csv", |out| handoff_csv::pulls(handoff, ids, calendar, out))?;
+        self.write("coordinator.csv", |out| handoff_csv::coordinator(handoff, calendar, out))
+    }
+
+    fn summaries(&mut self, model: &mut Model) -> Result<(), OutputError> {
+        let summary = &mut model.summary;
+        self.write("request_summary.csv", |out| summary_csv::requests(summary, out))?;
+        self.write("batch_summary.csv", |out| summary_csv::batches(summary, out))?;
+        self.write("service_summary.csv", |out| summary_csv::service(summary, out))
+    }
+}
+
+pub(super) fn create_folder(folder: &Path) -> Result<(), ParseError> {
     use std::os::unix::fs::DirBuilderExt;
     // Prompts may be in request ids and attributes: outputs are not for everybody.
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)
-}
-
-fn progress(packets: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(packets);
-    match ProgressStyle::with_template("reading {bar:40} {percent:>3} % · {human_pos} packets · {eta} left")
-    {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
+    created.map_err(|error| ParseError::Folder { path: folder.to_owned(), error })
 }
 
 #[cfg(test)]
@@ -235,6 +265,7 @@ mod tests {
             output_path: output.to_owned(),
             format: vec![Format::Csv, Format::Json],
             timezone: Some("UTC".into()),
+            gzip: false,
         }
     }
 
@@ -247,7 +278,7 @@ mod tests {
     fn a_session_of_two_processes_becomes_the_tables() {
         let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         session(input.path());
-        let report = parse(&options(input.path(), output.path())).unwrap();
+        let report = parse(&options(input.path(), output.path()), false).unwrap();
         assert_eq!(report.exit_code(), EXIT_FINE);
 
         let at = |ms: u32| format!("2023-11-14 22:13:20:{ms:03}000");
@@ -341,7 +372,7 @@ mod tests {
     fn the_timeline_is_an_array_of_events_that_name_processes_and_follow_requests() {
         let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         session(input.path());
-        parse(&options(input.path(), output.path())).unwrap();
+        parse(&options(input.path(), output.path()), false).unwrap();
         let text = std::fs::read_to_string(output.path().join("chrome_tracing.json")).unwrap();
         let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         let of = |phase: &'static str| events.iter().filter(move |event| event["ph"] == phase);
@@ -353,9 +384,8 @@ mod tests {
             (&exec["pid"], &exec["tid"], &exec["dur"]),
             (&200.into(), &"Execute(201)".into(), &5000.0.into())
         );
-        assert!(
-            text.contains("\"name\":\"modelExec\",\"ph\":\"X\",\"ts\":1700000000025000.000,\"dur\":5000.000")
-        );
+        assert!(text.contains("\"name\":\"modelExec\",\"ph\":\"X\",\"ts\":25000.000,\"dur\":5000.000"));
+        assert_eq!(events[0]["args"]["unix_ns"], crate::source::fixture::BOOT);
         assert_eq!(exec["args"]["batch_size"], "1");
         assert_eq!(exec["args"]["res_list"][0]["rid"], "cmpl-a");
         assert_eq!(exec["args"]["tid"], 201);
@@ -382,7 +412,7 @@ mod tests {
         let file = input.path().join("node-100.pftrace");
         let bytes = std::fs::read(&file).unwrap();
         std::fs::write(&file, &bytes[..bytes.len() - 3]).unwrap();
-        let report = parse(&options(input.path(), output.path())).unwrap();
+        let report = parse(&options(input.path(), output.path()), false).unwrap();
         assert_eq!(report.exit_code(), EXIT_DAMAGED);
         assert_eq!(report.intake.torn.len(), 1);
         assert!(output.path().join("request.csv").exists());
@@ -395,21 +425,22 @@ mod tests {
     fn only_what_was_asked_for_is_written() {
         let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         session(input.path());
-        let format = vec![Format::Json, Format::Db];
-        let report = parse(&ParseOptions { format, ..options(input.path(), output.path()) }).unwrap();
+        let format = vec![Format::Db];
+        let report = parse(&ParseOptions { format, ..options(input.path(), output.path()) }, false).unwrap();
         let files: Vec<_> =
             output.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(files, ["chrome_tracing.json"]);
-        assert!(Summary(&report).to_string().contains("profiler.db          not written"));
+        assert_eq!(files, ["profiler.db"]);
+        assert_eq!(report.outputs.len(), 1);
     }
 
     #[test]
     fn what_can_not_be_done_is_said() {
         let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let empty = parse(&options(input.path(), output.path())).unwrap_err();
+        let empty = parse(&options(input.path(), output.path()), false).unwrap_err();
         assert!(empty.to_string().starts_with("no captures in"), "{empty}");
         let timezone = Some("Mars/Olympus".into());
-        let zone = parse(&ParseOptions { timezone, ..options(input.path(), output.path()) }).unwrap_err();
+        let zone =
+            parse(&ParseOptions { timezone, ..options(input.path(), output.path()) }, false).unwrap_err();
         assert!(zone.to_string().contains("Mars/Olympus"), "{zone}");
     }
 }

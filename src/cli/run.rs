@@ -168,8 +168,9 @@ fn parse(captures: &Path, folder: &Path) {
     let options = ParseOptions {
         input_path: session.path(),
         output_path: folder.join("output"),
-        format: vec![Format::Csv, Format::Json],
+        format: vec![Format::Csv, Format::Db, Format::Json],
         timezone: None,
+        gzip: false,
     };
-    run_parse(&options);
+    run_parse(&options, false);
 }

@@ -10,9 +10,10 @@ pub use calibration::{Anchor, Calibration, duration};
 pub use ticks::{Source, Ticks, source};
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// Nanoseconds on some clock; which one, the field's doc says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Nanos(pub u64);
 
 /// The three clocks read at (nearly) the same instant; what a trace file's clock snapshot holds.

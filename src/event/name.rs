@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use once_cell::sync::{Lazy, OnceCell};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 /// A text that is stored once; cheap to copy and compare. Only for texts of a small set (names in code and
 /// configuration), never for data such as request ids: nothing is ever freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name(u32);
 
 /// What a span, instant or counter is: its domain (a Perfetto category) and its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Label(u32);
 
 type Ids<T> = FxHashMap<T, u32>;

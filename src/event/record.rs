@@ -1,15 +1,17 @@
 //! A record: one span, instant or counter sample, with where and when it happened. Sources yield them, tables are
 //! built from them.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Entries, Label, View};
 use crate::clock::Nanos;
 
 /// A process of a capture: its position in [`Places`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId(pub u32);
 
 /// A thread of a capture: its position in [`Places`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ThreadId(pub u32);
 
 /// What is known of a process.
@@ -50,7 +52,7 @@ pub struct Places {
 }
 
 /// What a record is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Kind {
     /// A span that ended.
     Span,
@@ -64,7 +66,7 @@ pub enum Kind {
 }
 
 /// One span, instant or counter sample. A source yields them in the order in which they ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// What it is.
     pub kind: Kind,
@@ -81,6 +83,7 @@ pub struct Record {
     /// 0 for what nests on its thread; otherwise the lane of that thread, for spans that overlap others.
     pub lane: u32,
     /// What was said about it, encoded as [`Attributes`](super::Attributes) does.
+    #[serde(with = "serde_bytes")]
     pub attributes: Vec<u8>,
 }
 

@@ -1,6 +1,8 @@
 //! Looking at encoded attributes without taking them apart: keys and values as borrowed views. Used by everything
 //! that reads records.
 
+use std::fmt;
+
 use super::{AttributeReader, Key, Name, Token};
 
 /// A value, borrowed from its record.
@@ -77,6 +79,37 @@ impl<'a> View<'a> {
                 Self::Dict(entries)
             }
         })
+    }
+}
+
+/// As Python shows it; texts bare at the outermost, quoted within containers.
+impl fmt::Display for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn inner(view: View<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            if let View::Str(text) = view { write!(f, "'{text}'") } else { write!(f, "{view}") }
+        }
+        match self {
+            Self::Bool(b) => f.write_str(if *b { "True" } else { "False" }),
+            Self::Int(n) => write!(f, "{n}"),
+            Self::Double(x) => write!(f, "{x:?}"),
+            Self::Str(text) => f.write_str(text),
+            Self::Array(items) => {
+                f.write_str("[")?;
+                for (position, item) in items.clone().enumerate() {
+                    f.write_str(if position > 0 { ", " } else { "" })?;
+                    inner(item, f)?;
+                }
+                f.write_str("]")
+            }
+            Self::Dict(entries) => {
+                f.write_str("{")?;
+                for (position, (key, item)) in entries.clone().enumerate() {
+                    write!(f, "{}'{key}': ", if position > 0 { ", " } else { "" })?;
+                    inner(item, f)?;
+                }
+                f.write_str("}")
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::Outcome;
 use super::times::{Calendar, Millis};
 use crate::event::Places;
-use crate::model::{Amount, Batch, Ids, KvState, Phase, Resource, Shape};
+use crate::model::{Amount, Batch, BatchTable, Ids, KvState, Phase, Resource, Shape};
 
 const BEFORE_CACHE: [&str; 8] = [
     "name",
@@ -19,16 +19,19 @@ const BEFORE_CACHE: [&str; 8] = [
     "batch_size",
 ];
 
-const AFTER_CACHE: [&str; 8] = [
+const AFTER_CACHE: [&str; 6] = [
     "prefill_batch_size",
     "decode_batch_size",
     "prefill_scheduled_tokens",
     "decode_scheduled_tokens",
     "total_scheduled_tokens",
     "dp_rank",
-    "start_time(ms)",
-    "end_time(ms)",
 ];
+
+/// These stand in the table only if there is speculative decoding.
+const DRAFT: [&str; 2] = ["accepted_ratio", "accepted_ratio_per_pos"];
+
+const TIMES: [&str; 2] = ["start_time(ms)", "end_time(ms)"];
 
 /// A column about the KV cache, and its value in a row.
 type CacheColumn = (&'static str, fn(&KvState) -> f64);
@@ -48,7 +51,7 @@ const CACHE: [CacheColumn; 6] = [
 /// # Errors
 /// The writer fails.
 pub fn write(
-    batches: &[Batch],
+    batches: &BatchTable,
     ids: &Ids,
     places: &Places,
     calendar: &mut Calendar,
@@ -57,18 +60,27 @@ pub fn write(
     if batches.is_empty() {
         return Ok(Outcome::Nothing("no batch was scheduled or run (batchFrameworkProcessing, modelExec …)"));
     }
-    let is_used =
-        |(_, value): &&CacheColumn| batches.iter().filter_map(|b| b.kv.as_deref()).any(|kv| value(kv) != 0.0);
-    let cache: Vec<&CacheColumn> = CACHE.iter().filter(is_used).collect();
+    let (mut is_used, mut has_drafts) = ([false; CACHE.len()], false);
+    for batch in batches.iter() {
+        has_drafts |= batch.draft.is_some();
+        for (is_used, (_, value)) in is_used.iter_mut().zip(CACHE) {
+            *is_used |= batch.kv.as_deref().is_some_and(|kv| value(kv) != 0.0);
+        }
+    }
+    let cache = CACHE.iter().zip(is_used).filter_map(|(column, is_used)| is_used.then_some(column));
+    let cache: Vec<&CacheColumn> = cache.collect();
+    let draft = if has_drafts { &DRAFT[..] } else { &[] };
 
     let mut csv = csv::Writer::from_writer(out);
-    for column in BEFORE_CACHE.iter().chain(cache.iter().map(|(name, _)| name)).chain(&AFTER_CACHE) {
+    let cache_names = cache.iter().map(|(name, _)| name);
+    for column in BEFORE_CACHE.iter().chain(cache_names).chain(&AFTER_CACHE).chain(draft).chain(&TIMES) {
         csv.write_field(column)?;
     }
     csv.write_record(None::<&[u8]>)?;
 
-    let mut text = String::new();
-    for batch in batches {
+    let (mut text, mut count) = (String::new(), 0);
+    for batch in batches.iter() {
+        count += 1;
         let mut field = |value: &dyn std::fmt::Display| {
             text.clear();
             // Writing to a string does not fail.
@@ -80,7 +92,7 @@ pub fn write(
         // What names one request is no batch of requests: its size is 0, as readers of this table expect.
         let size = if batch.shape == Shape::One { 0 } else { batch.resources.len() };
         field(&batch.name.as_str())?;
-        field(&PythonList { batch, ids })?;
+        field(&PythonList { batch: &batch, ids })?;
         field(&calendar.text(batch.start))?;
         field(&calendar.text(batch.end))?;
         field(&millis(batch.end.0.saturating_sub(batch.start.0)))?;
@@ -96,18 +108,30 @@ pub fn write(
         field(&batch.tokens(Phase::Decode))?;
         field(&batch.total_tokens())?;
         field(&process.dp_rank.map(|rank| rank.to_string()).unwrap_or_default())?;
+        if has_drafts {
+            field(&batch.accepted_share().map(|share| format!("{share:.4}")).unwrap_or_default())?;
+            field(&if batch.draft.is_some() { positions(&batch) } else { String::new() })?;
+        }
         field(&millis(batch.start.0))?;
         field(&millis(batch.end.0))?;
         csv.write_record(None::<&[u8]>)?;
     }
     csv.flush()?;
-    Ok(Outcome::Rows(batches.len() as u64))
+    Ok(Outcome::Rows(count))
 }
 
 /// A batch's requests as Python shows them, which is what readers of this table evaluate.
-struct PythonList<'a> {
-    batch: &'a Batch,
-    ids: &'a Ids,
+pub(super) struct PythonList<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) ids: &'a Ids,
+}
+
+/// The share of accepted tokens by position in the draft, as JSON.
+pub(super) fn positions(batch: &Batch) -> String {
+    let shares = batch.accepted_by_position();
+    let entries: Vec<_> =
+        shares.iter().enumerate().map(|(p, share)| format!("\"{p}\": {share:.4}")).collect();
+    format!("{{{}}}", entries.join(", "))
 }
 
 impl std::fmt::Display for PythonList<'_> {
@@ -142,6 +166,7 @@ impl PythonList<'_> {
             ("num_scheduled_tokens", step.scheduled),
             ("num_prompt_tokens", step.prompt),
             ("num_computed_tokens", step.computed),
+            ("num_spec_output_tokens", step.drafted),
         ] {
             if let Some(amount) = amount.get() {
                 write!(f, ", '{key}': {amount}")?;

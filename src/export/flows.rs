@@ -1,4 +1,4 @@
-//! The arrows that follow a request through the timeline. Used by `chrome`.
+//! The arrows that follow a request through the timeline. Used by `timeline`.
 
 use crate::clock::Nanos;
 use crate::model::RequestId;
@@ -16,9 +16,12 @@ pub(super) struct Anchor {
 
 /// Which arrow is anchored there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrow {
+pub enum Arrow {
+    /// It begins.
     First,
+    /// It passes.
     Between,
+    /// It ends.
     Last,
 }
 

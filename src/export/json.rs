@@ -1,4 +1,4 @@
-//! Attributes and texts as JSON. Used by `chrome`.
+//! Attributes and texts as JSON. Used by `timeline` and `chrome`.
 
 use std::io::{self, Write};
 

@@ -4,23 +4,30 @@ use std::io::{self, Write};
 
 use super::Outcome;
 use super::times::Calendar;
-use crate::model::{Ids, KvRow};
+use crate::model::{Ids, KvForms, KvRow};
+use crate::spool::Sorted;
 
 /// Writes the rows.
 ///
 /// # Errors
 /// The writer fails.
-pub fn write(rows: &[KvRow], ids: &Ids, calendar: &mut Calendar, out: impl Write) -> io::Result<Outcome> {
+pub fn write(
+    rows: &Sorted<KvRow>,
+    forms: KvForms,
+    ids: &Ids,
+    calendar: &mut Calendar,
+    out: impl Write,
+) -> io::Result<Outcome> {
     let csv = csv::Writer::from_writer(out);
-    if rows.iter().any(|row| row.state.total.is_some() || row.state.free.is_some()) {
+    if forms.has_totals {
         with_totals(rows, calendar, csv)
     } else {
-        with_free_blocks(rows, ids, calendar, csv)
+        with_free_blocks(rows, forms, ids, calendar, csv)
     }
 }
 
 fn with_totals(
-    rows: &[KvRow],
+    rows: &Sorted<KvRow>,
     calendar: &mut Calendar,
     mut csv: csv::Writer<impl Write>,
 ) -> io::Result<Outcome> {
@@ -48,23 +55,22 @@ fn with_totals(
         ])?;
     }
     csv.flush()?;
-    Ok(Outcome::Rows(rows.len() as u64))
+    Ok(Outcome::Rows(rows.len()))
 }
 
 /// The rate is measured against the most blocks that were ever free.
 fn with_free_blocks(
-    rows: &[KvRow],
+    rows: &Sorted<KvRow>,
+    forms: KvForms,
     ids: &Ids,
     calendar: &mut Calendar,
     mut csv: csv::Writer<impl Write>,
 ) -> io::Result<Outcome> {
-    let most =
-        rows.iter().filter(|row| row.name.as_str() == "Free").filter_map(|row| row.device_blocks).max();
     let mut count = 0;
     csv.write_record(["rid", "name", "start_time", "device_kvcache_left", "kvcache_usage_rate"])?;
     for row in rows {
         let Some(left) = row.device_blocks else { continue };
-        let rate = most.filter(|most| *most > 0).map_or(0.0, |most| (most - left) as f64 / most as f64);
+        let rate = forms.usage(row.device_blocks).unwrap_or_default();
         csv.write_record([
             row.request.map_or("", |request| ids.text(request)),
             row.name.as_str(),

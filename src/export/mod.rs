@@ -5,11 +5,17 @@ pub mod batch_csv;
 pub mod chrome;
 mod flows;
 pub mod forward_csv;
+pub mod handoff_csv;
 mod json;
 pub mod kvcache_csv;
 pub mod output;
 mod process_rows;
 pub mod request_csv;
+pub mod request_status_csv;
+pub mod spec_decode_csv;
+pub mod sqlite;
+pub mod summary_csv;
+pub mod timeline;
 pub mod times;
 
 /// What came of an output.

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use thiserror::Error;
 
 use super::Outcome;
@@ -18,26 +20,101 @@ pub struct OutputError {
     pub error: io::Error,
 }
 
-/// A file that does not have its name yet. Without [`Output::finish`] it goes away again.
+impl OutputError {
+    /// The error of writing `path`.
+    pub fn new(path: &Path, error: impl Into<io::Error>) -> Self {
+        Self { path: path.to_owned(), error: error.into() }
+    }
+
+    /// The error of a library that writes `path`.
+    pub fn other(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::new(path, io::Error::other(error))
+    }
+}
+
+/// A file that does not have its name yet. Without [`Partial::finish`] it goes away again.
 #[derive(Debug)]
-pub struct Output {
-    file: Option<BufWriter<File>>,
+pub struct Partial {
     temporary: PathBuf,
     path: PathBuf,
+    is_named: bool,
+}
+
+impl Partial {
+    /// The file that will be called `path`; nothing is written.
+    pub fn new(path: &Path) -> Self {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        // The process id keeps two runs into one folder apart.
+        name.push(format!(".{}.partial", std::process::id()));
+        Self { temporary: path.with_file_name(name), path: path.to_owned(), is_named: false }
+    }
+
+    /// Where it is to be written.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// The name that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name, replacing an older file.
+    ///
+    /// # Errors
+    /// It can't be renamed.
+    pub fn finish(mut self) -> Result<(), OutputError> {
+        std::fs::rename(&self.temporary, &self.path).map_err(|error| OutputError::new(&self.path, error))?;
+        self.is_named = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // Nothing can be done about a file that can't be removed, and its name says that it is not whole.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A file that is written from its beginning to its end, and has its name when it is whole.
+#[derive(Debug)]
+pub struct Output {
+    file: BufWriter<Box<dyn Target>>,
+    partial: Partial,
+}
+
+/// What the bytes go through on the way to the file.
+trait Target: Write + std::fmt::Debug + Send {
+    fn end(&mut self) -> io::Result<()>;
+}
+
+impl Target for File {
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Target for GzEncoder<File> {
+    fn end(&mut self) -> io::Result<()> {
+        self.try_finish()
+    }
 }
 
 impl Output {
-    /// Begins the file that will be called `path`.
+    /// Begins the file that will be called `path`. One that ends in `.gz` is packed.
     ///
     /// # Errors
     /// The folder can't be written to.
     pub fn create(path: &Path) -> Result<Self, OutputError> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        // The process id keeps two runs into one folder apart.
-        name.push(format!(".{}.partial", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(|error| OutputError { path: path.to_owned(), error })?;
-        Ok(Self { file: Some(BufWriter::with_capacity(1 << 20, file)), temporary, path: path.to_owned() })
+        let partial = Partial::new(path);
+        let file = File::create(partial.temporary()).map_err(|error| OutputError::new(path, error))?;
+        let is_packed = path.extension().is_some_and(|ending| ending == "gz");
+        let target: Box<dyn Target> =
+            if is_packed { Box::new(GzEncoder::new(file, Compression::fast())) } else { Box::new(file) };
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, target), partial })
     }
 
     /// Gives the file its name, replacing an older one.
@@ -45,37 +122,29 @@ impl Output {
     /// # Errors
     /// The last bytes can't be written, or the file can't be renamed.
     pub fn finish(mut self) -> Result<(), OutputError> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let named = file.flush().and_then(|()| std::fs::rename(&self.temporary, &self.path));
-        named.map_err(|error| {
-            // What is left of it is of no use; that it could not be removed adds nothing to the first error.
-            let _ = std::fs::remove_file(&self.temporary);
-            OutputError { path: self.path.clone(), error }
-        })
+        let ended = self.file.flush().and_then(|()| self.file.get_mut().end());
+        ended.map_err(|error| self.error(error))?;
+        self.partial.finish()
     }
 
     /// The name that the file will have.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.partial.path()
+    }
+
+    /// An error of writing it.
+    pub fn error(&self, error: io::Error) -> OutputError {
+        OutputError::new(self.path(), error)
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |file| file.write(bytes))
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), Write::flush)
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // Nothing can be done about a file that can't be removed, and its name says that it is not whole.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
+        self.file.flush()
     }
 }
 

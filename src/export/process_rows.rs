@@ -1,4 +1,4 @@
-//! The processes of a timeline: which number each is shown with, and in which order. Used by `chrome`.
+//! The processes of a timeline: which number each is shown with, and in which order. Used by `timeline`.
 
 use rustc_hash::FxHashSet;
 

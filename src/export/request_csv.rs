@@ -88,6 +88,7 @@ mod tests {
             queue_wait: Some(1_250_000),
             first_output: Some(Nanos(1_700_000_000_010_500_500)),
             cache_hit: Some(0.5),
+            ..Request::default()
         };
         let arrived_before = Request { id: "cmpl-2".into(), output_tokens: Some(7), ..Request::default() };
         let listed_nowhere = Request { id: "a,b".into(), ..Request::default() };

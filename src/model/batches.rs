@@ -1,11 +1,15 @@
 //! One row for each scheduled batch and each execution of one: its requests, tokens, and the state of the KV cache.
 
+use std::io;
+
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::kv_cache::{KvState, is_kv_domain};
-use super::resources::{Phase, Resource, Resources, Shape, batch_type};
+use super::resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape, batch_type};
 use crate::clock::Nanos;
-use crate::event::{Kind, Name, ProcessId, Record};
+use crate::event::{Kind, Name, ProcessId, Record, View};
+use crate::spool::{Sorted, Spool};
 
 /// Names of spans in which a batch is put together; only the first of them that a session has is shown.
 pub const SCHEDULE_NAMES: [&str; 3] = ["BatchSchedule", "batchFrameworkProcessing", "Schedule"];
@@ -13,8 +17,11 @@ pub const SCHEDULE_NAMES: [&str; 3] = ["BatchSchedule", "batchFrameworkProcessin
 /// Names of spans in which a batch runs.
 pub const BATCH_NAMES: [&str; 4] = ["modelExec", "modelRunnerExec", "Execute", "specDecoding"];
 
+/// So many rows of a process wait for what a later record says of them; then they go without.
+const MOST_WAITING: usize = 64;
+
 /// A row: a batch that was scheduled or run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Batch {
     /// Name of the span.
     pub name: Name,
@@ -32,28 +39,62 @@ pub struct Batch {
     pub batch_type: Option<Name>,
     /// The cache after it was scheduled.
     pub kv: Option<Box<KvState>>,
+    /// What came of its drafts, if it is one of speculative decoding.
+    pub draft: Option<Box<Draft>>,
+}
+
+/// What came of the tokens that a draft model proposed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    /// Requests in prefill and in decode of the execution before it; a draft itself has no phases.
+    pub sizes: Option<(u32, u32)>,
+    /// Tokens that were accepted, by request of the batch.
+    pub accepted: Box<[Amount]>,
 }
 
 /// Builds the rows.
 #[derive(Debug, Default)]
 pub struct Batches {
-    rows: Vec<Batch>,
-    processes: FxHashMap<ProcessId, CacheStates>,
+    rows: Spool<Batch>,
+    processes: FxHashMap<ProcessId, Waiting>,
+    /// Which of [`SCHEDULE_NAMES`] there are.
+    schedules: [bool; SCHEDULE_NAMES.len()],
 }
 
-/// What a process's cache has said around its schedules.
+/// The finished rows.
 #[derive(Debug, Default)]
-struct CacheStates {
-    /// States since the last schedule ended, and the last one before.
-    recent: Vec<(Nanos, KvState)>,
-    /// Rows that no state has followed yet.
-    waiting: Vec<usize>,
+pub struct BatchTable {
+    rows: Sorted<Batch>,
+    /// Names of schedules that are not shown beside a better one.
+    hidden: Vec<Name>,
+}
+
+/// What a process has said around its schedules and drafts.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// States of the cache since the last schedule ended, and the last one before.
+    states: Vec<(Nanos, KvState)>,
+    /// Schedules that no state has followed yet.
+    schedules: Vec<Batch>,
+    /// Drafts that no execution has followed yet.
+    drafts: Vec<Batch>,
+    /// Requests in prefill and decode of the last execution.
+    sizes: Option<(u32, u32)>,
 }
 
 impl Batch {
+    /// Whether it was put together, rather than run.
+    pub fn is_schedule(&self) -> bool {
+        SCHEDULE_NAMES.contains(&self.name.as_str())
+    }
+
     /// How many of its requests are in the phase.
     pub fn size(&self, phase: Phase) -> usize {
-        self.resources.iter().filter(|resource| resource.phase() == Some(phase)).count()
+        match (self.draft.as_ref().and_then(|draft| draft.sizes), phase) {
+            (Some((prefill, _)), Phase::Prefill) => prefill as usize,
+            (Some((_, decode)), Phase::Decode) => decode as usize,
+            (None, _) => self.resources.iter().filter(|resource| resource.phase() == Some(phase)).count(),
+        }
     }
 
     /// Tokens computed for its requests in the phase.
@@ -66,30 +107,54 @@ impl Batch {
     pub fn total_tokens(&self) -> u64 {
         self.resources.iter().filter_map(|resource| resource.scheduled.get()).map(u64::from).sum()
     }
+
+    /// Tokens drafted for and accepted by each request, where both are known.
+    pub fn drafts(&self) -> impl Iterator<Item = (&Resource, u32, u32)> {
+        let accepted = self.draft.as_ref().map_or(&[][..], |draft| &draft.accepted);
+        let both = |(resource, accepted): (_, &Amount)| Some((resource, drafted(resource)?, accepted.get()?));
+        self.resources.iter().zip(accepted).filter_map(both)
+    }
+
+    /// Accepted tokens by drafted ones: Σ accepted / Σ drafted.
+    pub fn accepted_share(&self) -> Option<f64> {
+        let (drafted, accepted) = self.drafts().fold((0, 0), |sum, (_, drafted, accepted)| {
+            (sum.0 + u64::from(drafted), sum.1 + u64::from(accepted))
+        });
+        (drafted > 0).then(|| accepted as f64 / drafted as f64)
+    }
+
+    /// By position p of a draft, from 0 on: requests that accepted p + 1 tokens or more, by those with as many drafted.
+    pub fn accepted_by_position(&self) -> Vec<f64> {
+        let longest = self.drafts().map(|(_, drafted, _)| drafted).max().unwrap_or_default();
+        let share = |position| {
+            let reached = self.drafts().filter(|(_, drafted, _)| *drafted > position).count();
+            let accepted = self.drafts().filter(|(_, _, accepted)| *accepted > position).count();
+            accepted as f64 / reached as f64
+        };
+        (0..longest).map(share).collect()
+    }
+}
+
+fn drafted(resource: &Resource) -> Option<u32> {
+    resource.drafted.get().or(resource.scheduled.get())
 }
 
 impl Batches {
     /// Takes a record in.
-    pub fn push(&mut self, record: &Record, resources: &Resources) {
+    pub fn push(&mut self, record: &Record, resources: &Resources, ids: &mut Ids) {
         let name = record.name();
         if name == "KVCacheStatus" && is_kv_domain(record.domain()) {
-            let state = KvState::of(record);
-            let states = self.processes.entry(record.process).or_default();
-            for row in states.waiting.drain(..) {
-                self.rows[row].kv = Some(Box::new(state));
-            }
-            states.recent.push((record.start, state));
+            self.take_state(record);
             return;
         }
-        let is_schedule = SCHEDULE_NAMES.contains(&name);
+        let schedule = SCHEDULE_NAMES.iter().position(|known| *known == name);
         if !matches!(record.kind, Kind::Span)
             || resources.list.is_empty()
-            || !(is_schedule || BATCH_NAMES.contains(&name))
+            || (schedule.is_none() && !BATCH_NAMES.contains(&name))
         {
             return;
         }
-        let kv = if is_schedule { self.state_for(record) } else { None };
-        self.rows.push(Batch {
+        let mut batch = Batch {
             name: record.label.name(),
             start: record.start,
             end: record.end,
@@ -97,38 +162,124 @@ impl Batches {
             resources: resources.list.as_slice().into(),
             shape: resources.shape,
             batch_type: batch_type(record, resources),
-            kv: kv.map(Box::new),
-        });
+            kv: None,
+            draft: None,
+        };
+        let waiting = self.processes.entry(record.process).or_default();
+        match name {
+            "specDecoding" => {
+                let accepted = vec![Amount::UNKNOWN; batch.resources.len()].into();
+                batch.draft = Some(Box::new(Draft { sizes: waiting.sizes, accepted }));
+                waiting.drafts.push(batch);
+                if waiting.drafts.len() > MOST_WAITING {
+                    let oldest = waiting.drafts.remove(0);
+                    self.rows.push(oldest.start, &oldest);
+                }
+                return;
+            }
+            "modelExec" => {
+                let sizes = [Phase::Prefill, Phase::Decode].map(|phase| batch.size(phase) as u32);
+                waiting.sizes = Some((sizes[0], sizes[1]));
+            }
+            "modelRunnerExec" => {
+                let accepted = accepted_by_request(record, ids);
+                let is_before = |draft: &mut Batch| draft.end <= record.start;
+                for mut draft in waiting.drafts.extract_if(.., is_before) {
+                    draft.take_accepted(&accepted);
+                    self.rows.push(draft.start, &draft);
+                }
+            }
+            _ => {}
+        }
+        if let Some(schedule) = schedule {
+            self.schedules[schedule] = true;
+            match waiting.state_for(&batch) {
+                Some(state) => batch.kv = Some(Box::new(state)),
+                None => {
+                    waiting.schedules.push(batch);
+                    if waiting.schedules.len() > MOST_WAITING {
+                        let mut oldest = waiting.schedules.remove(0);
+                        oldest.kv = waiting.states.last().map(|(_, state)| Box::new(*state));
+                        self.rows.push(oldest.start, &oldest);
+                    }
+                    return;
+                }
+            }
+        }
+        self.rows.push(batch.start, &batch);
     }
 
     /// The rows by start; of the schedules, only those of the name that goes first.
-    pub fn finish(mut self) -> Vec<Batch> {
-        for states in self.processes.into_values() {
-            let Some((_, last)) = states.recent.last() else { continue };
-            for row in states.waiting {
-                self.rows[row].kv = Some(Box::new(*last));
+    ///
+    /// # Errors
+    /// There is no space for temporary files.
+    pub fn finish(mut self) -> io::Result<BatchTable> {
+        for waiting in self.processes.into_values() {
+            let last = waiting.states.last().map(|(_, state)| *state);
+            for mut row in waiting.schedules {
+                row.kv = last.map(Box::new);
+                self.rows.push(row.start, &row);
             }
+            waiting.drafts.iter().for_each(|row| self.rows.push(row.start, row));
         }
-        let is = |row: &Batch, name: &str| row.name.as_str() == name;
-        let shown = SCHEDULE_NAMES.iter().find(|name| self.rows.iter().any(|row| is(row, name)));
-        let is_hidden = |row: &Batch| SCHEDULE_NAMES.iter().any(|name| Some(name) != shown && is(row, name));
-        self.rows.retain(|row| !is_hidden(row));
-        self.rows.sort_by_key(|row| row.start);
-        self.rows
+        let present = SCHEDULE_NAMES.iter().zip(self.schedules).filter(|(_, is_there)| *is_there);
+        let hidden = present.skip(1).map(|(name, _)| Name::new(name)).collect();
+        Ok(BatchTable { rows: self.rows.finish()?, hidden })
     }
 
+    fn take_state(&mut self, record: &Record) {
+        let state = KvState::of(record);
+        let waiting = self.processes.entry(record.process).or_default();
+        for mut row in waiting.schedules.drain(..) {
+            row.kv = Some(Box::new(state));
+            self.rows.push(row.start, &row);
+        }
+        waiting.states.push((record.start, state));
+        if waiting.states.len() > MOST_WAITING {
+            waiting.states.remove(0);
+        }
+    }
+}
+
+impl Waiting {
     /// The first state since the schedule began. If there is none yet, the next one will do, or the last before
     /// should none follow.
-    fn state_for(&mut self, schedule: &Record) -> Option<KvState> {
-        let states = self.processes.entry(schedule.process).or_default();
-        let found = states.recent.iter().find(|(time, _)| *time >= schedule.start).map(|(_, state)| *state);
-        if found.is_none() {
-            states.waiting.push(self.rows.len());
-        }
-        let last = states.recent.pop();
-        states.recent.clear();
-        states.recent.extend(last);
+    fn state_for(&mut self, schedule: &Batch) -> Option<KvState> {
+        let found = self.states.iter().find(|(time, _)| *time >= schedule.start).map(|(_, state)| *state);
+        let last = self.states.pop();
+        self.states.clear();
+        self.states.extend(last);
         found
+    }
+}
+
+impl Batch {
+    fn take_accepted(&mut self, accepted: &FxHashMap<RequestId, Amount>) {
+        let Some(draft) = &mut self.draft else { return };
+        for (resource, slot) in self.resources.iter().zip(&mut draft.accepted) {
+            *slot = accepted.get(&resource.request).copied().unwrap_or(*slot);
+        }
+    }
+}
+
+/// What an execution says that each request has accepted of its draft.
+fn accepted_by_request(record: &Record, ids: &mut Ids) -> FxHashMap<RequestId, Amount> {
+    let Some(View::Dict(entries)) = record.get("spec_decode_accepted_by_req") else {
+        return FxHashMap::default();
+    };
+    let accepted = |value: View<'_>| value.as_int().map_or(Amount::UNKNOWN, Amount::new);
+    entries.map(|(rid, value)| (ids.resolve(rid, false), accepted(value))).collect()
+}
+
+impl BatchTable {
+    /// The rows, by start.
+    pub fn iter(&self) -> impl Iterator<Item = Batch> {
+        self.rows.iter().filter(|row| !self.hidden.contains(&row.name))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 }
 
@@ -137,16 +288,16 @@ mod tests {
     use super::*;
     use crate::event::Value;
     use crate::model::Ids;
-    use crate::source::fixture::{ids, record, step};
+    use crate::source::fixture::{ids, record, step, text};
 
     fn build(records: &[Record]) -> Vec<Batch> {
         let (mut known, mut resources, mut batches) =
             (Ids::default(), Resources::default(), Batches::default());
         for record in records {
             resources.read(record, &mut known);
-            batches.push(record, &resources);
+            batches.push(record, &resources, &mut known);
         }
-        batches.finish()
+        batches.finish().unwrap().iter().collect()
     }
 
     fn schedule(times: (u64, u64), name: &str) -> Record {
@@ -192,5 +343,36 @@ mod tests {
         assert_eq!((row.size(Phase::Prefill), row.size(Phase::Decode)), (2, 1));
         assert_eq!((row.tokens(Phase::Prefill), row.tokens(Phase::Decode), row.total_tokens()), (64, 1, 65));
         assert_eq!(row.batch_type.map(Name::as_str), Some("Prefill,Decode"));
+    }
+
+    #[test]
+    fn a_draft_learns_from_the_next_execution_what_was_accepted() {
+        let drafted = |rid: &str, count| {
+            let number = |key: &str, value| (key.into(), Value::Int(value));
+            Value::Dict(vec![
+                ("rid".into(), text(rid)),
+                number("iter", 3),
+                number("num_spec_output_tokens", count),
+            ])
+        };
+        let accepted = |a, b| {
+            let by_request = Value::Dict(vec![("a".into(), Value::Int(a)), ("b".into(), Value::Int(b))]);
+            [("rid", ids(&["a", "b"])), ("spec_decode_accepted_by_req", by_request)]
+        };
+        let rows = build(&[
+            record((1, 9), "Execute", "modelExec", &[("rid", Value::Array(vec![step("a", 3, 1, 8, 10)]))]),
+            record(
+                (10, 20),
+                "Execute",
+                "specDecoding",
+                &[("rid", Value::Array(vec![drafted("a", 3), drafted("b", 1)]))],
+            ),
+            // It was running before: what it says is of the draft before.
+            record((15, 22), "Execute", "modelRunnerExec", &accepted(9, 9)),
+            record((20, 30), "Execute", "modelRunnerExec", &accepted(2, 0)),
+        ]);
+        let draft = rows.iter().find(|row| row.name.as_str() == "specDecoding").unwrap();
+        assert_eq!((draft.size(Phase::Prefill), draft.size(Phase::Decode)), (0, 1));
+        assert_eq!((draft.accepted_share(), draft.accepted_by_position()), (Some(0.5), vec![0.5, 1.0, 0.0]));
     }
 }

@@ -1,5 +1,6 @@
 //! The five figures that a person asks first.
 
+use super::distribution::percentile;
 use super::requests::Request;
 
 /// The figures of a session. Times are nanoseconds; none where the capture does not tell.
@@ -40,33 +41,10 @@ impl Figures {
     }
 }
 
-/// The value below which the share `rank` (0 to 1) of the sorted values lies, interpolated between neighbours, as
-/// numpy and vLLM's benchmark do. None if there are no values.
-pub fn percentile(sorted: &[u64], rank: f64) -> Option<f64> {
-    let position = rank * (sorted.len().checked_sub(1)? as f64);
-    let (below, part) = (position.floor(), position.fract());
-    let low = *sorted.get(below as usize)? as f64;
-    let high = sorted.get(below as usize + 1).map_or(low, |high| *high as f64);
-    Some(low + (high - low) * part)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Nanos;
-
-    #[test]
-    fn percentiles_are_interpolated_between_neighbours() {
-        for (values, rank, expected) in [
-            (&[][..], 0.5, None),
-            (&[7], 0.99, Some(7.0)),
-            (&[10, 20], 0.5, Some(15.0)),
-            (&[0, 100, 200, 300, 400], 0.99, Some(396.0)),
-            (&[1, 2, 3], 1.0, Some(3.0)),
-        ] {
-            assert_eq!(percentile(values, rank), expected, "{values:?} at {rank}");
-        }
-    }
 
     #[test]
     fn throughput_counts_only_requests_that_ended() {

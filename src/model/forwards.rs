@@ -1,15 +1,17 @@
 //! One row for each forward pass of the model, and the bubble until the next.
 
-use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::batches::SCHEDULE_NAMES;
 use super::resources::{RequestId, Resources, batch_type};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, Places, ProcessId, Record};
 
-/// A schedule is looked for among the last so many of the same requests: more are never between a schedule and its
-/// forward pass, also when the scheduler runs ahead.
-const SCHEDULES_KEPT: usize = 4;
+/// A schedule is looked for among the last so many, of all engines: schedulers run a few steps ahead at most.
+const SCHEDULES_KEPT: usize = 1024;
 
 /// A row: one forward pass. Times are unix nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,14 +38,16 @@ pub struct Forward {
 #[derive(Debug, Default)]
 pub struct Forwards {
     rows: Vec<Row>,
-    /// The last schedules of each set of requests.
-    schedules: FxHashMap<Box<[RequestId]>, Vec<Schedule>>,
+    /// The last schedules.
+    schedules: VecDeque<Schedule>,
     key: Vec<RequestId>,
     has_schedules: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
+    /// Hash of its set of requests.
+    requests: u64,
     start: Nanos,
     batch_type: Option<Name>,
 }
@@ -67,21 +71,19 @@ impl Forwards {
         // A worker keeps its batch in an order of its own.
         self.key.sort_unstable();
         let batch_type = batch_type(record, resources);
+        let mut hasher = FxHasher::default();
+        self.key.hash(&mut hasher);
+        let requests = hasher.finish();
         if is_schedule {
             self.has_schedules = true;
-            if !self.schedules.contains_key(&self.key[..]) {
-                self.schedules.insert(self.key[..].into(), Vec::new());
+            if self.schedules.len() == SCHEDULES_KEPT {
+                self.schedules.pop_front();
             }
-            if let Some(known) = self.schedules.get_mut(&self.key[..]) {
-                if known.len() == SCHEDULES_KEPT {
-                    known.remove(0);
-                }
-                known.push(Schedule { start: record.start, batch_type });
-            }
+            self.schedules.push_back(Schedule { requests, start: record.start, batch_type });
             return;
         }
-        let earlier = self.schedules.get(&self.key[..]).map_or(&[][..], Vec::as_slice);
-        let before = earlier.iter().rev().find(|schedule| schedule.start <= record.start);
+        let is_before = |s: &&Schedule| s.requests == requests && s.start <= record.start;
+        let before = self.schedules.iter().rev().find(is_before);
         self.rows.push(Row {
             forward: Forward {
                 start: record.start,

@@ -1,8 +1,13 @@
 //! The state of the KV cache over time: blocks in use, and the share of them.
 
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
 use super::resources::{RequestId, Resources};
 use crate::clock::Nanos;
 use crate::event::{Name, ProcessId, Record};
+use crate::spool::{Sorted, Spool};
 
 /// Whether records of the domain speak of the KV cache.
 pub fn is_kv_domain(domain: &str) -> bool {
@@ -10,7 +15,7 @@ pub fn is_kv_domain(domain: &str) -> bool {
 }
 
 /// What a record says about the cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KvState {
     /// All blocks.
     pub total: Option<i64>,
@@ -25,7 +30,7 @@ pub struct KvState {
 }
 
 /// A row: one record of the cache.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KvRow {
     /// Name of the record.
     pub name: Name,
@@ -44,7 +49,26 @@ pub struct KvRow {
 /// Builds the rows.
 #[derive(Debug, Default)]
 pub struct KvCache {
-    rows: Vec<KvRow>,
+    rows: Spool<KvRow>,
+    /// Whether a row has totals; and the most blocks that were ever free, of an older sender.
+    pub(super) forms: KvForms,
+}
+
+/// What the rows have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvForms {
+    /// Some row tells all blocks, or free ones: those without are of no use beside it.
+    pub has_totals: bool,
+    /// The most blocks that a `Free` of the older form has told, which knows no total.
+    pub most_free: i64,
+}
+
+impl KvForms {
+    /// The share of blocks in use, by free blocks of the older form: (most − free) / most; 0 while no `Free` told any.
+    pub fn usage(&self, free: Option<i64>) -> Option<f64> {
+        let most = self.most_free;
+        Some(if most > 0 { (most - free?) as f64 / most as f64 } else { 0.0 })
+    }
 }
 
 impl KvState {
@@ -88,19 +112,26 @@ impl KvCache {
         if !is_kv_domain(record.domain()) || record.name() == "CacheHitRate" {
             return;
         }
-        self.rows.push(KvRow {
+        let row = KvRow {
             name: record.label.name(),
             start: record.start,
             process: record.process,
             request: resources.list.first().map(|resource| resource.request),
             state: KvState::of(record),
             device_blocks: record.get("deviceBlock=").and_then(|value| value.as_int()),
-        });
+        };
+        self.forms.has_totals |= row.state.total.is_some() || row.state.free.is_some();
+        if record.name() == "Free" {
+            self.forms.most_free = self.forms.most_free.max(row.device_blocks.unwrap_or_default());
+        }
+        self.rows.push(row.start, &row);
     }
 
     /// The rows by time.
-    pub fn finish(mut self) -> Vec<KvRow> {
-        self.rows.sort_by_key(|row| row.start);
-        self.rows
+    ///
+    /// # Errors
+    /// There is no space for temporary files.
+    pub fn finish(self) -> io::Result<Sorted<KvRow>> {
+        self.rows.finish()
     }
 }

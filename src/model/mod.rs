@@ -1,22 +1,33 @@
-//! The tables: requests, batches, KV cache and forward steps, built from records one at a time.
+//! The tables: requests, batches, KV cache, queues, forward steps and what follows from them, built from records one at
+//! a time. Each figure is defined once, in the file of its table.
 //!
 //! Each builder takes records with `push`, in the order in which they ended, and gives its rows with `finish`.
 //! [`Tables`] runs them all.
 
 mod batches;
+mod distribution;
 mod engine;
 mod figures;
 mod forwards;
+mod handoff;
 mod kv_cache;
+mod queues;
 mod requests;
 mod resources;
+mod speeds;
+mod summary;
 mod tables;
 
-pub use batches::{BATCH_NAMES, Batch, Batches, SCHEDULE_NAMES};
-pub use engine::Engine;
-pub use figures::{Figures, percentile};
+pub use batches::{BATCH_NAMES, Batch, BatchTable, Batches, Draft, SCHEDULE_NAMES};
+pub use distribution::{Distribution, percentile};
+pub use engine::{Engine, Gap};
+pub use figures::Figures;
 pub use forwards::{Forward, Forwards};
-pub use kv_cache::{KvCache, KvRow, KvState, is_kv_domain};
-pub use requests::{Request, Requests};
+pub use handoff::{Dispatched, Handoff, HandoffTables, Handover, Pull};
+pub use kv_cache::{KvCache, KvForms, KvRow, KvState, is_kv_domain};
+pub use queues::{QueueRow, Queues};
+pub use requests::{Marks, Request, Requests, Shares};
 pub use resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape, batch_type};
+pub use speeds::{Speeds, WINDOW, Window, Windowed, Windows};
+pub use summary::{Summaries, Summary};
 pub use tables::{Model, Tables};

@@ -2,13 +2,15 @@
 
 use super::resources::{Ids, RequestId, Resources};
 use crate::clock::Nanos;
-use crate::event::Record;
+use crate::event::{ProcessId, Record};
 
 /// What is known of a request. Times are unix nanoseconds, durations nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     /// Its id, as the user knows it.
     pub id: String,
+    /// The process that it came to: the front end's, or the engine's where that is all there is.
+    pub process: ProcessId,
     /// Start of its first `httpReq`; where the front end is not seen, the arrival that it has told the engine.
     pub arrival: Option<Nanos>,
     /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`; without those, `coreRes`.
@@ -17,12 +19,48 @@ pub struct Request {
     pub prompt_tokens: Option<i64>,
     /// Tokens generated.
     pub output_tokens: Option<i64>,
-    /// From its first entry into the queue of waiting requests to its last leaving it.
+    /// Time in the queue of waiting requests; that after preemptions counts too.
     pub queue_wait: Option<u64>,
     /// When its first output was there: see [`Requests`].
     pub first_output: Option<Nanos>,
     /// Share of its prompt that was in the prefix cache, 0 to 1.
     pub cache_hit: Option<f64>,
+    /// Sum of the durations of the `modelExec` spans that name it.
+    pub execution: u64,
+    /// Whether both its arrival (`httpReq`) and its answer (`httpRes`) are in the capture.
+    pub is_whole: bool,
+    /// When it went from one hand to the next.
+    pub marks: Marks,
+}
+
+/// When a request went from one hand to the next, in unix nanoseconds; all between its arrival and its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// First in the queue of waiting requests.
+    pub enqueued: Option<Nanos>,
+    /// First taken out of it.
+    pub scheduled: Option<Nanos>,
+    /// The end of the execution that read the last of its prompt; without one, the engine's `firstToken`.
+    pub prefilled: Option<Nanos>,
+    /// The engine was done with it: `coreRes`, else the end of the last execution that names it.
+    pub finished: Option<Nanos>,
+    /// The front end had its whole text: `httpRes`.
+    pub answered: Option<Nanos>,
+}
+
+/// Where a request's time went, in nanoseconds. What two known marks do not enclose is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// In the queue of waiting requests.
+    pub queue: u64,
+    /// From the first scheduling to the end of its prompt.
+    pub prefill: u64,
+    /// From then to the last step, without waiting after preemptions.
+    pub decode: u64,
+    /// In Python beside the engine: from arrival to the queue, and from the last step to the whole text.
+    pub host: u64,
+    /// From the whole text to the last piece of the answer that was sent.
+    pub network: u64,
 }
 
 /// Builds the requests.
@@ -40,14 +78,20 @@ pub struct Requests {
 struct State {
     /// A row is written only for a request that something other than the KV cache speaks of.
     seen: bool,
+    process: ProcessId,
     arrival: Option<Nanos>,
     end: Option<Nanos>,
     engine: Engine,
     prompt_tokens: Option<i64>,
     output_tokens: Option<i64>,
     output_syncs: i64,
-    enqueued: Option<Nanos>,
-    dequeued: Option<Nanos>,
+    marks: Marks,
+    /// Since when it has been waiting.
+    waiting: Option<Nanos>,
+    waited: Option<u64>,
+    execution: u64,
+    is_asked: bool,
+    last_execution: Option<Nanos>,
     streamed: Option<Nanos>,
     text: Option<Nanos>,
     prefilled: Option<Nanos>,
@@ -73,6 +117,33 @@ impl Request {
     pub fn latency(&self) -> Option<u64> {
         Some(self.end?.0.saturating_sub(self.arrival?.0))
     }
+
+    /// Where its time went.
+    pub fn shares(&self) -> Shares {
+        let between = |from: Option<Nanos>, to: Option<Nanos>| match (from, to) {
+            (Some(from), Some(to)) => to.0.saturating_sub(from.0),
+            _ => 0,
+        };
+        let Marks { enqueued, scheduled, prefilled, finished, answered } = self.marks;
+        let queue = self.queue_wait.unwrap_or_default();
+        let waited_later = queue.saturating_sub(between(enqueued, scheduled));
+        Shares {
+            queue,
+            prefill: between(scheduled, prefilled),
+            decode: between(prefilled, finished).saturating_sub(waited_later),
+            host: between(self.arrival, enqueued) + between(finished, answered),
+            network: between(answered, self.end),
+        }
+    }
+
+    /// Queued, prefill and decode, as far as they are known: name, beginning, end.
+    pub fn phases(&self) -> impl Iterator<Item = (&'static str, Nanos, Nanos)> {
+        let Marks { enqueued, scheduled, prefilled, finished, .. } = self.marks;
+        [("queued", enqueued, scheduled), ("prefill", scheduled, prefilled), ("decode", prefilled, finished)]
+            .into_iter()
+            .filter_map(|(name, start, end)| Some((name, start?, end?)))
+            .filter(|(_, start, end)| start <= end)
+    }
 }
 
 impl Requests {
@@ -94,8 +165,16 @@ impl Requests {
             let state = self.state(resource.request);
             state.seen = true;
             match name {
-                "httpReq" => earliest(&mut state.arrival, record.start),
-                "httpRes" | "DecodeEnd" => latest(&mut state.end, record.end),
+                "httpReq" => {
+                    state.is_asked = true;
+                    state.process = record.process;
+                    earliest(&mut state.arrival, record.start);
+                }
+                "httpRes" => {
+                    latest(&mut state.end, record.end);
+                    latest(&mut state.marks.answered, record.end);
+                }
+                "DecodeEnd" => latest(&mut state.end, record.end),
                 "sendResponse" => {
                     latest(&mut state.end, record.end);
                     earliest(&mut state.sent, record.end);
@@ -103,7 +182,12 @@ impl Requests {
                         earliest(&mut state.streamed, record.end);
                     }
                 }
-                "coreReq" => earliest(&mut state.engine.arrival, told_arrival(record)),
+                "coreReq" => {
+                    if !state.is_asked {
+                        state.process = record.process;
+                    }
+                    earliest(&mut state.engine.arrival, told_arrival(record));
+                }
                 "firstToken" => earliest(&mut state.engine.first_token, record.end),
                 "coreRes" => latest(&mut state.engine.end, record.end),
                 "outputSync" => {
@@ -111,11 +195,25 @@ impl Requests {
                     state.output_syncs += 1;
                 }
                 "detokenize" | "decode" => earliest(&mut state.text, record.end),
-                "modelExec" | "modelRunnerExec" | "Execute" if resource.completes_prefill() => {
-                    earliest(&mut state.prefilled, record.end);
+                "modelExec" | "modelRunnerExec" | "Execute" => {
+                    if resource.completes_prefill() {
+                        earliest(&mut state.prefilled, record.end);
+                    }
+                    if name == "modelExec" {
+                        state.execution += record.end.0 - record.start.0;
+                    }
+                    latest(&mut state.last_execution, record.end);
                 }
-                "Enqueue" if is_waiting() => earliest(&mut state.enqueued, record.start),
-                "Dequeue" if is_waiting() => latest(&mut state.dequeued, record.end),
+                "Enqueue" if is_waiting() => {
+                    earliest(&mut state.marks.enqueued, record.start);
+                    state.waiting = state.waiting.or(Some(record.start));
+                }
+                "Dequeue" if is_waiting() => {
+                    earliest(&mut state.marks.scheduled, record.end);
+                    if let Some(since) = state.waiting.take() {
+                        *state.waited.get_or_insert(0) += record.end.0.saturating_sub(since.0);
+                    }
+                }
                 "CacheHitRate" if state.cache_hit.is_none() => {
                     state.cache_hit = record.get("hitCache").and_then(|value| value.as_double());
                 }
@@ -140,14 +238,19 @@ impl Requests {
     pub fn finish(self, ids: &Ids) -> Vec<Request> {
         let row = |(position, state): (usize, State)| {
             let is_sync = state.output_syncs > 0;
-            let wait = |enqueued: Nanos| Some(state.dequeued?.0.saturating_sub(enqueued.0));
+            let marks = Marks {
+                prefilled: state.prefilled.or(state.engine.first_token),
+                finished: state.engine.end.or(state.last_execution),
+                ..state.marks
+            };
             state.seen.then(|| Request {
                 id: ids.text(RequestId(position as u32)).to_owned(),
+                process: state.process,
                 arrival: state.arrival.or(state.engine.arrival),
                 end: state.end.or(state.engine.end),
                 prompt_tokens: state.prompt_tokens,
                 output_tokens: if is_sync { Some(state.output_syncs) } else { state.output_tokens },
-                queue_wait: state.enqueued.and_then(wait),
+                queue_wait: state.waited,
                 first_output: state
                     .streamed
                     .or(state.text)
@@ -155,6 +258,9 @@ impl Requests {
                     .or(state.prefilled)
                     .or(state.sent),
                 cache_hit: state.cache_hit,
+                execution: state.execution,
+                is_whole: state.is_asked && state.marks.answered.is_some(),
+                marks,
             })
         };
         let mut rows: Vec<Request> = self.states.into_iter().enumerate().filter_map(row).collect();
@@ -262,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_from_the_first_entry_to_the_last_leaving_of_the_waiting_queue() {
+    fn waiting_is_all_time_in_the_waiting_queue_and_none_in_that_of_running_requests() {
         let queue = |time, name: &str, queue: &str| {
             let queue = ("scope#QueueName", text(queue));
             record((time, time), "Schedule", name, &[("rid", ids(&["a"])), queue])
@@ -276,7 +382,7 @@ mod tests {
             queue(45, "Dequeue", "WAITING"),
             queue(99, "Dequeue", "RUNNING"),
         ];
-        assert_eq!(build(&records)[0].queue_wait, Some(35));
+        assert_eq!(build(&records)[0].queue_wait, Some(25));
     }
 
     #[test]

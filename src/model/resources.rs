@@ -2,19 +2,20 @@
 //! different processes give to one request.
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{Name, Record, View};
 
 /// A request: its position in [`Ids`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u32);
 
 /// A number of tokens or steps that may be unknown. Four bytes, since batches hold many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount(u32);
 
 /// What a step does for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Reads the prompt.
     Prefill,
@@ -23,7 +24,7 @@ pub enum Phase {
 }
 
 /// A request's part in a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     /// Which request.
     pub request: RequestId,
@@ -37,10 +38,12 @@ pub struct Resource {
     pub prompt: Amount,
     /// Tokens computed before this step (`num_computed_tokens`).
     pub computed: Amount,
+    /// Tokens that a draft model proposes (`num_spec_output_tokens`, else those scheduled).
+    pub drafted: Amount,
 }
 
 /// Which of its forms `rid` has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// There is no `rid`.
     #[default]
@@ -92,7 +95,15 @@ impl Amount {
 impl Resource {
     fn new(request: RequestId) -> Self {
         let unknown = Amount::UNKNOWN;
-        Self { request, iter: unknown, phase: None, scheduled: unknown, prompt: unknown, computed: unknown }
+        Self {
+            request,
+            iter: unknown,
+            phase: None,
+            scheduled: unknown,
+            prompt: unknown,
+            computed: unknown,
+            drafted: unknown,
+        }
     }
 
     /// What the step does: as stated, else by the number of steps before it.
@@ -228,6 +239,7 @@ fn step<'a>(
             "num_scheduled_tokens" => resource.scheduled = amount(&value),
             "num_prompt_tokens" => resource.prompt = amount(&value),
             "num_computed_tokens" => resource.computed = amount(&value),
+            "num_spec_output_tokens" => resource.drafted = amount(&value),
             _ => {}
         }
     }

@@ -1,13 +1,20 @@
 //! All tables at once: what `parse` runs each record through.
 
-use super::batches::{Batch, Batches};
-use super::engine::Engine;
+use std::io;
+
+use super::batches::{BatchTable, Batches};
+use super::engine::{Engine, Gap};
 use super::figures::Figures;
 use super::forwards::{Forward, Forwards};
-use super::kv_cache::{KvCache, KvRow};
+use super::handoff::{Handoff, HandoffTables};
+use super::kv_cache::{KvCache, KvForms, KvRow};
+use super::queues::{QueueRow, Queues};
 use super::requests::{Request, Requests};
 use super::resources::{Ids, Resources};
+use super::speeds::{Speeds, Windows};
+use super::summary::{Summaries, Summary};
 use crate::event::{Kind, Places, Record};
+use crate::spool::Sorted;
 
 /// Builds all tables.
 #[derive(Debug, Default)]
@@ -18,6 +25,10 @@ pub struct Tables {
     batches: Batches,
     kv_cache: KvCache,
     forwards: Forwards,
+    queues: Queues,
+    speeds: Speeds,
+    handoff: Handoff,
+    summaries: Summaries,
     engine: Engine,
 }
 
@@ -29,11 +40,25 @@ pub struct Model {
     /// By arrival.
     pub requests: Vec<Request>,
     /// By start.
-    pub batches: Vec<Batch>,
+    pub batches: BatchTable,
     /// By time.
-    pub kv_cache: Vec<KvRow>,
+    pub kv_cache: Sorted<KvRow>,
+    /// What the rows of the cache have in common.
+    pub kv_forms: KvForms,
     /// By start.
     pub forwards: Vec<Forward>,
+    /// By time.
+    pub queues: Sorted<QueueRow>,
+    /// Requests a second in prefill.
+    pub prefill_speed: Windows,
+    /// Requests a second in decode.
+    pub decode_speed: Windows,
+    /// Prefill and decode on different machines.
+    pub handoff: HandoffTables,
+    /// What `analyze` sums up.
+    pub summary: Summary,
+    /// When each engine was idle, by process and start.
+    pub gaps: Vec<Gap>,
     /// The first figures.
     pub figures: Figures,
 }
@@ -45,25 +70,40 @@ impl Tables {
         // Of a span without an end nothing is certain but that it began.
         if !matches!(record.kind, Kind::Unfinished) {
             self.requests.push(record, &self.resources);
-            self.batches.push(record, &self.resources);
+            self.batches.push(record, &self.resources, &mut self.ids);
             self.kv_cache.push(record, &self.resources);
             self.forwards.push(record, &self.resources);
+            self.queues.push(record);
+            self.speeds.push(record, &self.resources);
+            self.handoff.push(record, &self.resources);
+            self.summaries.push(record, &self.resources);
             self.engine.push(record);
         }
         (&self.resources, &self.ids)
     }
 
     /// The tables.
-    pub fn finish(self, places: &Places) -> Model {
+    ///
+    /// # Errors
+    /// There is no space for the temporary files of long tables.
+    pub fn finish(self, places: &Places) -> io::Result<Model> {
         let requests = self.requests.finish(&self.ids);
-        let figures = Figures::of(&requests, self.engine.finish());
-        Model {
-            requests,
-            batches: self.batches.finish(),
-            kv_cache: self.kv_cache.finish(),
+        let (gaps, idle_share) = self.engine.finish();
+        let (prefill_speed, decode_speed) = self.speeds.finish();
+        Ok(Model {
+            figures: Figures::of(&requests, idle_share),
+            batches: self.batches.finish()?,
+            kv_forms: self.kv_cache.forms,
+            kv_cache: self.kv_cache.finish()?,
             forwards: self.forwards.finish(places),
-            figures,
+            queues: self.queues.finish()?,
+            prefill_speed,
+            decode_speed,
+            handoff: self.handoff.finish()?,
+            summary: self.summaries.finish(&requests),
+            gaps,
+            requests,
             ids: self.ids,
-        }
+        })
     }
 }

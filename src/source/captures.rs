@@ -1,5 +1,5 @@
-//! Opens a session: maps its files, checks their format, and works out which processes and threads there are. The
-//! records come out through [`Captures::records`].
+//! Opens our own captures: maps their files, checks their format, and works out which processes and threads there
+//! are. The records come out through [`Captures::records`].
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -12,8 +12,9 @@ use semver::Version;
 use thiserror::Error;
 
 use super::folder::{CaptureFiles, find};
+use super::imports::Damaged;
 use super::places::{Facts, Gazetteer, Place};
-use super::records::Records;
+use super::records::CaptureRecords;
 use super::rings::{certain_length, tail};
 use crate::event::Places;
 use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, unpack};
@@ -31,7 +32,8 @@ pub enum SourceError {
     },
     /// No capture file is there.
     #[error(
-        "no captures in {path}: there is no *.pftrace file in it or below it. Was collection enabled (\"enable\": 1)?"
+        "no captures in {path}: there is no *.pftrace, ms_service_*.db or *.pt.trace.json file in it or below it. Was \
+         collection enabled (\"enable\": 1)?"
     )]
     NoCaptures {
         /// As given.
@@ -88,6 +90,10 @@ pub struct Intake {
     pub recovered: u64,
     /// Rings that can't be read, or only in part.
     pub damaged_rings: Vec<PathBuf>,
+    /// Files of other tools that can't be read, or only in part.
+    pub damaged: Vec<Damaged>,
+    /// Folders of an Ascend profiler whose results have to be exported first, by `msprof --export=on`.
+    pub unexported: Vec<PathBuf>,
 }
 
 /// An opened capture.
@@ -126,9 +132,14 @@ impl Captures {
         if found.is_empty() {
             return Err(SourceError::NoCaptures { path: path.to_owned() });
         }
+        Self::of(path, &found)
+    }
+
+    /// Opens these captures, found in `path`.
+    pub(super) fn of(path: &Path, found: &[CaptureFiles]) -> Result<Self, SourceError> {
         let mut gazetteer = Gazetteer::default();
         let (mut captures, mut intake) = (Vec::new(), Intake::default());
-        for files in &found {
+        for files in found {
             match open_capture(files, &mut gazetteer, &mut intake) {
                 Ok(capture) => captures.push(capture),
                 Err(reason) => {
@@ -157,8 +168,8 @@ impl Captures {
     }
 
     /// All records, in the order in which they ended.
-    pub fn records(&self) -> Records<'_> {
-        Records::new(self)
+    pub fn records(&self) -> CaptureRecords<'_> {
+        CaptureRecords::new(self)
     }
 }
 

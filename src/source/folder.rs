@@ -1,4 +1,5 @@
-//! Finds the capture files below a folder and puts the parts of one process's capture together.
+//! Finds what can be read below a folder, by the names of the files, and puts the parts of one process's capture
+//! together.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,28 +17,72 @@ pub struct CaptureFiles {
     pub parts: Vec<PathBuf>,
 }
 
+/// What lies in a session's folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Our own captures.
+    pub(super) captures: Vec<CaptureFiles>,
+    /// What other tools wrote.
+    pub(super) imports: Vec<(Form, PathBuf)>,
+    /// Folders of an Ascend profiler (`PROF_*`) whose results have not been exported.
+    pub(super) unexported: Vec<PathBuf>,
+}
+
+/// The forms that other tools' files have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// `ms_service_*.db`
+    ServiceDatabase,
+    /// `ascend_service_profiler_*.db`
+    Mspti,
+    /// A timeline in Chrome's format.
+    ChromeTrace,
+}
+
 /// All captures in `path`, which is a folder, searched with the folders in it, or one capture file. Links to folders
 /// are not followed.
 ///
 /// # Errors
 /// `path` or a folder in it can't be read.
 pub fn find(path: &Path) -> io::Result<Vec<CaptureFiles>> {
-    let mut files = Vec::new();
+    search(path).map(|found| found.captures)
+}
+
+/// All that can be read in `path`.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn search(path: &Path) -> io::Result<Found> {
+    let (mut files, mut found) = (Vec::new(), Found::default());
     if path.metadata()?.is_file() {
-        files.push(path.to_owned());
+        match form(path) {
+            Some(form) => found.imports.push((form, path.to_owned())),
+            // Whatever it is called: who names one file means it.
+            None => files.push(path.to_owned()),
+        }
     } else {
         let mut folders = vec![path.to_owned()];
         while let Some(folder) = folders.pop() {
+            let mut is_exported = false;
             for entry in folder.read_dir()? {
                 let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    folders.push(entry.path());
+                let (is_folder, path) = (entry.file_type()?.is_dir(), entry.path());
+                if is_folder {
+                    is_exported |= entry.file_name() == "mindstudio_profiler_output";
+                    folders.push(path);
+                } else if let Some(form) = form(&path) {
+                    found.imports.push((form, path));
                 } else if entry.file_name().to_string_lossy().ends_with(ENDING) {
-                    files.push(entry.path());
+                    files.push(path);
                 }
+            }
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("PROF_") && !is_exported {
+                found.unexported.push(folder);
             }
         }
     }
+    found.imports.sort();
     let mut captures: BTreeMap<(PathBuf, String), Vec<(u32, PathBuf)>> = BTreeMap::new();
     for file in files {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -48,7 +93,31 @@ pub fn find(path: &Path) -> io::Result<Vec<CaptureFiles>> {
         parts.sort();
         CaptureFiles { name, parts: parts.into_iter().map(|(_, file)| file).collect() }
     };
-    Ok(captures.into_iter().map(in_order).collect())
+    found.captures = captures.into_iter().map(in_order).collect();
+    Ok(found)
+}
+
+/// The form of another tool's file, by its name and its folder's.
+fn form(file: &Path) -> Option<Form> {
+    let name = file.file_name()?.to_str()?;
+    let above = |part: &str| {
+        file.ancestors().skip(1).any(|f| f.file_name().is_some_and(|n| n.to_string_lossy().contains(part)))
+    };
+    let is_json = name.ends_with(".json");
+    if name.starts_with("ms_service_") && name.ends_with(".db") {
+        Some(Form::ServiceDatabase)
+    } else if name.starts_with("ascend_service_profiler_") && name.ends_with(".db") {
+        Some(Form::Mspti)
+    } else if name.ends_with(".pt.trace.json")
+        || name.ends_with(".pt.trace.json.gz")
+        || is_json && name.starts_with("server_events_")
+        || is_json && name.starts_with("msprof_") && above("PROF_")
+        || name == "trace_view.json" && above("_ascend_pt")
+    {
+        Some(Form::ChromeTrace)
+    } else {
+        None
+    }
 }
 
 /// `node-1.local-77.2.pftrace` is part 2 of `node-1.local-77`.
@@ -104,5 +173,24 @@ mod tests {
         let parts = ["h-7.pftrace", "h-7.2.pftrace", "h-7.10.pftrace"].map(|file| inner.join(file));
         assert_eq!(found[0].parts, parts);
         assert_eq!(find(&inner.join("h-8.pftrace")).unwrap(), found[1..]);
+    }
+
+    #[test]
+    fn other_tools_files_are_known_by_their_names() {
+        for (file, expected) in [
+            ("Trace_Service/ms_service_node-1.a-77.db", Some(Form::ServiceDatabase)),
+            ("profiler.db", None),
+            ("ms_service_node-77.db-wal", None),
+            ("ascend_service_profiler_node-77.db", Some(Form::Mspti)),
+            ("dp0.1700.pt.trace.json.gz", Some(Form::ChromeTrace)),
+            ("chrome_tracing.json", None),
+            ("x_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json", Some(Form::ChromeTrace)),
+            ("trace_view.json", None),
+            ("PROF_1/mindstudio_profiler_output/msprof_2024.json", Some(Form::ChromeTrace)),
+            ("server_events_vllm-instance-1.json", Some(Form::ChromeTrace)),
+            ("host-7.pftrace", None),
+        ] {
+            assert_eq!(form(Path::new(file)), expected, "{file}");
+        }
     }
 }

@@ -1,16 +1,23 @@
-//! Reads events: finds a session's capture files, and yields [`Record`](crate::event::Record)s in the order in which
-//! they ended, over all threads, processes and hosts.
+//! Reads events: finds a session's files, ours and those of other tools, and yields [`Record`](crate::event::Record)s in
+//! the order in which they ended, over all threads, processes and hosts.
 
 mod captures;
+mod chrome_trace;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod folder;
+mod imports;
+mod json;
+mod msserviceprofiler;
 mod places;
 mod records;
 mod recover;
 mod rings;
+mod session;
 
 pub use captures::{Captures, Intake, Refusal, SourceError, TornFile};
 pub use folder::{CaptureFiles, find};
-pub use records::{Records, Tally};
+pub use imports::Damaged;
+pub use records::{CaptureRecords, Tally};
 pub use recover::{Recovered, recover};
+pub use session::{Records, Session};

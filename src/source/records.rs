@@ -13,7 +13,7 @@ use crate::event::{Entries, Kind, Label, Record};
 use crate::trace::{EventKind, META_DOMAIN, SequenceReader};
 
 /// How many records of which kind there were, and what is missing. All have been counted when
-/// [`Records::next`] has given the last.
+/// [`CaptureRecords::next`] has given the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Spans that ended.
@@ -59,8 +59,8 @@ struct Stack {
     open: Vec<Open>,
 }
 
-/// Yields the records of a session in the order in which they ended; unfinished spans come last.
-pub struct Records<'a> {
+/// Yields the records of captures in the order in which they ended; unfinished spans come last.
+pub struct CaptureRecords<'a> {
     captures: &'a Captures,
     cursors: Vec<Cursor<'a>>,
     /// The time of each cursor's event, earliest first.
@@ -74,7 +74,7 @@ pub struct Records<'a> {
     packets: u64,
 }
 
-impl<'a> Records<'a> {
+impl<'a> CaptureRecords<'a> {
     pub(super) fn new(captures: &'a Captures) -> Self {
         let (mut cursors, mut heap) = (Vec::new(), BinaryHeap::new());
         for (number, capture) in captures.opened.iter().enumerate() {
@@ -146,6 +146,16 @@ impl<'a> Records<'a> {
             }
         }
         self.next_unfinished()
+    }
+
+    /// The record that the last call of [`CaptureRecords::next`] gave.
+    pub(super) fn current(&self) -> &Record {
+        &self.record
+    }
+
+    /// The time of the earliest event that has not been read.
+    pub(super) fn next_time(&self) -> Option<Nanos> {
+        self.heap.peek().map(|Reverse((time, _))| *time)
     }
 
     /// What has been counted so far.

@@ -1,0 +1,364 @@
+//! Reads timelines in Chrome's JSON format: the traces of torch's profiler (`*.pt.trace.json`, also packed; Ascend's
+//! `trace_view.json`), vLLM-Gaudi's `server_events_*.json`, which is never closed, and what `msprof` exports.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::imports::{Damaged, Imports};
+use super::json;
+use crate::clock::Nanos;
+use crate::event::{Attributes, Kind, Label, Name, Process, ProcessId, Record};
+
+/// Torch writes its base time behind the events: it is looked for beforehand, under this key.
+const BASE_TIME: &[u8] = b"\"baseTimeNanoseconds\"";
+
+/// An event, as far as it is looked at. Process and thread may be numbers or texts, times numbers or texts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Event {
+    ph: String,
+    name: String,
+    cat: String,
+    pid: Value,
+    tid: Value,
+    id: Value,
+    ts: Value,
+    dur: Value,
+    args: Option<Map<String, Value>>,
+}
+
+/// Reads one file.
+pub(super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let outcome = base_time(file).and_then(|base| {
+        let mut taker = Taker::new(imports, base, &name);
+        let mut deserializer = serde_json::Deserializer::from_reader(open(file)?);
+        let done = Trace(&mut taker).deserialize(&mut deserializer).map_err(io::Error::from);
+        taker.finish();
+        // A file that is being written to, event by event, has no end.
+        match done {
+            Err(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof && name.starts_with("server_events") =>
+            {
+                Ok(())
+            }
+            done => done,
+        }
+    });
+    outcome.err().map(|error| Damaged::new(file, error)).into_iter().collect()
+}
+
+fn open(file: &Path) -> io::Result<Box<dyn Read>> {
+    let is_packed = file.extension().is_some_and(|ending| ending == "gz");
+    let file = File::open(file)?;
+    Ok(if is_packed {
+        Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file))))
+    } else {
+        Box::new(BufReader::with_capacity(1 << 18, file))
+    })
+}
+
+/// What must be added to the times of a file, in nanoseconds; 0 if they are unix times.
+fn base_time(file: &Path) -> io::Result<u64> {
+    let (mut input, mut window, mut chunk) = (open(file)?, Vec::new(), vec![0; 1 << 18]);
+    loop {
+        let count = input.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        window.extend_from_slice(&chunk[..count]);
+        if let Some(at) = memchr::memmem::find(&window, BASE_TIME) {
+            let mut rest = window.split_off(at + BASE_TIME.len());
+            input.take(64).read_to_end(&mut rest)?;
+            let digits = rest.iter().skip_while(|byte| b" :\n\t\r".contains(byte));
+            let number: String =
+                digits.take_while(|byte| byte.is_ascii_digit()).map(|byte| char::from(*byte)).collect();
+            return Ok(number.parse().unwrap_or_default());
+        }
+        window.drain(..window.len().saturating_sub(BASE_TIME.len()));
+    }
+}
+
+/// Takes the events of one file in.
+struct Taker<'a> {
+    imports: &'a mut Imports,
+    base: u64,
+    capture: String,
+    processes: HashMap<String, ProcessId>,
+    names: HashMap<(ProcessId, String), String>,
+    open: HashMap<(ProcessId, String), Vec<Record>>,
+    last: Nanos,
+}
+
+impl<'a> Taker<'a> {
+    fn new(imports: &'a mut Imports, base: u64, name: &str) -> Self {
+        let capture = name.split(".pt.trace").next().unwrap_or(name).trim_end_matches(".json").to_owned();
+        let empty = HashMap::new;
+        Self {
+            imports,
+            base,
+            capture,
+            processes: empty(),
+            names: HashMap::new(),
+            open: HashMap::new(),
+            last: Nanos(0),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if event.ph == "M" {
+            self.meta(&event);
+            return;
+        }
+        let Some(time) = nanos(&event.ts).map(|time| Nanos(self.base.saturating_add_signed(time))) else {
+            self.imports.malformed += u64::from(!matches!(event.ph.as_str(), "s" | "t" | "f"));
+            return;
+        };
+        let process = self.process(&event.pid);
+        let row = spelled(&event.tid);
+        let key =
+            (process, if matches!(event.ph.as_str(), "b" | "e") { spelled(&event.id) } else { row.clone() });
+        match event.ph.as_str() {
+            "X" | "I" | "i" | "n" => {
+                let mut record = self.record(&event, process, &row, time);
+                if event.ph == "X" {
+                    record.kind = Kind::Span;
+                    record.end =
+                        Nanos(time.0.saturating_add_signed(nanos(&event.dur).unwrap_or_default().max(0)));
+                }
+                self.push(&record);
+            }
+            "C" => self.counters(&event, process, &row, time),
+            "B" | "b" => {
+                let record = self.record(&event, process, &row, time);
+                self.open.entry(key).or_default().push(record);
+            }
+            "E" | "e" => {
+                if let Some(mut record) = self.open.get_mut(&key).and_then(Vec::pop) {
+                    (record.kind, record.end) = (Kind::Span, time.max(record.start));
+                    self.push(&record);
+                }
+            }
+            // Arrows are drawn anew, from request ids.
+            _ => {}
+        }
+    }
+
+    /// A sample for each number of the event.
+    fn counters(&mut self, event: &Event, process: ProcessId, row: &str, time: Nanos) {
+        for (key, value) in event.args.iter().flatten() {
+            let Some(value) = value.as_f64() else { continue };
+            let name = format!("{} {key}", event.name);
+            let mut record = Record::instant(Label::new(&event.cat, &name), time);
+            (record.kind, record.process) = (Kind::Counter(value), process);
+            record.thread = self.imports.thread(process, row.parse().unwrap_or_default(), "");
+            self.push(&record);
+        }
+    }
+
+    fn record(&mut self, event: &Event, process: ProcessId, row: &str, time: Nanos) -> Record {
+        let mut record = Record::instant(Label::new(&event.cat, &event.name), time);
+        let mut attributes = Attributes::default();
+        for (key, value) in event.args.iter().flatten().filter(|(_, value)| !value.is_null()) {
+            attributes.key(Name::new(key));
+            // What is already a tree can't fail to be walked.
+            let _ = json::Value(&mut attributes).deserialize(value);
+        }
+        record.attributes = attributes.into_bytes();
+        record.process = process;
+        let name = self.names.get(&(process, row.to_owned())).map_or("", String::as_str);
+        // A row that is called by a text has no number; its text is its name.
+        let (tid, name) =
+            row.parse().map_or((0, if name.is_empty() { row } else { name }), |tid| (tid, name));
+        record.thread = self.imports.thread(process, tid, name);
+        record
+    }
+
+    fn meta(&mut self, event: &Event) {
+        let told =
+            |key| event.args.as_ref().and_then(|args| args.get(key)?.as_str()).unwrap_or_default().to_owned();
+        let process = self.process(&event.pid);
+        match event.name.as_str() {
+            "process_name" => {
+                let known = &mut self.imports.places.processes[process.0 as usize];
+                if known.name.is_empty() {
+                    known.name = told("name");
+                }
+            }
+            "thread_name" => {
+                self.names.insert((process, spelled(&event.tid)), told("name"));
+            }
+            _ => {}
+        }
+    }
+
+    fn process(&mut self, pid: &Value) -> ProcessId {
+        let text = spelled(pid);
+        if let Some(id) = self.processes.get(&text) {
+            return *id;
+        }
+        let capture = self.capture.clone();
+        // Kinds of time that are no process ("Spans", "Traces") are called by a text.
+        let known = match text.parse() {
+            Ok(pid) => Process { pid, capture, ..Process::default() },
+            Err(_) => {
+                Process { name: text.clone(), capture: format!("{capture} {text}"), ..Process::default() }
+            }
+        };
+        let id = if known.pid == 0 {
+            let places = &mut self.imports.places;
+            let id = ProcessId(places.processes.len() as u32);
+            places.threads.push(crate::event::Thread { process: id, tid: 0, name: String::new() });
+            places.processes.push(known);
+            id
+        } else {
+            self.imports.process(known)
+        };
+        self.processes.insert(text, id);
+        id
+    }
+
+    fn push(&mut self, record: &Record) {
+        self.last = self.last.max(record.end);
+        self.imports.push(record);
+    }
+
+    /// What never ended was running when the trace was written.
+    fn finish(&mut self) {
+        for mut record in std::mem::take(&mut self.open).into_values().flatten() {
+            (record.kind, record.end) = (Kind::Unfinished, self.last.max(record.start));
+            self.imports.push(&record);
+        }
+    }
+}
+
+/// A time in microseconds as nanoseconds; exact to three decimals if it is spelled.
+fn nanos(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => match number.as_i64() {
+            Some(micros) => micros.checked_mul(1_000),
+            None => number.as_f64().map(|micros| (micros * 1_000.0).round() as i64),
+        },
+        Value::String(text) => {
+            let (whole, part) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+            let part: String = part.chars().chain("000".chars()).take(3).collect();
+            whole.parse::<i64>().ok()?.checked_mul(1_000)?.checked_add(part.parse().ok()?)
+        }
+        _ => None,
+    }
+}
+
+fn spelled(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        value => value.to_string(),
+    }
+}
+
+/// The file: a list of events, or an object that has one.
+struct Trace<'a, 'b>(&'a mut Taker<'b>);
+
+impl<'de> DeserializeSeed<'de> for Trace<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Trace<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of trace events, or an object with \"traceEvents\"")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<(), A::Error> {
+        while let Some(event) = events.next_element()? {
+            self.0.take(event);
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(key) = entries.next_key::<String>()? {
+            if key == "traceEvents" {
+                entries.next_value_seed(Trace(self.0))?;
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Places;
+
+    fn import(name: &str, text: &[u8]) -> (Imports, Vec<Damaged>, Vec<(String, u64, u64)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let mut imports = Imports::new(Places::default());
+        let damage = read(&file, &mut imports);
+        let sorted = std::mem::take(&mut imports.records).finish().unwrap();
+        let seen = sorted.iter().map(|r| (r.name().to_owned(), r.start.0, r.end.0)).collect();
+        (imports, damage, seen)
+    }
+
+    #[test]
+    fn torchs_times_count_from_a_base_that_stands_behind_them() {
+        let text = br#"{"schemaVersion": 1, "traceEvents": [
+            {"ph": "M", "name": "process_name", "pid": 7, "tid": 0, "args": {"name": "worker"}},
+            {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 7, "tid": 8, "ts": 2.125, "dur": 3, "args": {"Ev Idx": 4}},
+            {"ph": "B", "name": "step", "pid": 7, "tid": 8, "ts": 1}, {"ph": "E", "pid": 7, "tid": 8, "ts": 9},
+            {"ph": "X", "cat": "Trace", "name": "whole", "pid": "Spans", "tid": "PyTorch Profiler", "ts": 0, "dur": 10},
+            {"ph": "B", "name": "left open", "pid": 7, "tid": 8, "ts": 4}
+        ], "baseTimeNanoseconds": 1700000000000000000}"#;
+        let base = 1_700_000_000_000_000_000;
+        let (imports, damage, seen) = import("rank0.123.pt.trace.json", text);
+        assert_eq!(damage, []);
+        let expected = [
+            ("aten::mm", 2_125, 5_125),
+            ("step", 1_000, 9_000),
+            ("whole", 0, 10_000),
+            ("left open", 4_000, 10_000),
+        ];
+        let expected = expected.map(|(name, start, end)| (name.to_owned(), base + start, base + end));
+        assert_eq!(seen, expected);
+        let names: Vec<_> = imports.places.processes.iter().map(|process| process.name.as_str()).collect();
+        assert_eq!(names, ["worker", "Spans"]);
+    }
+
+    #[test]
+    fn gaudis_list_has_no_end_and_other_files_must_have_one() {
+        let text = br#"[{"pid": 7, "tid": 3, "ph": "X", "name": "model_executable", "ts": 1700000000000000.0, "dur": 12.5, "args": null},{"pid": 7, "tid": 1, "ph": "C", "name": "utils", "ts": 1700000000000001.0, "args": {"decode_batch_size": 4}},"#;
+        let (imports, damage, seen) = import("server_events_vllm.json", text);
+        assert_eq!((damage.len(), imports.counters), (0, 1));
+        assert_eq!(
+            seen[1],
+            ("model_executable".to_owned(), 1_700_000_000_000_000_000, 1_700_000_000_000_012_500)
+        );
+        let (_, damage, seen) = import("a.pt.trace.json", text);
+        assert_eq!((damage.len(), seen.len()), (1, 2));
+    }
+
+    #[test]
+    fn spelled_times_are_exact() {
+        let spelled = |text: &str| nanos(&Value::String(text.into()));
+        assert_eq!(spelled("1700000000123456.789"), Some(1_700_000_000_123_456_789));
+        assert_eq!(spelled("17.5"), Some(17_500));
+        assert_eq!((spelled("17"), spelled("x"), spelled("")), (Some(17_000), None, None));
+    }
+}

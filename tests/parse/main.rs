@@ -1,0 +1,238 @@
+//! What `parse` says of a server is what happened there: sessions of a simulator that knows the truth, in each form.
+
+mod simulator;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use msprof_rs::cli::{Format, ParseOptions, parse};
+use proptest::prelude::*;
+use simulator::{BEGIN, Captures, Databases, Outcome, Plan, Recorder, Truth, simulate};
+
+fn plan(seed: u64) -> Plan {
+    Plan {
+        seed,
+        requests: 60,
+        engines: 2,
+        arrival: 400_000,
+        longest: (200, 24),
+        budget: 128,
+        most: 16,
+        blocks: 96,
+        drafts: 0,
+        hits: 30,
+        aborts: 10,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Ours,
+    Slices,
+    Messages,
+}
+
+fn record(plan: &Plan, form: Form, folder: &Path) -> Outcome {
+    match form {
+        Form::Ours => {
+            let mut captures = Captures::create(folder, plan.engines);
+            let outcome = simulate(plan, &mut captures);
+            captures.finish();
+            outcome
+        }
+        Form::Slices | Form::Messages => {
+            let mut databases = Databases::create(folder, plan.engines, form == Form::Messages);
+            let outcome = simulate(plan, &mut databases);
+            databases.finish();
+            outcome
+        }
+    }
+}
+
+type Rows = Vec<HashMap<String, String>>;
+
+fn rows(path: &Path) -> Rows {
+    let mut csv = csv::Reader::from_path(path).unwrap();
+    csv.deserialize().map(Result::unwrap).collect()
+}
+
+fn parse_csv(input: &Path, output: &Path) -> u64 {
+    let options = ParseOptions {
+        input_path: input.to_owned(),
+        output_path: output.to_owned(),
+        format: vec![Format::Csv],
+        timezone: Some("UTC".into()),
+        gzip: false,
+    };
+    let report = parse(&options, true).unwrap();
+    assert_eq!(report.exit_code(), 0);
+    let tally = report.tally;
+    assert_eq!((tally.orphans, tally.unfinished), (0, 0));
+    tally.spans + tally.instants
+}
+
+fn millis(nanos: u64) -> String {
+    format!("{}.{:06}", nanos / 1_000_000, nanos % 1_000_000)
+}
+
+fn check_request(row: &HashMap<String, String>, truth: &Truth) {
+    let is = |column: &str, expected: String| assert_eq!(row[column], expected, "{column} of {truth:?}");
+    let since = |time: Option<u64>| time.map(|time| time - truth.arrival);
+    is("start_time(ms)", millis(truth.arrival));
+    is("execution_time(ms)", since(truth.end).map(millis).unwrap_or_default());
+    is("first_token_latency(ms)", millis(since(truth.first_output).unwrap_or_default()));
+    is("queue_wait_time(ms)", millis(truth.queue_wait.unwrap_or_default()));
+    is("cache_hit_rate", truth.cache_hit.map_or("N/A".into(), |share| share.to_string()));
+    let is_answered = truth.end.is_some();
+    is("recv_token_size", if is_answered { truth.prompt.to_string() } else { String::new() });
+    is("reply_token_size", if is_answered { truth.output.to_string() } else { String::new() });
+}
+
+fn check(plan: &Plan, form: Form) -> Outcome {
+    let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let outcome = record(plan, form, input.path());
+    assert_eq!(parse_csv(input.path(), output.path()), outcome.records);
+
+    let requests = rows(&output.path().join("request.csv"));
+    assert_eq!(requests.len(), outcome.requests.len());
+    for (row, truth) in requests.iter().zip(&outcome.requests) {
+        assert_eq!(row["http_rid"], truth.id);
+        check_request(row, truth);
+    }
+
+    let batches = rows(&output.path().join("batch.csv"));
+    let schedules: Vec<_> = batches.iter().filter(|row| row["name"] == "batchFrameworkProcessing").collect();
+    assert_eq!(schedules.len(), outcome.batches.len());
+    for (row, (start, prefills, decodes, tokens, free)) in schedules.iter().zip(&outcome.batches) {
+        assert_eq!(row["start_time(ms)"], millis(*start));
+        let expected = [*prefills as u64, *decodes as u64, *tokens].map(|count| count.to_string());
+        let columns = ["prefill_batch_size", "decode_batch_size", "total_scheduled_tokens"];
+        assert_eq!(columns.map(|column| row[column].clone()), expected, "at {start}");
+        assert_eq!(row["free_blocks"], free.to_string());
+    }
+    outcome
+}
+
+#[test]
+fn the_truth_comes_out_of_each_form() {
+    for form in [Form::Ours, Form::Slices, Form::Messages] {
+        let outcome = check(&plan(1), form);
+        // The plan has all that can happen to a request.
+        let any = |what: fn(&Truth) -> bool| outcome.requests.iter().any(what);
+        assert!(any(|r| r.preemptions > 0) && any(|r| r.end.is_none()) && any(|r| r.cache_hit > Some(0.0)));
+        assert!(any(|r| r.prompt > 128), "no prompt is chunked");
+    }
+}
+
+#[test]
+fn both_forms_give_the_same_tables() {
+    let outputs = [Form::Ours, Form::Slices].map(|form| {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        record(&plan(2), form, input.path());
+        parse_csv(input.path(), output.path());
+        output
+    });
+    for name in [
+        "request.csv",
+        "batch.csv",
+        "kvcache.csv",
+        "request_status.csv",
+        "request_summary.csv",
+        "service_summary.csv",
+    ] {
+        let [ours, theirs] =
+            outputs.each_ref().map(|folder| std::fs::read_to_string(folder.path().join(name)).unwrap());
+        // Only the capture's name tells them apart.
+        assert_eq!(ours, theirs.replace("ms_service_", ""), "{name}");
+    }
+}
+
+#[test]
+fn a_capture_that_begins_and_ends_in_the_middle_says_nothing_untrue() {
+    struct Window {
+        captures: Captures,
+        times: (u64, u64),
+        open: Vec<bool>,
+    }
+    impl Recorder for Window {
+        fn begin(&mut self, process: usize, time: u64, domain: &'static str, name: &'static str) {
+            let is_in = self.times.0 <= time && time < self.times.1;
+            self.open.push(is_in);
+            if is_in {
+                self.captures.begin(process, time, domain, name);
+            }
+        }
+        fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, msprof_rs::event::Value)]) {
+            if self.open.pop().unwrap() && time < self.times.1 {
+                self.captures.end(process, time, attributes);
+            }
+        }
+        fn instant(
+            &mut self,
+            process: usize,
+            time: u64,
+            domain: &'static str,
+            name: &'static str,
+            attributes: &[(&'static str, msprof_rs::event::Value)],
+        ) {
+            if self.times.0 <= time && time < self.times.1 {
+                self.captures.instant(process, time, domain, name, attributes);
+            }
+        }
+    }
+    let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (plan, times) = (plan(3), (BEGIN + 8_000_000, BEGIN + 16_000_000));
+    let mut window =
+        Window { captures: Captures::create(input.path(), plan.engines), times, open: Vec::new() };
+    let outcome = simulate(&plan, &mut window);
+    window.captures.finish();
+    let options = ParseOptions {
+        input_path: input.path().to_owned(),
+        output_path: output.path().to_owned(),
+        format: vec![Format::Csv],
+        timezone: Some("UTC".into()),
+        gzip: false,
+    };
+    parse(&options, false).unwrap();
+    let requests = rows(&output.path().join("request.csv"));
+    let is_in = |time: u64| times.0 <= time && time < times.1;
+    let mut whole = 0;
+    for row in &requests {
+        // One whose arrival is not in the capture may be known by the engine's id only.
+        let id = &row["http_rid"];
+        let is_it = |truth: &&Truth| *id == truth.id || id.starts_with(&format!("{}-", truth.id));
+        let truth = outcome.requests.iter().find(is_it).expect("a request of the simulation");
+        if !is_in(truth.arrival) {
+            assert_eq!((&row["start_datetime"][..], &row["execution_time(ms)"][..]), ("", ""));
+            assert_eq!(row["first_token_latency(ms)"], "0.000000");
+        } else if truth.end.is_some_and(is_in) {
+            check_request(row, truth);
+            whole += 1;
+        } else {
+            assert_eq!(row["execution_time(ms)"], "");
+        }
+    }
+    assert!(whole > 0 && whole < requests.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn whatever_the_server_did(
+        seed in any::<u32>(),
+        requests in 1..50_usize,
+        engines in 1..4_usize,
+        arrival in 10_000..2_000_000_u64,
+        longest in (1..400_u64, 1..40_u64),
+        budget in 16..512_u64,
+        most in 1..24_usize,
+        // One request alone must fit.
+        blocks in 30..200_u64,
+        drafts in 0..3_u64,
+        hits in 0..100_u64,
+        aborts in 0..50_u64,
+    ) {
+        let plan = Plan { seed: seed.into(), requests, engines, arrival, longest, budget, most, blocks, drafts, hits, aborts };
+        check(&plan, Form::Ours);
+    }
+}

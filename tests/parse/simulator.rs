@@ -1,0 +1,673 @@
+//! A server that never was: its requests, queues, steps and KV blocks are computed, its captures are written in either
+//! form, and everything that a parser should find out is known. Used by the tests of `parse` and by its benchmark.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use msprof_rs::clock::{Nanos, Snapshot};
+use msprof_rs::event::{Attributes, Label, Name, Value};
+use msprof_rs::trace::{Clocks, Process, Sequence, Thread, Writer, sequence_id};
+
+/// Unix time at which the simulation begins: 2023-11-14 22:13:20 UTC.
+pub const BEGIN: u64 = 1_700_000_000_000_000_000;
+
+const US: u64 = 1_000;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub requests: usize,
+    /// Data-parallel engines, each a process on a host of its own.
+    pub engines: usize,
+    /// Nanoseconds between arrivals, on average.
+    pub arrival: u64,
+    /// Longest prompt and longest output, in tokens.
+    pub longest: (u64, u64),
+    /// Most tokens of a step: longer prompts are chunked.
+    pub budget: u64,
+    /// Most requests of a step.
+    pub most: usize,
+    /// KV blocks of an engine, of 16 tokens each; too few for all lead to preemption.
+    pub blocks: u64,
+    /// Tokens drafted for each decode of a step; 0 for no speculative decoding.
+    pub drafts: u64,
+    /// Of a hundred requests, so many find half their prompt in the prefix cache.
+    pub hits: u64,
+    /// Of a hundred requests, so many are aborted while they wait or run.
+    pub aborts: u64,
+}
+
+/// What is true of a request. Times are unix nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Truth {
+    pub id: String,
+    pub arrival: u64,
+    pub first_output: Option<u64>,
+    pub end: Option<u64>,
+    pub queue_wait: Option<u64>,
+    pub prompt: u64,
+    pub output: u64,
+    pub cache_hit: Option<f64>,
+    pub preemptions: u64,
+}
+
+/// What is true of the session.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub requests: Vec<Truth>,
+    /// By engine and step: start, requests in prefill and in decode, tokens of both, free blocks after it.
+    pub batches: Vec<(u64, usize, usize, u64, u64)>,
+    /// Time in which an engine ran nothing, and all time, from its first step to its last.
+    pub idle: (u64, u64),
+    /// Drafted and accepted tokens.
+    pub drafted: (u64, u64),
+    pub records: u64,
+}
+
+/// Takes what the server records; of each process in the order of time.
+pub trait Recorder {
+    fn begin(&mut self, process: usize, time: u64, domain: &'static str, name: &'static str);
+    fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, Value)]);
+    fn instant(
+        &mut self,
+        process: usize,
+        time: u64,
+        domain: &'static str,
+        name: &'static str,
+        attributes: &[(&'static str, Value)],
+    );
+}
+
+/// A small generator of numbers (SplitMix64): the same plan is the same session everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+}
+
+struct Request {
+    truth: usize,
+    engine_id: String,
+    arrival: u64,
+    prompt: u64,
+    output: u64,
+    /// Tokens computed, tokens that must be computed before the next comes out (the prompt, and what a preemption
+    /// made forget), tokens generated, steps.
+    computed: u64,
+    target: u64,
+    generated: u64,
+    iter: i64,
+    blocks: u64,
+    aborted_at: Option<u64>,
+    waiting_since: u64,
+}
+
+struct Engine {
+    time: u64,
+    arriving: VecDeque<Request>,
+    waiting: VecDeque<Request>,
+    running: Vec<Request>,
+    free: u64,
+    first_start: Option<u64>,
+    last_end: u64,
+}
+
+struct Server<'a> {
+    plan: &'a Plan,
+    random: Random,
+    recorder: &'a mut dyn Recorder,
+    outcome: Outcome,
+    /// Until when each of the API server's records has come: its clock never goes back.
+    front: u64,
+}
+
+fn text(text: &str) -> Value {
+    Value::Str(text.into())
+}
+
+fn list<'a>(ids: impl Iterator<Item = &'a str>) -> Value {
+    Value::Array(ids.map(text).collect())
+}
+
+/// Runs the server. Process 0 is the API server, 1 to `engines` are the engines.
+pub fn simulate(plan: &Plan, recorder: &mut dyn Recorder) -> Outcome {
+    let mut server =
+        Server { plan, random: Random(plan.seed), recorder, outcome: Outcome::default(), front: BEGIN };
+    let mut engines: Vec<Engine> = (0..plan.engines)
+        .map(|_| Engine {
+            time: BEGIN,
+            arriving: VecDeque::new(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            free: plan.blocks,
+            first_start: None,
+            last_end: BEGIN,
+        })
+        .collect();
+    let (mut made, mut next_arrival) = (0, BEGIN);
+    loop {
+        // The engine that is furthest behind goes on: so the API server hears of things in their order.
+        let Some(current) =
+            (0..engines.len()).filter(|n| !engines[*n].is_idle()).min_by_key(|n| engines[*n].time)
+        else {
+            if made == plan.requests {
+                break;
+            }
+            let request = server.arrival(made, &mut next_arrival);
+            engines[made % plan.engines].arriving.push_back(request);
+            made += 1;
+            continue;
+        };
+        while made < plan.requests && next_arrival <= engines[current].time {
+            let request = server.arrival(made, &mut next_arrival);
+            engines[made % plan.engines].arriving.push_back(request);
+            made += 1;
+        }
+        server.step(current + 1, &mut engines[current]);
+    }
+    for engine in &engines {
+        server.outcome.idle.1 += engine.last_end - engine.first_start.unwrap_or(engine.last_end);
+    }
+    server.outcome.batches.sort_unstable();
+    server.outcome
+}
+
+impl Engine {
+    fn is_idle(&self) -> bool {
+        self.arriving.is_empty() && self.waiting.is_empty() && self.running.is_empty()
+    }
+}
+
+impl Server<'_> {
+    fn instant(
+        &mut self,
+        process: usize,
+        time: u64,
+        domain: &'static str,
+        name: &'static str,
+        attributes: &[(&'static str, Value)],
+    ) {
+        self.outcome.records += 1;
+        self.recorder.instant(process, time, domain, name, attributes);
+    }
+
+    /// The API server's clock: at least `time`, and later than its last record.
+    fn front(&mut self, time: u64) -> u64 {
+        self.front = time.max(self.front + 1);
+        self.front
+    }
+
+    fn arrival(&mut self, number: usize, next: &mut u64) -> Request {
+        let time = self.front(*next);
+        *next += 1 + self.random.below(2 * self.plan.arrival);
+        let id = format!("cmpl-{:x}-{number}", self.plan.seed);
+        let prompt = 1 + self.random.below(self.plan.longest.0);
+        let output = 1 + self.random.below(self.plan.longest.1);
+        self.instant(0, time, "Engine", "httpReq", &[("rid", text(&id))]);
+        let tokenized = self.front(time + 30 * US);
+        self.instant(0, tokenized, "Engine", "tokenize", &[("rid", text(&id))]);
+        let aborted_at =
+            (self.random.below(100) < self.plan.aborts).then(|| tokenized + self.random.below(20_000 * US));
+        let engine_id = format!("{id}-{:08x}", self.random.next() as u32);
+        self.outcome.requests.push(Truth { id, arrival: time, prompt, ..Truth::default() });
+        Request {
+            truth: self.outcome.requests.len() - 1,
+            engine_id,
+            arrival: tokenized + 100 * US,
+            prompt,
+            output,
+            computed: 0,
+            target: prompt,
+            generated: 0,
+            iter: 0,
+            blocks: 0,
+            aborted_at,
+            waiting_since: 0,
+        }
+    }
+
+    fn step(&mut self, process: usize, engine: &mut Engine) {
+        if engine.waiting.is_empty() && engine.running.is_empty() {
+            let next = engine.arriving.front().map_or(engine.time, |request| request.arrival);
+            engine.time = engine.time.max(next);
+        }
+        self.take_arrivals(process, engine);
+        self.abort(process, engine);
+        if engine.waiting.is_empty() && engine.running.is_empty() {
+            return;
+        }
+        let start = engine.time;
+        self.recorder.begin(process, start, "Schedule", "batchFrameworkProcessing");
+        let scheduled = self.schedule(process, engine);
+        let steps: Vec<Value> = scheduled
+            .iter()
+            .map(|(position, tokens)| {
+                let request = &engine.running[*position];
+                step(request, *tokens)
+            })
+            .collect();
+        let prefills =
+            scheduled.iter().filter(|(p, _)| engine.running[*p].computed < engine.running[*p].prompt).count();
+        let tokens = scheduled.iter().map(|(_, tokens)| tokens).sum();
+        let batch_type = match (prefills, scheduled.len() - prefills) {
+            (_, 0) => "Prefill",
+            (0, _) => "Decode",
+            _ => "Prefill,Decode",
+        };
+        engine.time += 20 * US + self.random.below(40 * US);
+        let rid = Value::Array(steps);
+        self.outcome.records += 1;
+        self.recorder.end(process, engine.time, &[("rid", rid.clone()), ("batch_type", text(batch_type))]);
+        self.outcome.batches.push((start, prefills, scheduled.len() - prefills, tokens, engine.free));
+
+        let began = engine.time + 5 * US;
+        if engine.first_start.is_none() {
+            engine.first_start = Some(began);
+        } else {
+            self.outcome.idle.0 += began - engine.last_end;
+        }
+        self.recorder.begin(process, began, "Execute", "modelExec");
+        engine.time = began + 500 * US + tokens * US;
+        engine.last_end = engine.time;
+        self.outcome.records += 1;
+        let attributes =
+            [("rid", rid), ("batch_type", text(batch_type)), ("batch_size", Value::Int(tokens as i64))];
+        self.recorder.end(process, engine.time, &attributes);
+        self.outputs(process, engine, &scheduled);
+    }
+
+    fn take_arrivals(&mut self, process: usize, engine: &mut Engine) {
+        while engine.arriving.front().is_some_and(|request| request.arrival <= engine.time) {
+            let Some(mut request) = engine.arriving.pop_front() else { break };
+            engine.time += US;
+            request.waiting_since = engine.time;
+            let size = Value::Int(engine.waiting.len() as i64 + 1);
+            let (rid, queue) = (text(&request.engine_id), text("WAITING"));
+            self.instant(
+                process,
+                engine.time,
+                "Schedule",
+                "Enqueue",
+                &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
+            );
+            engine.waiting.push_back(request);
+        }
+    }
+
+    fn abort(&mut self, process: usize, engine: &mut Engine) {
+        let is_over = |request: &Request| request.aborted_at.is_some_and(|time| time <= engine.time);
+        let mut gone: Vec<Request> = engine.running.extract_if(.., |request| is_over(request)).collect();
+        let (over, waiting) = std::mem::take(&mut engine.waiting).into_iter().partition(is_over);
+        engine.waiting = waiting;
+        gone.extend::<VecDeque<Request>>(over);
+        for request in gone {
+            engine.free += request.blocks;
+            engine.time += US;
+            self.free(process, engine, &request.engine_id);
+        }
+    }
+
+    fn free(&mut self, process: usize, engine: &Engine, id: &str) {
+        let free = Value::Int(engine.free as i64);
+        self.instant(
+            process,
+            engine.time,
+            "Schedule.KVCache",
+            "Free",
+            &[("rid", text(id)), ("deviceBlock=", free)],
+        );
+    }
+
+    /// Chooses who is computed: position in `running`, and tokens. Those that were waiting go behind the others.
+    fn schedule(&mut self, process: usize, engine: &mut Engine) -> Vec<(usize, u64)> {
+        let (mut budget, mut scheduled, mut position) = (self.plan.budget, Vec::new(), 0);
+        while position < engine.running.len() && budget > 0 {
+            let request = &engine.running[position];
+            let left = request.target.saturating_sub(request.computed);
+            let tokens = if left > 0 { left } else { 1 + self.plan.drafts }.min(budget);
+            let needed = (request.computed + tokens).div_ceil(16).saturating_sub(request.blocks);
+            if needed > engine.free {
+                // The last one has to give its blocks back, if it is not this one alone.
+                if engine.running.len() == 1 {
+                    break;
+                }
+                let Some(mut victim) = engine.running.pop() else { break };
+                engine.free += victim.blocks;
+                engine.time += US;
+                (victim.target, victim.blocks, victim.computed) = (victim.prompt + victim.generated, 0, 0);
+                self.outcome.requests[victim.truth].preemptions += 1;
+                victim.waiting_since = engine.time;
+                let size = Value::Int(engine.waiting.len() as i64 + 1);
+                let (rid, queue) = (text(&victim.engine_id), text("WAITING"));
+                self.instant(
+                    process,
+                    engine.time,
+                    "Schedule",
+                    "Enqueue",
+                    &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
+                );
+                engine.waiting.push_front(victim);
+                scheduled.retain(|(chosen, _)| *chosen < engine.running.len());
+                continue;
+            }
+            engine.free -= needed;
+            engine.running[position].blocks += needed;
+            budget -= tokens;
+            scheduled.push((position, tokens));
+            position += 1;
+        }
+        while budget > 0 && engine.running.len() < self.plan.most {
+            let Some(request) = engine.waiting.front() else { break };
+            let is_new = request.iter == 0;
+            let hit = if is_new && self.hits(request) { request.prompt / 2 } else { 0 };
+            let tokens = (request.target - hit).min(budget);
+            let needed = (hit + tokens).div_ceil(16);
+            if needed > engine.free {
+                break;
+            }
+            let Some(mut request) = engine.waiting.pop_front() else { break };
+            engine.free -= needed;
+            engine.time += US;
+            (request.computed, request.blocks) = (hit, needed);
+            let truth = &mut self.outcome.requests[request.truth];
+            *truth.queue_wait.get_or_insert(0) += engine.time - request.waiting_since;
+            let size = Value::Int(engine.waiting.len() as i64);
+            let (rid, queue) = (list([request.engine_id.as_str()].into_iter()), text("WAITING"));
+            if is_new {
+                let share = hit as f64 / request.prompt as f64;
+                truth.cache_hit = Some(share);
+                self.instant(
+                    process,
+                    engine.time,
+                    "Schedule.KVCache",
+                    "CacheHitRate",
+                    &[("rid", text(&request.engine_id)), ("hitCache", Value::Double(share))],
+                );
+            }
+            self.instant(
+                process,
+                engine.time,
+                "Schedule",
+                "Dequeue",
+                &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
+            );
+            budget -= tokens;
+            scheduled.push((engine.running.len(), tokens));
+            engine.running.push(request);
+        }
+        engine.time += US;
+        let (total, free) = (self.plan.blocks as i64, engine.free as i64);
+        let usage = (total - free) as f64 / total as f64;
+        self.instant(
+            process,
+            engine.time,
+            "Schedule.KVCache",
+            "KVCacheStatus",
+            &[
+                ("TotalBlocks=", Value::Int(total)),
+                ("UsedBlocks=", Value::Int(total - free)),
+                ("FreeBlocks=", Value::Int(free)),
+                ("UsagePercent=", Value::Double(usage)),
+            ],
+        );
+        scheduled
+    }
+
+    fn hits(&self, request: &Request) -> bool {
+        Random(self.plan.seed ^ request.truth as u64).below(100) < self.plan.hits
+    }
+
+    /// What came out of a step: tokens for those whose prompt is computed, which the API server then turns into text.
+    fn outputs(&mut self, process: usize, engine: &mut Engine, scheduled: &[(usize, u64)]) {
+        let (mut spoken, mut done) = (Vec::new(), Vec::new());
+        for (position, tokens) in scheduled {
+            let was_decoding = engine.running[*position].computed >= engine.running[*position].target;
+            let drafted = if was_decoding { tokens - 1 } else { 0 };
+            let accepted = self.random.below(drafted + 1);
+            self.outcome.drafted.0 += drafted;
+            self.outcome.drafted.1 += accepted;
+            let request = &mut engine.running[*position];
+            request.iter += 1;
+            request.computed += if was_decoding { 1 + accepted } else { *tokens };
+            if request.computed >= request.target {
+                request.generated = (request.generated + 1 + accepted).min(request.output);
+                spoken.push(request.truth);
+                if request.generated == request.output {
+                    done.push(*position);
+                }
+            }
+        }
+        let mut ended = Vec::new();
+        for position in done.into_iter().rev() {
+            let request = engine.running.remove(position);
+            engine.free += request.blocks;
+            engine.time += US;
+            self.free(process, engine, &request.engine_id);
+            ended.push(request);
+        }
+        if spoken.is_empty() {
+            return;
+        }
+        for request in ended {
+            let time = self.front(engine.time + 80 * US);
+            let truth = &mut self.outcome.requests[request.truth];
+            (truth.end, truth.output) = (Some(time), request.generated);
+            let id = text(&truth.id);
+            let sizes = [request.prompt as i64, request.generated as i64].map(Value::Int);
+            let [prompt, output] = sizes;
+            self.instant(
+                0,
+                time,
+                "Engine",
+                "httpRes",
+                &[("rid", id), ("recvTokenSize=", prompt), ("replyTokenSize=", output)],
+            );
+        }
+        let time = self.front(engine.time + 90 * US);
+        for truth in &spoken {
+            self.outcome.requests[*truth].first_output.get_or_insert(time);
+        }
+        let ids = list(spoken.iter().map(|truth| self.outcome.requests[*truth].id.as_str()));
+        self.instant(0, time, "Engine", "detokenize", &[("rid", ids)]);
+    }
+}
+
+fn step(request: &Request, tokens: u64) -> Value {
+    let number = |key: &str, value: i64| (key.into(), Value::Int(value));
+    Value::Dict(vec![
+        ("rid".into(), text(&request.engine_id)),
+        number("iter", request.iter),
+        number("type", i64::from(request.computed >= request.prompt)),
+        number("num_scheduled_tokens", tokens as i64),
+        number("num_prompt_tokens", request.prompt as i64),
+        number("num_computed_tokens", request.computed as i64),
+    ])
+}
+
+/// Our own form: one file for each process.
+pub struct Captures {
+    processes: Vec<(Writer, Sequence, u64, std::fs::File)>,
+}
+
+impl Captures {
+    /// Begins the files. Each host was booted at a time of its own.
+    pub fn create(folder: &Path, engines: usize) -> Self {
+        let process = |number: usize| {
+            let (host, boot) = (format!("node{number}"), BEGIN - (number as u64 + 1) * 86_400_000_000_123);
+            let clocks = Clocks::Fixed(Snapshot { boot: Nanos(0), monotonic: Nanos(0), real: Nanos(boot) });
+            let name =
+                if number == 0 { "APIServer".to_owned() } else { format!("EngineCore dp{}", number - 1) };
+            let pid = 100 + number as u32;
+            let process = Process { pid, name, command: vec!["vllm".into(), "serve".into()] };
+            let rank = (number as i64 - 1).to_string();
+            let facts = [("hostname", host.as_str()), ("ppid", "1"), ("dpRankId", rank.as_str())];
+            let mut writer = Writer::new(process, clocks, &facts);
+            let sequence = sequence_id(number as u32 * 1_000 + 17);
+            let sequence = writer.thread(&Thread { tid: pid, name: "main".into(), sequence });
+            let file = std::fs::File::create(folder.join(format!("{host}-{pid}.pftrace"))).unwrap();
+            (writer, sequence, boot, file)
+        };
+        Self { processes: (0..=engines).map(process).collect() }
+    }
+
+    /// Ends the files.
+    pub fn finish(mut self) {
+        (0..self.processes.len()).for_each(|process| self.save(process, 0));
+    }
+
+    fn save(&mut self, process: usize, least: usize) {
+        let (writer, _, _, file) = &mut self.processes[process];
+        if writer.pending().len() > least {
+            std::io::Write::write_all(file, writer.pending()).unwrap();
+            writer.written();
+        }
+    }
+}
+
+fn encoded(entries: &[(&'static str, Value)]) -> Attributes {
+    let mut attributes = Attributes::default();
+    for (key, value) in entries {
+        attributes.key(Name::new(key)).value(value);
+    }
+    attributes
+}
+
+impl Recorder for Captures {
+    fn begin(&mut self, process: usize, time: u64, domain: &'static str, name: &'static str) {
+        let (writer, sequence, boot, _) = &mut self.processes[process];
+        writer.begin(sequence, Nanos(time - *boot), Label::new(domain, name));
+    }
+
+    fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, Value)]) {
+        let (writer, sequence, boot, _) = &mut self.processes[process];
+        writer.end(sequence, Nanos(time - *boot), encoded(attributes).as_bytes()).unwrap();
+        self.save(process, 1 << 20);
+    }
+
+    fn instant(
+        &mut self,
+        process: usize,
+        time: u64,
+        domain: &'static str,
+        name: &'static str,
+        attributes: &[(&'static str, Value)],
+    ) {
+        let (writer, sequence, boot, _) = &mut self.processes[process];
+        let label = Label::new(domain, name);
+        writer.instant(sequence, Nanos(time - *boot), label, encoded(attributes).as_bytes()).unwrap();
+    }
+}
+
+/// msServiceProfiler's form: one database for each process, with table `slice` or with the older `Mstx`.
+pub struct Databases {
+    processes: Vec<(rusqlite::Connection, Vec<(u64, &'static str, &'static str)>)>,
+    is_old: bool,
+}
+
+impl Databases {
+    /// Begins the databases.
+    pub fn create(folder: &Path, engines: usize, is_old: bool) -> Self {
+        let process = |number: usize| {
+            let (host, pid) = (format!("node{number}"), 100 + number);
+            let database =
+                rusqlite::Connection::open(folder.join(format!("ms_service_{host}-{pid}.db"))).unwrap();
+            let tables = if is_old {
+                "CREATE TABLE Meta (name TEXT, value TEXT);
+                 CREATE TABLE Mstx (message TEXT, flag INTEGER, markId INTEGER, timestamp INTEGER, endTimestamp INTEGER,
+                    pid INTEGER, tid INTEGER);"
+            } else {
+                "CREATE TABLE Meta (name TEXT, value TEXT, slice TEXT);
+                 CREATE TABLE slice (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER, duration INTEGER, name TEXT,
+                    depth INTEGER, track_id INTEGER, cat TEXT, args TEXT, cname TEXT, end_time INTEGER, flag_id TEXT,
+                    pid INTEGER, tid INTEGER);"
+            };
+            database.execute_batch(&format!("PRAGMA synchronous = OFF; {tables} BEGIN;")).unwrap();
+            let rank = (number as i64 - 1).to_string();
+            for (key, value) in [("hostname", host.as_str()), ("ppid", "1"), ("dpRankId", rank.as_str())] {
+                database.execute("INSERT INTO Meta (name, value) VALUES (?1, ?2)", [key, value]).unwrap();
+            }
+            (database, Vec::new())
+        };
+        Self { processes: (0..=engines).map(process).collect(), is_old }
+    }
+
+    /// Ends the databases.
+    pub fn finish(self) {
+        for (database, _) in self.processes {
+            database.execute_batch("COMMIT").unwrap();
+        }
+    }
+
+    fn row(
+        &mut self,
+        process: usize,
+        (start, end): (u64, u64),
+        domain: &str,
+        name: &str,
+        (kind, attributes): (i64, &[(&'static str, Value)]),
+    ) {
+        let mut args = serde_json::Map::new();
+        args.insert("type".into(), kind.into());
+        args.extend(attributes.iter().map(|(key, value)| ((*key).to_owned(), json(value))));
+        let args = serde_json::Value::Object(args).to_string();
+        let (database, pid) = (&self.processes[process].0, 100 + process as i64);
+        let (start, end) = (start as i64, end as i64);
+        if self.is_old {
+            let message = serde_json::json!({"name": name, "domain": domain, "msg": args}).to_string();
+            let flag = if kind == 2 { 2 } else { 1 };
+            let sql = "INSERT INTO Mstx (message, flag, markId, timestamp, endTimestamp, pid, tid) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?5)";
+            let mut insert = database.prepare_cached(sql).unwrap();
+            insert.execute(rusqlite::params![message, flag, start, end, pid]).unwrap();
+        } else {
+            let sql = "INSERT INTO slice (timestamp, duration, name, cat, args, end_time, pid, tid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
+            let mut insert = database.prepare_cached(sql).unwrap();
+            insert.execute(rusqlite::params![start, end - start, name, domain, args, end, pid]).unwrap();
+        }
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(b) => (*b).into(),
+        Value::Int(n) => (*n).into(),
+        Value::Double(x) => (*x).into(),
+        Value::Str(text) => (**text).into(),
+        Value::Array(items) => items.iter().map(json).collect(),
+        Value::Dict(entries) => serde_json::Value::Object(
+            entries.iter().map(|(key, value)| (key.to_string(), json(value))).collect(),
+        ),
+    }
+}
+
+impl Recorder for Databases {
+    fn begin(&mut self, process: usize, time: u64, domain: &'static str, name: &'static str) {
+        self.processes[process].1.push((time, domain, name));
+    }
+
+    fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, Value)]) {
+        let (start, domain, name) = self.processes[process].1.pop().unwrap();
+        self.row(process, (start, time), domain, name, (2, attributes));
+    }
+
+    fn instant(
+        &mut self,
+        process: usize,
+        time: u64,
+        domain: &'static str,
+        name: &'static str,
+        attributes: &[(&'static str, Value)],
+    ) {
+        self.row(process, (time, time), domain, name, (0, attributes));
+    }
+}
