@@ -235,6 +235,41 @@ impl<'a> AttributeReader<'a> {
         })
     }
 
+    /// Passes over the next key.
+    ///
+    /// # Errors
+    /// The bytes end or make no sense here.
+    pub fn skip_key(&mut self) -> Result<(), Damaged> {
+        if self.varint()? == 0 { self.skip_text() } else { Ok(()) }
+    }
+
+    /// Passes over the next scalar, or over the head of a container: its items, and whether they have keys.
+    ///
+    /// # Errors
+    /// The bytes end or make no sense here. Texts are not looked at.
+    pub fn skip_token(&mut self) -> Result<Option<(usize, bool)>, Damaged> {
+        let [tag] = *self.take(1)? else { return Err(Damaged(self.at)) };
+        match tag {
+            FALSE | TRUE => {}
+            INT => {
+                self.varint()?;
+            }
+            DOUBLE => {
+                self.take(8)?;
+            }
+            STR => self.skip_text()?,
+            ARRAY => return Ok(Some((self.count()?, false))),
+            DICT => return Ok(Some((self.count()?, true))),
+            _ => return Err(Damaged(self.at - 1)),
+        }
+        Ok(None)
+    }
+
+    fn skip_text(&mut self) -> Result<(), Damaged> {
+        let length = self.varint()?;
+        self.take(usize::try_from(length).map_err(|_| Damaged(self.at))?).map(drop)
+    }
+
     /// The next value, whole; `name` gives the text of an interned key.
     ///
     /// # Errors

@@ -168,13 +168,9 @@ fn skip(reader: &mut AttributeReader<'_>, items: usize, keyed: bool) -> Option<(
         };
         *left = rest;
         if *keyed {
-            reader.key().ok()?;
+            reader.skip_key().ok()?;
         }
-        match reader.token().ok()? {
-            Token::Array(items) => open.push((items, false)),
-            Token::Dict(items) => open.push((items, true)),
-            _ => {}
-        }
+        open.extend(reader.skip_token().ok()?);
     }
     Some(())
 }

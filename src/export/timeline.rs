@@ -12,7 +12,7 @@ use super::process_rows::{distinct_pids, process_order};
 use super::times::Calendar;
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, Record, View};
-use crate::model::{Ids, KvState, Request, RequestId, Resources, Shape, batch_type, is_kv_domain};
+use crate::model::{Ids, KvState, Request, RequestId, Resources, Shape, is_kv_domain};
 
 pub use super::flows::Arrow;
 
@@ -409,7 +409,7 @@ fn requests(record: &Record, resources: &Resources, ids: &Ids, out: &mut Vec<u8>
     }
     // The number of requests, whatever the record itself calls a size (vLLM's is in tokens).
     write!(out, ",\"batch_size\":\"{}\"", resources.list.len())?;
-    if let Some(batch_type) = batch_type(record, resources) {
+    if let Some(batch_type) = resources.batch_type {
         out.extend_from_slice(b",\"batch_type\":");
         text(out, batch_type.as_str())?;
     }

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::kv_cache::{KvState, is_kv_domain};
-use super::resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape, batch_type};
+use super::resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId, Record, View};
 use crate::spool::{Sorted, Spool};
@@ -161,7 +161,7 @@ impl Batches {
             process: record.process,
             resources: resources.list.as_slice().into(),
             shape: resources.shape,
-            batch_type: batch_type(record, resources),
+            batch_type: resources.batch_type,
             kv: None,
             draft: None,
         };

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::batches::SCHEDULE_NAMES;
-use super::resources::{RequestId, Resources, batch_type};
+use super::resources::{RequestId, Resources};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, Places, ProcessId, Record};
 
@@ -70,7 +70,7 @@ impl Forwards {
         self.key.extend(resources.list.iter().map(|resource| resource.request));
         // A worker keeps its batch in an order of its own.
         self.key.sort_unstable();
-        let batch_type = batch_type(record, resources);
+        let batch_type = resources.batch_type;
         let mut hasher = FxHasher::default();
         self.key.hash(&mut hasher);
         let requests = hasher.finish();

@@ -27,7 +27,7 @@ pub use handoff::{Dispatched, Handoff, HandoffTables, Handover, Pull};
 pub use kv_cache::{KvCache, KvForms, KvRow, KvState, is_kv_domain};
 pub use queues::{QueueRow, Queues};
 pub use requests::{Marks, Request, Requests, Shares};
-pub use resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape, batch_type};
+pub use resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape};
 pub use speeds::{Speeds, WINDOW, Window, Windowed, Windows};
 pub use summary::{Summaries, Summary};
 pub use tables::{Model, Tables};

@@ -5,6 +5,7 @@ use std::io;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::resources::{Resources, Shape};
 use crate::clock::Nanos;
 use crate::event::{Name, ProcessId, Record};
 use crate::spool::{Sorted, Spool};
@@ -53,7 +54,10 @@ pub struct Queues {
 
 impl Queues {
     /// Takes a record in.
-    pub fn push(&mut self, record: &Record) {
+    pub fn push(&mut self, record: &Record, resources: &Resources) {
+        if resources.shape == Shape::Steps || record.attributes.is_empty() {
+            return; // a batch: long, and without these
+        }
         let mut size = None;
         for (key, value) in record.entries() {
             if key == "QueueSize=" {
@@ -100,9 +104,12 @@ mod tests {
     fn lengths_are_as_stated_and_increments_are_summed() {
         let mut queues = Queues::default();
         let stated = [("scope#QueueName", text("waiting")), ("QueueSize=", Value::Int(7))];
-        queues.push(&record((1, 1), "Schedule", "Enqueue", &stated));
+        queues.push(&record((1, 1), "Schedule", "Enqueue", &stated), &Resources::default());
         for (time, change) in [(2, 1), (3, 1), (4, -1)] {
-            queues.push(&record((time, time), "Request", "ReqState", &[("0+", Value::Int(change))]));
+            queues.push(
+                &record((time, time), "Request", "ReqState", &[("0+", Value::Int(change))]),
+                &Resources::default(),
+            );
         }
         let rows: Vec<_> =
             queues.finish().unwrap().iter().map(|r| (r.queue.as_str(), r.size, r.is_sum)).collect();

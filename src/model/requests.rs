@@ -1,6 +1,6 @@
 //! One row for each request: when it came, how long it waited, when its first token was there, when it was done.
 
-use super::resources::{Ids, RequestId, Resources};
+use super::resources::{Ids, RequestId, Resources, Shape};
 use crate::clock::Nanos;
 use crate::event::{ProcessId, Record};
 
@@ -219,6 +219,9 @@ impl Requests {
                 }
                 _ => {}
             }
+        }
+        if resources.shape == Shape::Steps {
+            return; // a batch: long, and without these
         }
         for (key, value) in record.entries() {
             let Some(tokens) = value.as_int() else { continue };

@@ -63,6 +63,8 @@ pub struct Resources {
     pub shape: Shape,
     /// In their order.
     pub list: Vec<Resource>,
+    /// What a batch of them does: `Prefill`, `Decode` or `Prefill,Decode`, as the record says, else as they say.
+    pub batch_type: Option<Name>,
 }
 
 /// All request ids of a session. The engine adds `-<8 hex digits>` to the API server's id; both are one request,
@@ -180,8 +182,17 @@ impl Resources {
     /// Reads the requests of `record`, in place of those that were here.
     pub fn read(&mut self, record: &Record, ids: &mut Ids) {
         self.list.clear();
+        self.batch_type = None;
         let is_base = matches!(record.name(), "httpReq" | "tokenize");
-        self.shape = match record.get("rid") {
+        let mut rid = None;
+        for (key, value) in record.entries() {
+            match key {
+                "rid" if rid.is_none() => rid = Some(value),
+                "batch_type" | "batchType" => self.batch_type = self.batch_type.or(stated_type(&value)),
+                _ => {}
+            }
+        }
+        self.shape = match rid {
             None => Shape::None,
             Some(View::Array(items)) => {
                 let mut shape = Shape::Ids;
@@ -204,6 +215,13 @@ impl Resources {
                 Shape::One
             }
         };
+        let has = |phase| self.list.iter().any(|resource| resource.phase() == Some(phase));
+        self.batch_type = self.batch_type.or_else(|| match (has(Phase::Prefill), has(Phase::Decode)) {
+            (true, false) => Some(Name::new("Prefill")),
+            (false, true) => Some(Name::new("Decode")),
+            (true, true) => Some(Name::new("Prefill,Decode")),
+            (false, false) => None,
+        });
     }
 }
 
@@ -246,28 +264,19 @@ fn step<'a>(
     request.map(|request| Resource { request: request.request, ..resource })
 }
 
-/// What a batch does: `Prefill`, `Decode` or `Prefill,Decode` as its requests say, or what the record itself says.
-pub fn batch_type(record: &Record, resources: &Resources) -> Option<Name> {
-    if let Some(text) = record.get("batch_type").and_then(|value| value.as_str()) {
+/// What a record says that its batch does: a text, or a number of old senders.
+fn stated_type(value: &View<'_>) -> Option<Name> {
+    if let Some(text) = value.as_str() {
         return Some(Name::new(if text == "Prefill, Decode" { "Prefill,Decode" } else { text }));
     }
-    if let Some(number) = record.get("batchType").and_then(|value| value.as_int()) {
-        return Some(Name::new(match number {
-            0 => "Prefill",
-            1 => "Decode",
-            2 => "Extend",
-            3 => "Mixed",
-            5 => "Dummy",
-            _ => "Other",
-        }));
-    }
-    let has = |phase| resources.list.iter().any(|resource| resource.phase() == Some(phase));
-    match (has(Phase::Prefill), has(Phase::Decode)) {
-        (true, false) => Some(Name::new("Prefill")),
-        (false, true) => Some(Name::new("Decode")),
-        (true, true) => Some(Name::new("Prefill,Decode")),
-        (false, false) => None,
-    }
+    Some(Name::new(match value.as_int()? {
+        0 => "Prefill",
+        1 => "Decode",
+        2 => "Extend",
+        3 => "Mixed",
+        5 => "Dummy",
+        _ => "Other",
+    }))
 }
 
 #[cfg(test)]

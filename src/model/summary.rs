@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::batches::{BATCH_NAMES, SCHEDULE_NAMES};
 use super::distribution::Distribution;
 use super::requests::Request;
-use super::resources::{RequestId, Resources, batch_type};
+use super::resources::{RequestId, Resources};
 use crate::clock::Nanos;
 use crate::event::{Kind, Record};
 
@@ -115,7 +115,7 @@ impl Summaries {
             let Some(iter) = resource.iter.get() else { continue };
             self.requests.entry(resource.request).or_default().end(iter, record.end);
         }
-        let phase = match batch_type(record, resources).map(|name| name.as_str()) {
+        let phase = match resources.batch_type.map(|name| name.as_str()) {
             Some("Prefill") => 0,
             Some("Decode") => 1,
             _ => return,

@@ -73,7 +73,7 @@ impl Tables {
             self.batches.push(record, &self.resources, &mut self.ids);
             self.kv_cache.push(record, &self.resources);
             self.forwards.push(record, &self.resources);
-            self.queues.push(record);
+            self.queues.push(record, &self.resources);
             self.speeds.push(record, &self.resources);
             self.handoff.push(record, &self.resources);
             self.summaries.push(record, &self.resources);

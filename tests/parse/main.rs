@@ -22,6 +22,7 @@ fn plan(seed: u64) -> Plan {
         drafts: 0,
         hits: 30,
         aborts: 10,
+        parts: 2,
     }
 }
 
@@ -232,7 +233,7 @@ proptest! {
         hits in 0..100_u64,
         aborts in 0..50_u64,
     ) {
-        let plan = Plan { seed: seed.into(), requests, engines, arrival, longest, budget, most, blocks, drafts, hits, aborts };
+        let plan = Plan { seed: seed.into(), requests, engines, arrival, longest, budget, most, blocks, drafts, hits, aborts, parts: 0 };
         check(&plan, Form::Ours);
     }
 }
