@@ -1,4 +1,4 @@
-//! Rows in the order of time, more of them than memory would hold: sorted piece by piece, the pieces kept in temporary
+//! Rows in the order of a number, mostly their time, more of them than memory would hold: sorted piece by piece, the pieces kept in temporary
 //! files (`TMPDIR`) and merged when read. Sources and tables keep in it what grows with the number of events.
 
 use std::cmp::Reverse;
@@ -11,15 +11,13 @@ use std::os::unix::fs::FileExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::clock::Nanos;
-
 /// Bytes of rows that are kept in memory.
 const PIECE: usize = 8 << 20;
 
 /// Bytes that are read of a temporary file at once.
 const READ_AHEAD: usize = 64 << 10;
 
-/// Before each row of a temporary file: its time and its length.
+/// Before each row of a temporary file: its number and its length.
 const HEAD: usize = 12;
 
 /// Takes rows in.
@@ -34,7 +32,7 @@ pub struct Spool<T> {
     of: PhantomData<fn(T)>,
 }
 
-/// All rows, sorted by time; rows of one time are in the order in which they came.
+/// All rows, sorted by their numbers; rows of one number are in the order in which they came.
 #[derive(Debug)]
 pub struct Sorted<T> {
     bytes: Vec<u8>,
@@ -50,14 +48,14 @@ pub struct Rows<'a, T> {
     sorted: &'a Sorted<T>,
     next_in_memory: usize,
     readers: Vec<PieceReader<'a>>,
-    /// The time of each piece's next row; the rows in memory are the last piece.
-    heap: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// The number of each piece's next row; the rows in memory are the last piece.
+    heap: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 /// Where a row is in memory.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    time: Nanos,
+    key: u64,
     start: u32,
     end: u32,
 }
@@ -92,8 +90,8 @@ impl<T> Default for Spool<T> {
 }
 
 impl<T: Serialize> Spool<T> {
-    /// Takes in a row of this time.
-    pub fn push(&mut self, time: Nanos, row: &T) {
+    /// Takes in a row of this number.
+    pub fn push(&mut self, key: u64, row: &T) {
         if self.error.is_some() {
             return;
         }
@@ -105,7 +103,7 @@ impl<T: Serialize> Spool<T> {
                 return;
             }
         }
-        self.rows.push(Slot { time, start: start as u32, end: self.bytes.len() as u32 });
+        self.rows.push(Slot { key, start: start as u32, end: self.bytes.len() as u32 });
         self.count += 1;
         if self.bytes.len() >= PIECE {
             self.error = self.put_away().err();
@@ -113,12 +111,12 @@ impl<T: Serialize> Spool<T> {
     }
 
     fn put_away(&mut self) -> io::Result<()> {
-        self.rows.sort_by_key(|row| row.time);
+        self.rows.sort_by_key(|row| row.key);
         let mut out = BufWriter::with_capacity(READ_AHEAD, tempfile::tempfile()?);
         let mut length = 0;
         for row in &self.rows {
             let bytes = &self.bytes[row.start as usize..row.end as usize];
-            out.write_all(&row.time.0.to_le_bytes())?;
+            out.write_all(&row.key.to_le_bytes())?;
             out.write_all(&(bytes.len() as u32).to_le_bytes())?;
             out.write_all(bytes)?;
             length += (HEAD + bytes.len()) as u64;
@@ -138,7 +136,7 @@ impl<T: Serialize> Spool<T> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.rows.sort_by_key(|row| row.time);
+        self.rows.sort_by_key(|row| row.key);
         Ok(Sorted {
             bytes: self.bytes,
             rows: self.rows,
@@ -173,11 +171,6 @@ impl<T: DeserializeOwned> Sorted<T> {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
-
-    /// The time of the first row.
-    pub fn first_time(&self) -> Option<Nanos> {
-        self.iter().heap.peek().map(|Reverse((time, _))| *time)
-    }
 }
 
 impl<'a, T: DeserializeOwned> IntoIterator for &'a Sorted<T> {
@@ -190,18 +183,18 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a Sorted<T> {
 }
 
 impl<T: DeserializeOwned> Rows<'_, T> {
-    /// The time of the row that comes next.
-    pub fn next_time(&self) -> Option<Nanos> {
-        self.heap.peek().map(|Reverse((time, _))| *time)
+    /// The number of the row that comes next.
+    pub fn next_key(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((key, _))| *key)
     }
 
     fn await_piece(&mut self, piece: usize) {
-        let time = match self.readers.get_mut(piece) {
-            Some(reader) => reader.time(),
-            None => self.sorted.rows.get(self.next_in_memory).map(|row| row.time),
+        let key = match self.readers.get_mut(piece) {
+            Some(reader) => reader.key(),
+            None => self.sorted.rows.get(self.next_in_memory).map(|row| row.key),
         };
-        if let Some(time) = time {
-            self.heap.push(Reverse((time, piece)));
+        if let Some(key) = key {
+            self.heap.push(Reverse((key, piece)));
         }
     }
 }
@@ -228,9 +221,9 @@ impl<'a> PieceReader<'a> {
         Self { piece, position: 0, ahead: Vec::new(), at: 0 }
     }
 
-    fn time(&mut self) -> Option<Nanos> {
+    fn key(&mut self) -> Option<u64> {
         let head = self.bytes(HEAD)?;
-        Some(Nanos(u64::from_le_bytes(head[..8].try_into().ok()?)))
+        Some(u64::from_le_bytes(head[..8].try_into().ok()?))
     }
 
     fn row(&mut self) -> Option<&[u8]> {
@@ -269,7 +262,7 @@ mod tests {
 
     fn sorted<T: Serialize>(rows: impl IntoIterator<Item = (u64, T)>) -> Sorted<T> {
         let mut spool = Spool::default();
-        rows.into_iter().for_each(|(time, row)| spool.push(Nanos(time), &row));
+        rows.into_iter().for_each(|(key, row)| spool.push(key, &row));
         spool.finish().unwrap()
     }
 
@@ -284,13 +277,13 @@ mod tests {
         for _ in 0..2 {
             assert!(sorted.iter().eq((0..count).map(text)));
         }
-        assert_eq!((sorted.len(), sorted.first_time()), (count, Some(Nanos(0))));
+        assert_eq!((sorted.len(), sorted.iter().next_key()), (count, Some(0)));
     }
 
     #[test]
     fn nothing_in_nothing_out() {
         let sorted = sorted(std::iter::empty::<(u64, u8)>());
-        assert!(sorted.is_empty() && sorted.iter().next().is_none() && sorted.first_time().is_none());
+        assert!(sorted.is_empty() && sorted.iter().next().is_none() && sorted.iter().next_key().is_none());
     }
 
     proptest! {
@@ -298,7 +291,7 @@ mod tests {
         fn it_is_a_stable_sort(times in prop::collection::vec(0..20_u64, 0..200), piece in 1..40_usize) {
             let mut spool = Spool::default();
             for (number, time) in times.iter().enumerate() {
-                spool.push(Nanos(*time), &number);
+                spool.push(*time, &number);
                 if number % piece == 0 {
                     spool.put_away().unwrap();
                 }

@@ -2,14 +2,19 @@
 //! `msserviceprofiler`.
 
 mod check;
+mod compare;
 mod init;
 mod installation;
 mod live;
 mod logger;
 mod parse;
 mod progress;
+mod query;
 mod recover;
+mod report;
 mod run;
+mod split;
+mod stats;
 mod summary;
 
 use std::ffi::OsString;
@@ -34,6 +39,17 @@ Examples:
   msprof-rs parse --input-path /data/prof/1122-0900 --output-path tables --format csv
   msserviceprofiler parse --input-path . --timezone UTC --gzip";
 
+const STATS_EXAMPLES: &str = "\
+Examples:
+  msprof-rs stats /data/prof/1122-0900
+  msprof-rs stats /data/prof/1122-0900 --report requests,gaps --limit 10
+  msprof-rs stats . --report domains --json";
+
+const QUERY_EXAMPLES: &str = "\
+Examples:
+  msprof-rs query output \"SELECT name, count(*), sum(duration) / 1e6 AS ms FROM slice GROUP BY name ORDER BY ms DESC\"
+  msprof-rs query /data/prof/1122-0900 \"SELECT * FROM request_data ORDER BY 5 DESC LIMIT 5\" --json";
+
 /// Where did the time of this request, of this step, go?
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -53,6 +69,16 @@ enum Verb {
     Parse(Parse),
     /// Parse, and sum up requests, batches and the service as a whole
     Analyze(Parse),
+    /// Tell where the time went: spans, domains, processes, requests, idle times
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(stats::Stats),
+    /// Ask a session's tables with SQL
+    #[command(after_help = QUERY_EXAMPLES)]
+    Query(query::Query),
+    /// Compare the spans of two sessions
+    Compare(compare::Compare),
+    /// Take single batches of prefill or decode apart
+    Split(split::Split),
     /// Put what killed processes left in their rings into their captures
     Recover(recover::Recover),
     /// Tell whether a symbol file fits what is installed
@@ -112,6 +138,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
     };
     logger::install(match &arguments.verb {
         Verb::Parse(verb) | Verb::Analyze(verb) => verb.log_level.into(),
+        Verb::Compare(verb) => verb.log_level.into(),
+        Verb::Split(verb) => verb.log_level.into(),
         _ => LevelFilter::Info,
     });
     match arguments.verb {
@@ -119,6 +147,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         Verb::Run(verb) => verb.run(installation),
         Verb::Parse(verb) => run_parse(&verb.options, false),
         Verb::Analyze(verb) => run_parse(&verb.options, true),
+        Verb::Stats(verb) => verb.run(),
+        Verb::Query(verb) => verb.run(),
+        Verb::Compare(verb) => verb.run(),
+        Verb::Split(verb) => verb.run(),
         Verb::Recover(verb) => verb.run(),
         Verb::Check(verb) => verb.run(installation),
         Verb::Status(verb) => verb.run(),

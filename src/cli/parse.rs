@@ -13,11 +13,12 @@ use crate::clock::Nanos;
 use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
 use crate::export::output::{self, Output, OutputError};
+use crate::export::parquet::ParquetTables;
 use crate::export::sqlite::{Database, TraceTables, write_tables};
 use crate::export::timeline::{Sink, Timeline};
 use crate::export::times::Calendar;
 use crate::export::{
-    Outcome, batch_csv, forward_csv, handoff_csv, kvcache_csv, request_csv, request_status_csv,
+    Outcome, batch_csv, forward_csv, handoff_csv, kvcache_csv, perfetto, request_csv, request_status_csv,
     spec_decode_csv, summary_csv,
 };
 use crate::model::{Figures, Model, Tables};
@@ -32,6 +33,10 @@ pub enum Format {
     Db,
     /// `chrome_tracing.json`
     Json,
+    /// `tables/`, Parquet files of all records and tables, for DuckDB, Polars or Spark
+    Parquet,
+    /// `timeline.pftrace`, for Perfetto: all processes, a track for each request, counters, idle times
+    Perfetto,
 }
 
 /// What `parse` is asked to do.
@@ -47,7 +52,7 @@ pub struct ParseOptions {
     pub output_path: PathBuf,
 
     /// What to write
-    #[arg(long, value_name = "FORMAT", num_args = 1.., value_delimiter = ',', default_values = ["csv", "db", "json"])]
+    #[arg(long, value_name = "FORMAT", num_args = 1.., value_delimiter = ',', default_values = ["csv", "db", "json", "perfetto"])]
     pub format: Vec<Format>,
 
     /// Time zone of dates in the outputs, such as Asia/Shanghai or UTC [default: this machine's]
@@ -160,12 +165,19 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
     let sinks = sinks.chain(database.as_mut().map(|sink| sink as &mut dyn Sink)).collect();
     let mut timeline = Timeline::new(places, calendar.clone(), sinks);
 
+    let mut parquet = match is_asked(Format::Parquet) {
+        true => Some(ParquetTables::begin(&folder.join("tables"), places)?),
+        false => None,
+    };
     let mut tables = Tables::default();
     let mut records = session.records();
     let mut progress = Progress::new("reading", session.length());
     while let Some(record) = records.next() {
         let (resources, ids) = tables.push(record);
         timeline.push(record, resources, ids)?;
+        if let Some(parquet) = &mut parquet {
+            parquet.push(record, resources, ids)?;
+        }
         progress.tick(|| records.progress());
     }
     let tally = records.tally();
@@ -183,6 +195,12 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
         write_tables(&database, &model, places, &mut calendar.clone())?;
         database.finish()?;
         files.outputs.push(("profiler.db", Outcome::Rows(slices)));
+    }
+    if let Some(parquet) = parquet {
+        files.outputs.push(("tables/*.parquet", Outcome::Rows(parquet.finish(&model)?)));
+    }
+    if is_asked(Format::Perfetto) {
+        files.outputs.push(perfetto::write(folder, &session, &model)?);
     }
     if is_asked(Format::Csv) {
         files.tables(&model, places, &mut calendar.clone())?;

@@ -168,7 +168,7 @@ fn parse(captures: &Path, folder: &Path) {
     let options = ParseOptions {
         input_path: session.path(),
         output_path: folder.join("output"),
-        format: vec![Format::Csv, Format::Db, Format::Json],
+        format: vec![Format::Csv, Format::Db, Format::Json, Format::Perfetto],
         timezone: None,
         gzip: false,
     };

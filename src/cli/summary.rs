@@ -108,6 +108,7 @@ impl Summary<'_> {
                     let what = if *name == "chrome_tracing.json" { "event" } else { "row" };
                     writeln!(f, "         {name:20} {}", count(*rows, what))?;
                 }
+                Outcome::Bytes(bytes) => writeln!(f, "         {name:20} {:.1} MB", *bytes as f64 / 1e6)?,
                 Outcome::Nothing(why) => writeln!(f, "         {name:20} not written: {why}")?,
             }
         }

@@ -9,6 +9,8 @@ pub mod handoff_csv;
 mod json;
 pub mod kvcache_csv;
 pub mod output;
+pub mod parquet;
+pub mod perfetto;
 mod process_rows;
 pub mod request_csv;
 pub mod request_status_csv;
@@ -23,6 +25,8 @@ pub mod times;
 pub enum Outcome {
     /// It was written, with so many rows.
     Rows(u64),
+    /// It was written, with so many bytes.
+    Bytes(u64),
     /// It was not written, because there is nothing to write; the text says what is missing.
     Nothing(&'static str),
 }

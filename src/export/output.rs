@@ -158,7 +158,7 @@ pub fn write(
 ) -> Result<Outcome, OutputError> {
     let mut output = Output::create(path)?;
     let outcome = rows(&mut output).map_err(|error| OutputError { path: path.to_owned(), error })?;
-    if matches!(outcome, Outcome::Rows(_)) {
+    if !matches!(outcome, Outcome::Nothing(_)) {
         output.finish()?;
     }
     Ok(outcome)

@@ -173,7 +173,7 @@ impl Batches {
                 waiting.drafts.push(batch);
                 if waiting.drafts.len() > MOST_WAITING {
                     let oldest = waiting.drafts.remove(0);
-                    self.rows.push(oldest.start, &oldest);
+                    self.rows.push(oldest.start.0, &oldest);
                 }
                 return;
             }
@@ -186,7 +186,7 @@ impl Batches {
                 let is_before = |draft: &mut Batch| draft.end <= record.start;
                 for mut draft in waiting.drafts.extract_if(.., is_before) {
                     draft.take_accepted(&accepted);
-                    self.rows.push(draft.start, &draft);
+                    self.rows.push(draft.start.0, &draft);
                 }
             }
             _ => {}
@@ -200,13 +200,13 @@ impl Batches {
                     if waiting.schedules.len() > MOST_WAITING {
                         let mut oldest = waiting.schedules.remove(0);
                         oldest.kv = waiting.states.last().map(|(_, state)| Box::new(*state));
-                        self.rows.push(oldest.start, &oldest);
+                        self.rows.push(oldest.start.0, &oldest);
                     }
                     return;
                 }
             }
         }
-        self.rows.push(batch.start, &batch);
+        self.rows.push(batch.start.0, &batch);
     }
 
     /// The rows by start; of the schedules, only those of the name that goes first.
@@ -218,9 +218,9 @@ impl Batches {
             let last = waiting.states.last().map(|(_, state)| *state);
             for mut row in waiting.schedules {
                 row.kv = last.map(Box::new);
-                self.rows.push(row.start, &row);
+                self.rows.push(row.start.0, &row);
             }
-            waiting.drafts.iter().for_each(|row| self.rows.push(row.start, row));
+            waiting.drafts.iter().for_each(|row| self.rows.push(row.start.0, row));
         }
         let present = SCHEDULE_NAMES.iter().zip(self.schedules).filter(|(_, is_there)| *is_there);
         let hidden = present.skip(1).map(|(name, _)| Name::new(name)).collect();
@@ -232,7 +232,7 @@ impl Batches {
         let waiting = self.processes.entry(record.process).or_default();
         for mut row in waiting.schedules.drain(..) {
             row.kv = Some(Box::new(state));
-            self.rows.push(row.start, &row);
+            self.rows.push(row.start.0, &row);
         }
         waiting.states.push((record.start, state));
         if waiting.states.len() > MOST_WAITING {

@@ -5,16 +5,18 @@ use rustc_hash::FxHashMap;
 use crate::clock::Nanos;
 use crate::event::{Kind, ProcessId, Record};
 
-/// Who an engine was waiting for when nothing ran: spans that lie in gaps, the innermost to be blamed first.
-const BLAMED: [&str; 8] = [
+/// Who an engine was waiting for when nothing ran: spans of its own that lie in gaps and in none of each other.
+const BLAMED: [&str; 10] = [
+    "inputQueue",
     "batchFrameworkProcessing",
     "BatchSchedule",
     "updateFromOutput",
-    "postprocess",
-    "EngineCore.step",
-    "get_output",
-    "waitForRequests",
+    "grammarBitmask",
+    "syncEngines",
+    "dummyBatch",
+    "postStep",
     "preprocess",
+    "postprocess",
 ];
 
 /// A time in which an engine ran no model.

@@ -125,7 +125,7 @@ impl Handoff {
             block_tables: stated("block_tables"),
             lengths: stated("batch_seq_len"),
         };
-        self.pulls.push(row.start, &row);
+        self.pulls.push(row.start.0, &row);
     }
 
     fn coordinate(&mut self, record: &Record, resources: &Resources) {

@@ -124,7 +124,7 @@ impl KvCache {
         if record.name() == "Free" {
             self.forms.most_free = self.forms.most_free.max(row.device_blocks.unwrap_or_default());
         }
-        self.rows.push(row.start, &row);
+        self.rows.push(row.start.0, &row);
     }
 
     /// The rows by time.

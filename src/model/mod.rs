@@ -5,6 +5,7 @@
 //! [`Tables`] runs them all.
 
 mod batches;
+mod difference;
 mod distribution;
 mod engine;
 mod figures;
@@ -19,6 +20,7 @@ mod summary;
 mod tables;
 
 pub use batches::{BATCH_NAMES, Batch, BatchTable, Batches, Draft, SCHEDULE_NAMES};
+pub use difference::{Difference, difference};
 pub use distribution::{Distribution, percentile};
 pub use engine::{Engine, Gap};
 pub use figures::Figures;

@@ -69,7 +69,8 @@ impl Queues {
                 let sum = self.sums.entry((record.process, queue)).or_default();
                 *sum += change;
                 let (time, size) = (record.start, *sum);
-                self.rows.push(time, &QueueRow { time, process: record.process, queue, size, is_sum: true });
+                self.rows
+                    .push(time.0, &QueueRow { time, process: record.process, queue, size, is_sum: true });
             }
         }
         let Some(size) = size else { return };
@@ -82,7 +83,7 @@ impl Queues {
             size,
             is_sum: false,
         };
-        self.rows.push(row.time, &row);
+        self.rows.push(row.time.0, &row);
     }
 
     /// The rows by time.

@@ -9,6 +9,8 @@ use crate::event::{ProcessId, Record};
 pub struct Request {
     /// Its id, as the user knows it.
     pub id: String,
+    /// What other tables know it by.
+    pub number: RequestId,
     /// The process that it came to: the front end's, or the engine's where that is all there is.
     pub process: ProcessId,
     /// Start of its first `httpReq`; where the front end is not seen, the arrival that it has told the engine.
@@ -248,6 +250,7 @@ impl Requests {
             };
             state.seen.then(|| Request {
                 id: ids.text(RequestId(position as u32)).to_owned(),
+                number: RequestId(position as u32),
                 process: state.process,
                 arrival: state.arrival.or(state.engine.arrival),
                 end: state.end.or(state.engine.end),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Name, Record, View};
 
 /// A request: its position in [`Ids`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u32);
 
 /// A number of tokens or steps that may be unknown. Four bytes, since batches hold many.

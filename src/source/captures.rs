@@ -16,6 +16,7 @@ use super::imports::Damaged;
 use super::places::{Facts, Gazetteer, Place};
 use super::records::CaptureRecords;
 use super::rings::{certain_length, tail};
+use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, unpack};
 
@@ -160,6 +161,31 @@ impl Captures {
     /// The processes and threads.
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// The packets of each capture, whole ones only and unpacked, with the host that they are from. Those of one host
+    /// can be put one behind the other.
+    pub fn packets(&self) -> impl Iterator<Item = (&str, Vec<&[u8]>)> {
+        self.opened.iter().map(|capture| {
+            let mut parts = parts(&capture.maps, capture.certain, &capture.tail).to_vec();
+            for damage in &capture.index.damage {
+                if let Some(part) = parts.get_mut(damage.part) {
+                    *part = &part[..damage.offset.min(part.len())];
+                }
+            }
+            (self.places.process(capture.nowhere.process).host.as_str(), parts)
+        })
+    }
+
+    /// The clocks of a host's machine, as one of its captures states them.
+    pub fn clocks(&self, host: &str) -> Option<Snapshot> {
+        let of_host = |capture: &&Capture| self.places.process(capture.nowhere.process).host == host;
+        let position = self.places.processes.iter().position(|process| process.host == host)?;
+        let mut states = self.opened.iter().filter(of_host).flat_map(|capture| &capture.index.sequences);
+        let snapshot = states.find_map(|sequence| sequence.clocks)?;
+        // All processes of a host are told by one offset.
+        let real = Nanos(snapshot.boot.0.wrapping_add_signed(*self.offsets.get(position)?));
+        Some(Snapshot { real, ..snapshot })
     }
 
     /// What was opened.

@@ -84,6 +84,6 @@ impl Imports {
             Kind::Instant => self.instants += 1,
             Kind::Counter(_) => self.counters += 1,
         }
-        self.records.push(record.end, record);
+        self.records.push(record.end.0, record);
     }
 }

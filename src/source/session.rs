@@ -147,8 +147,8 @@ impl Records<'_> {
                 None => {}
             }
         }
-        let imported_is_first = match (self.waiting, self.imported.next_time()) {
-            (Some(waiting), Some(imported)) => imported < waiting,
+        let imported_is_first = match (self.waiting, self.imported.next_key()) {
+            (Some(waiting), Some(imported)) => imported < waiting.0,
             (waiting, _) => waiting.is_none(),
         };
         if imported_is_first {

@@ -5,6 +5,7 @@ mod compress;
 mod fields;
 mod index;
 mod interned;
+mod overlay;
 mod packet;
 mod reader;
 mod tracks;
@@ -12,6 +13,7 @@ mod writer;
 
 pub use compress::{compressed, unpack};
 pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
+pub use overlay::{Overlay, OverlayTrack};
 pub use packet::field;
 pub use reader::{Event, EventKind, SequenceReader};
 pub use tracks::{Process, Thread};

@@ -51,6 +51,13 @@ pub mod field {
         pub const THREAD: u32 = 4;
         pub const PARENT_UUID: u32 = 5;
         pub const COUNTER: u32 = 8;
+        pub const CHILD_ORDERING: u32 = 11;
+    }
+    pub mod child_ordering {
+        pub const CHRONOLOGICAL: u64 = 2;
+    }
+    pub mod counter {
+        pub const UNIT_NAME: u32 = 6;
     }
     pub mod process {
         pub const PID: u32 = 1;

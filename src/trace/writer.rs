@@ -479,7 +479,7 @@ fn iid(name: Name) -> u64 {
     u64::from(name.index()) + 1
 }
 
-fn clocks(out: &mut Vec<u8>, now: Snapshot) {
+pub(super) fn clocks(out: &mut Vec<u8>, now: Snapshot) {
     let mut scratch = Vec::new();
     let mut clock = |id: u64, time: Nanos, is_incremental: bool| {
         out.message(field::clock_snapshot::CLOCKS, &mut scratch, |out| {

@@ -1,0 +1,166 @@
+//! `msprof-rs compare`: the spans of two sessions beside each other, and which differences are larger than the noise.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::parse::create_folder;
+use super::report::{Cell, Form, Report, print};
+use super::{EXIT_FAILED, EXIT_FINE, LogLevel, ParseError};
+use crate::event::{Kind, Name};
+use crate::export::Outcome;
+use crate::export::output;
+use crate::model::{Difference, Distribution, difference};
+use crate::source::Session;
+
+/// Compare the spans of two sessions
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    /// Folder with the captures of the session that is looked at
+    input: PathBuf,
+
+    /// Folder with the captures of the session that it is compared with
+    golden: PathBuf,
+
+    /// Folder for the outputs, created if missing
+    #[arg(long, value_name = "DIR", default_value = "compare_result")]
+    output_path: PathBuf,
+
+    /// Messages to show, from this level on
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: LogLevel,
+
+    #[command(flatten)]
+    form: Form,
+}
+
+/// Durations by name, each in the order of time.
+type Spans = HashMap<Name, Vec<u64>, rustc_hash::FxBuildHasher>;
+
+/// A name that one session or both have.
+struct Compared {
+    name: &'static str,
+    golden: Distribution,
+    input: Distribution,
+    difference: Option<Difference>,
+}
+
+impl Compare {
+    pub(super) fn run(&self) -> u8 {
+        match self.compare() {
+            Ok(report) => {
+                print(&[report], self.form);
+                log::info!("written: {}", self.output_path.join("span_comparation_result.csv").display());
+                EXIT_FINE
+            }
+            Err(error) => {
+                log::error!("{error}");
+                EXIT_FAILED
+            }
+        }
+    }
+
+    fn compare(&self) -> Result<Report, ParseError> {
+        let (input, golden) = (spans(&self.input)?, spans(&self.golden)?);
+        let mut names: Vec<&'static str> =
+            input.keys().chain(golden.keys()).map(|name| name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let none = Vec::new();
+        let mut compared: Vec<Compared> = names
+            .into_iter()
+            .map(|name| {
+                let of = |spans: &'_ Spans| spans.get(&Name::new(name)).unwrap_or(&none).clone();
+                let (input, golden) = (of(&input), of(&golden));
+                let difference = difference(&golden, &input);
+                Compared {
+                    name,
+                    golden: golden.into_iter().collect(),
+                    input: input.into_iter().collect(),
+                    difference,
+                }
+            })
+            .filter(|row| row.golden.max() > 0 || row.input.max() > 0)
+            .collect();
+
+        create_folder(&self.output_path)?;
+        let path = self.output_path.join("span_comparation_result.csv");
+        output::write(&path, |out| {
+            let mut csv = csv::Writer::from_writer(out);
+            csv.write_record([
+                "name",
+                "Golden-AVG",
+                "Golden-P50",
+                "Golden-P90",
+                "Input-AVG",
+                "Input-P50",
+                "Input-P90",
+                "DIFF-AVG",
+                "DIFF-P50",
+                "DIFF-P90",
+                "RDIFF-AVG(%)",
+                "RDIFF-P50(%)",
+                "RDIFF-P90(%)",
+            ])?;
+            for row in &mut compared {
+                csv.write_record(columns(row))?;
+            }
+            csv.flush()?;
+            Ok(Outcome::Rows(compared.len() as u64))
+        })?;
+        Ok(report(&compared))
+    }
+}
+
+/// In microseconds with two decimals, as msServiceProfiler has them.
+fn columns(row: &mut Compared) -> Vec<String> {
+    let figures = |all: &mut Distribution| {
+        let is_there = all.count() > 0;
+        [all.mean(), all.percentile(0.5), all.percentile(0.9)].map(|nanos| is_there.then_some(nanos / 1e3))
+    };
+    let (golden, input) = (figures(&mut row.golden), figures(&mut row.input));
+    let text = |value: Option<f64>| value.map(|value| format!("{value:.2}")).unwrap_or_default();
+    let difference = |n: usize| Some(input[n]? - golden[n]?);
+    let relative = |n: usize| Some(difference(n)? / golden[n].filter(|golden| *golden != 0.0)? * 100.0);
+    let mut columns = vec![row.name.to_owned()];
+    columns.extend(golden.iter().chain(&input).map(|value| text(*value)));
+    columns.extend((0..3).map(|n| text(difference(n))));
+    columns.extend((0..3).map(|n| text(relative(n))));
+    columns
+}
+
+/// The largest differences first, by the time that they cost or save over all.
+fn report(compared: &[Compared]) -> Report {
+    let columns = ["Golden ms", "Input ms", "Difference ms", "95 % from", "to", "Real", "Instances", "Name"];
+    let mut report = Report::new("", &columns);
+    let mut rows: Vec<_> = compared.iter().filter_map(|row| Some((row, row.difference?))).collect();
+    let cost = |row: &Compared, difference: Difference| difference.mean.abs() * row.input.count() as f64;
+    rows.sort_by(|a, b| cost(b.0, b.1).total_cmp(&cost(a.0, a.1)));
+    for (row, difference) in rows {
+        let verdict = if difference.is_real() { "yes" } else { "noise" };
+        report.rows.push(vec![
+            Cell::millis(row.golden.mean()),
+            Cell::millis(row.input.mean()),
+            Cell::millis(difference.mean),
+            Cell::millis(difference.low),
+            Cell::millis(difference.high),
+            Cell::Text(verdict.to_owned()),
+            Cell::count(row.input.count()),
+            Cell::Text(row.name.to_owned()),
+        ]);
+    }
+    report
+}
+
+fn spans(folder: &Path) -> Result<Spans, ParseError> {
+    let session = Session::open(folder)?;
+    let (mut records, mut spans) = (session.records(), Spans::default());
+    while let Some(record) = records.next() {
+        if matches!(record.kind, Kind::Span | Kind::Instant) && !record.name().is_empty() {
+            let duration = record.end.0.saturating_sub(record.start.0);
+            spans.entry(record.label.name()).or_default().push(duration);
+        }
+    }
+    Ok(spans)
+}

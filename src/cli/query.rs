@@ -1,0 +1,98 @@
+//! `msprof-rs query`: SQL over a session's tables.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use thiserror::Error;
+
+use super::parse::{Format, ParseOptions, parse};
+use super::report::{Cell, Form, Report, print};
+use super::{EXIT_FAILED, EXIT_FINE, ParseError};
+
+/// Ask a session's tables with SQL
+#[derive(Debug, Args)]
+pub(super) struct Query {
+    /// Folder with a profiler.db that `parse` wrote, or with the captures of a session, or a database
+    folder: PathBuf,
+
+    /// The question; `SELECT name, sql FROM sqlite_master` shows what there is
+    sql: String,
+
+    #[command(flatten)]
+    form: Form,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+enum QueryError {
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("cannot make a temporary folder: {0}. Set TMPDIR to a folder that can be written to")]
+    Temporary(std::io::Error),
+    #[error("{0}")]
+    Sql(#[from] rusqlite::Error),
+}
+
+impl Query {
+    pub(super) fn run(&self) -> u8 {
+        match self.answer() {
+            Ok(report) => {
+                print(&[report], self.form);
+                EXIT_FINE
+            }
+            Err(error) => {
+                log::error!("{error}");
+                EXIT_FAILED
+            }
+        }
+    }
+
+    fn answer(&self) -> Result<Report, QueryError> {
+        let written = self.folder.join("profiler.db");
+        if self.folder.extension().is_some_and(|ending| ending == "db")
+            && !self.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ms_service"))
+        {
+            return Ok(ask(&self.folder, &self.sql)?);
+        }
+        if written.exists() {
+            return Ok(ask(&written, &self.sql)?);
+        }
+        let folder = tempfile::tempdir().map_err(QueryError::Temporary)?;
+        let options = ParseOptions {
+            input_path: self.folder.clone(),
+            output_path: folder.path().to_owned(),
+            format: vec![Format::Db],
+            timezone: None,
+            gzip: false,
+        };
+        parse(&options, false)?;
+        Ok(ask(&folder.path().join("profiler.db"), &self.sql)?)
+    }
+}
+
+fn ask(database: &Path, sql: &str) -> rusqlite::Result<Report> {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut statement = connection.prepare(sql)?;
+    let mut report = Report {
+        columns: statement.column_names().into_iter().map(Into::into).collect(),
+        ..Report::default()
+    };
+    let count = report.columns.len();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let cell = |column| {
+            Ok(match row.get_ref(column)? {
+                ValueRef::Null => Cell::Empty,
+                ValueRef::Integer(number) => Cell::Int(number),
+                ValueRef::Real(number) => Cell::Number(number, 6),
+                ValueRef::Text(text) | ValueRef::Blob(text) => {
+                    Cell::Text(String::from_utf8_lossy(text).into_owned())
+                }
+            })
+        };
+        report.rows.push((0..count).map(cell).collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(report)
+}

@@ -1,0 +1,185 @@
+//! A table on the terminal, or as CSV or JSON: what `stats`, `query` and `compare` answer with.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct Form {
+    /// Answer as JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+
+    /// Answer as CSV
+    #[arg(long)]
+    csv: bool,
+}
+
+/// A table with a title.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) title: String,
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Vec<Cell>>,
+}
+
+/// A value, as it is and as a person reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell {
+    Empty,
+    Text(String),
+    Int(i64),
+    /// With so many decimals on the terminal.
+    Number(f64, usize),
+}
+
+impl Report {
+    pub(super) fn new(title: &str, columns: &[&str]) -> Self {
+        let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+        Self { title: title.to_owned(), columns, rows: Vec::new() }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let row = |row: &Vec<Cell>| -> serde_json::Map<String, serde_json::Value> {
+            self.columns.iter().cloned().zip(row.iter().map(Cell::json)).collect()
+        };
+        self.rows.iter().map(row).collect()
+    }
+
+    fn write_csv(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut csv = csv::Writer::from_writer(out);
+        csv.write_record(&self.columns)?;
+        for row in &self.rows {
+            csv.write_record(row.iter().map(Cell::exact))?;
+        }
+        csv.flush()
+    }
+
+    fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let shown: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(Cell::shown).collect()).collect();
+        let width = |column: usize| {
+            let cells = shown.iter().filter_map(|row| row.get(column)).chain(self.columns.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        // Texts stand to the left, numbers to the right.
+        let is_text = |column: usize| {
+            self.rows.iter().any(|row| matches!(row.get(column), Some(Cell::Text(_))))
+                || self.rows.iter().all(|row| matches!(row.get(column), Some(Cell::Empty) | None))
+        };
+        let is_text: Vec<bool> = (0..self.columns.len()).map(is_text).collect();
+        let mut line = |cells: &[String]| {
+            let mut text = String::new();
+            for ((cell, width), is_text) in cells.iter().zip(&widths).zip(&is_text) {
+                let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
+                text.push_str(if text.is_empty() { "" } else { "  " });
+                let (before, after) = if *is_text { ("", gap.as_str()) } else { (gap.as_str(), "") };
+                text.extend([before, cell, after]);
+            }
+            writeln!(out, "{}", text.trim_end())
+        };
+        line(&self.columns)?;
+        line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>())?;
+        shown.iter().try_for_each(|row| line(row))
+    }
+}
+
+/// Prints the tables to stdout.
+pub(super) fn print(reports: &[Report], form: Form) {
+    let mut out = io::BufWriter::new(io::stdout());
+    let print = |out: &mut io::BufWriter<io::Stdout>| {
+        if form.json {
+            let value = match reports {
+                [one] => one.json(),
+                all => all
+                    .iter()
+                    .map(|report| (report.title.clone(), report.json()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into(),
+            };
+            writeln!(out, "{value}")?;
+            return out.flush();
+        }
+        for (number, report) in reports.iter().enumerate() {
+            if form.csv {
+                report.write_csv(out)?;
+                continue;
+            }
+            if !report.title.is_empty() {
+                writeln!(out, "{}{}", if number > 0 { "\n" } else { "" }, report.title)?;
+            }
+            report.write_text(out)?;
+        }
+        out.flush()
+    };
+    // A reader that has gone away (`| head`) is no reason to fail.
+    let _ = print(&mut out);
+}
+
+impl Cell {
+    pub(super) fn count(count: u64) -> Self {
+        Self::Int(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// Nanoseconds, as milliseconds.
+    pub(super) fn millis(nanos: f64) -> Self {
+        Self::Number(nanos / 1e6, 3)
+    }
+
+    pub(super) fn or_empty<T>(value: Option<T>, cell: impl FnOnce(T) -> Self) -> Self {
+        value.map_or(Self::Empty, cell)
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Empty => "-".to_owned(),
+            Self::Number(number, decimals) => format!("{number:.decimals$}"),
+            _ => self.exact(),
+        }
+    }
+
+    fn exact(&self) -> String {
+        match self {
+            Self::Empty => String::new(),
+            Self::Text(text) => text.clone(),
+            Self::Int(number) => number.to_string(),
+            Self::Number(number, _) => number.to_string(),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Empty => serde_json::Value::Null,
+            Self::Text(text) => text.as_str().into(),
+            Self::Int(number) => (*number).into(),
+            Self::Number(number, _) => (*number).into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_stand_to_the_left_and_numbers_to_the_right() {
+        let mut report = Report::new("", &["Name", "Count"]);
+        report.rows.push(vec![Cell::Text("a".into()), Cell::Int(12_345)]);
+        report.rows.push(vec![Cell::Text("longer".into()), Cell::Empty]);
+        let mut out = Vec::new();
+        report.write_text(&mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "Name    Count\n------  -----\na       12345\nlonger      -\n"
+        );
+        let mut out = Vec::new();
+        report.write_csv(&mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "Name,Count\na,12345\nlonger,\n");
+        assert_eq!(
+            report.json().to_string(),
+            r#"[{"Name":"a","Count":12345},{"Name":"longer","Count":null}]"#
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! `msprof-rs stats`: where the time went, as tables on the terminal: by span, domain, process; by request; by gap.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::progress::Progress;
+use super::report::{Cell, Form, Report, print};
+use super::{EXIT_FAILED, EXIT_FINE, ParseError};
+use crate::event::{Kind, Label, Name, Places, ProcessId, Record};
+use crate::model::{Distribution, Gap, Model, Request, Tables};
+use crate::source::Session;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// Spans of the same name
+    Spans,
+    /// Spans of the same domain
+    Domains,
+    /// Spans of the same process
+    Processes,
+    /// Requests, the slowest first, and where each spent its time
+    Requests,
+    /// When the engine was idle, the longest first, and what it was waiting for
+    Gaps,
+}
+
+/// Where did the time go?
+#[derive(Debug, Args)]
+pub(super) struct Stats {
+    /// Folder with the captures of one session
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+
+    /// What to tell
+    #[arg(long, value_name = "SUBJECT", value_delimiter = ',', default_value = "spans")]
+    report: Vec<Subject>,
+
+    /// Rows of each table
+    #[arg(long, default_value_t = 30)]
+    limit: usize,
+
+    #[command(flatten)]
+    form: Form,
+}
+
+/// Durations by what spans have in common.
+struct Durations<K>(Option<HashMap<K, Distribution, rustc_hash::FxBuildHasher>>);
+
+impl<K: Eq + Hash> Durations<K> {
+    fn asked(is_asked: bool) -> Self {
+        Self(is_asked.then(HashMap::default))
+    }
+
+    fn push(&mut self, key: K, duration: u64) {
+        if let Some(all) = &mut self.0 {
+            all.entry(key).or_default().push(duration);
+        }
+    }
+
+    fn report(self, title: &str, limit: usize, name: impl Fn(&K) -> String) -> Option<Report> {
+        let mut all: Vec<_> = self.0?.into_iter().collect();
+        all.sort_by_key(|(key, times)| (std::cmp::Reverse(times.sum()), name(key)));
+        let total: u128 = all.iter().map(|(_, times)| times.sum()).sum();
+        let columns =
+            ["Time %", "Total ms", "Instances", "Avg ms", "Med ms", "Min ms", "Max ms", "StdDev ms", "Name"];
+        let mut report = Report::new(title, &columns);
+        for (key, mut times) in all.into_iter().take(limit) {
+            let share = if total > 0 { times.sum() as f64 / total as f64 * 100.0 } else { 0.0 };
+            report.rows.push(vec![
+                Cell::Number(share, 1),
+                Cell::millis(times.sum() as f64),
+                Cell::count(times.count()),
+                Cell::millis(times.mean()),
+                Cell::millis(times.percentile(0.5)),
+                Cell::millis(times.min() as f64),
+                Cell::millis(times.max() as f64),
+                Cell::millis(times.deviation()),
+                Cell::Text(name(&key)),
+            ]);
+        }
+        Some(report)
+    }
+}
+
+impl Stats {
+    pub(super) fn run(&self) -> u8 {
+        match self.reports() {
+            Ok(reports) => {
+                print(&reports, self.form);
+                EXIT_FINE
+            }
+            Err(error) => {
+                log::error!("{error}");
+                EXIT_FAILED
+            }
+        }
+    }
+
+    fn reports(&self) -> Result<Vec<Report>, ParseError> {
+        let is_asked = |subject| self.report.contains(&subject);
+        let mut labels = Durations::<Label>::asked(is_asked(Subject::Spans));
+        let mut domains = Durations::<Name>::asked(is_asked(Subject::Domains));
+        let mut processes = Durations::<ProcessId>::asked(is_asked(Subject::Processes));
+        let mut tables = (is_asked(Subject::Requests) || is_asked(Subject::Gaps)).then(Tables::default);
+        let session = Session::open(&self.folder)?;
+        let mut records = session.records();
+        let mut progress = Progress::new("reading", session.length());
+        while let Some(record) = records.next() {
+            if record.kind == Kind::Span {
+                let duration = duration(record);
+                labels.push(record.label, duration);
+                domains.push(record.label.domain(), duration);
+                processes.push(record.process, duration);
+            }
+            if let Some(tables) = &mut tables {
+                tables.push(record);
+            }
+            progress.tick(|| records.progress());
+        }
+        progress.finish();
+        let places = session.places();
+        let label = |label: &Label| format!("{}/{}", label.domain().as_str(), label.name().as_str());
+        let mut reports = Vec::new();
+        reports.extend(labels.report("spans", self.limit, label));
+        reports.extend(domains.report("domains", self.limit, |domain| domain.as_str().to_owned()));
+        reports.extend(processes.report("processes", self.limit, |process| shown(places, *process)));
+        if let Some(tables) = tables {
+            let model = tables.finish(places).map_err(ParseError::Temporary)?;
+            if is_asked(Subject::Requests) {
+                reports.push(requests(&model, self.limit));
+            }
+            if is_asked(Subject::Gaps) {
+                reports.push(gaps(&model, places, self.limit));
+            }
+        }
+        Ok(reports)
+    }
+}
+
+fn duration(record: &Record) -> u64 {
+    record.end.0.saturating_sub(record.start.0)
+}
+
+/// `VLLM::EngineCore dp0 (host, 4711)`
+fn shown(places: &Places, process: ProcessId) -> String {
+    let known = places.process(process);
+    let host = if known.host.is_empty() { String::new() } else { format!("{}, ", known.host) };
+    format!("{} ({host}{})", known.name, known.pid).trim_start().to_owned()
+}
+
+fn requests(model: &Model, limit: usize) -> Report {
+    let columns = [
+        "Latency ms",
+        "TTFT ms",
+        "Queue ms",
+        "Prefill ms",
+        "Decode ms",
+        "Host ms",
+        "Network ms",
+        "Prompt",
+        "Output",
+        "Request",
+    ];
+    let mut report = Report::new("requests", &columns);
+    let mut all: Vec<&Request> = model.requests.iter().collect();
+    all.sort_by_key(|request| std::cmp::Reverse(request.latency()));
+    for request in all.into_iter().take(limit) {
+        let shares = request.shares();
+        let millis = |nanos: Option<u64>| Cell::or_empty(nanos, |nanos| Cell::millis(nanos as f64));
+        let parts = [shares.queue, shares.prefill, shares.decode, shares.host, shares.network];
+        let mut row = vec![millis(request.latency()), millis(request.first_token())];
+        row.extend(parts.map(|part| millis(Some(part))));
+        row.extend(
+            [request.prompt_tokens, request.output_tokens].map(|count| Cell::or_empty(count, Cell::Int)),
+        );
+        row.push(Cell::Text(request.id.clone()));
+        report.rows.push(row);
+    }
+    report
+}
+
+fn gaps(model: &Model, places: &Places, limit: usize) -> Report {
+    let first = model.gaps.iter().map(|gap| gap.start).min().unwrap_or_default();
+    let mut report = Report::new("gaps", &["Idle ms", "At ms", "Waiting for", "Of it ms", "Engine"]);
+    let mut all: Vec<&Gap> = model.gaps.iter().collect();
+    all.sort_by_key(|gap| std::cmp::Reverse(gap.end.0 - gap.start.0));
+    for gap in all.into_iter().take(limit) {
+        report.rows.push(vec![
+            Cell::millis((gap.end.0 - gap.start.0) as f64),
+            Cell::millis((gap.start.0 - first.0) as f64),
+            Cell::Text(gap.blamed.map_or("-", |(name, _)| waited_for(name)).to_owned()),
+            Cell::or_empty(gap.blamed, |(_, time)| Cell::millis(time as f64)),
+            Cell::Text(shown(places, gap.process)),
+        ]);
+    }
+    report
+}
+
+/// What a span in a gap means.
+fn waited_for(name: &'static str) -> &'static str {
+    match name {
+        "inputQueue" => "requests (inputQueue)",
+        "batchFrameworkProcessing" | "BatchSchedule" => "the scheduler (batchFrameworkProcessing)",
+        "updateFromOutput" => "the scheduler (updateFromOutput)",
+        "syncEngines" | "dummyBatch" => "other engines (syncEngines)",
+        name => name,
+    }
+}
