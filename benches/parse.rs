@@ -13,6 +13,8 @@ use std::time::Instant;
 use msprof_rs::cli::{Installation, main as command_line};
 use simulator::{Captures, Databases, Plan, simulate};
 
+const ALL: &str = "csv,db,json,perfetto,parquet";
+
 /// Says that this is the process to be measured.
 const CHILD: &str = "MSPROF_RS_BENCH_PARSE";
 
@@ -31,8 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok::<_, std::io::Error>((session, records))
     };
     let (session, million) = ours(1_000_000)?;
-    measure(&session, million, &["parse", "--format", "csv,db,json"], Some((4.0, 300)));
+    measure(&session, million, &["parse", "--format", ALL], Some((4.0, 300)));
     measure(&session, million, &["parse", "--format", "csv"], Some((1.5, 300)));
+    measure(&session, million, &["stats"], Some((1.0, 300)));
     let (long, records) = ours(10_000_000)?;
     measure(&long, records, &["parse", "--format", "csv"], Some((15.0, 1_000)));
     let theirs = folder.path().join("theirs");
@@ -41,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut databases = Databases::create(&theirs, plan.engines, false);
     let records = simulate(&plan, &mut databases).records;
     databases.finish();
-    measure(&theirs, records, &["parse", "--format", "csv,db,json"], Some((2.0, 300)));
+    measure(&theirs, records, &["parse", "--format", ALL], Some((2.0, 300)));
     if std::env::var_os("LARGE").is_some() {
         std::fs::remove_dir_all(&long)?;
         let (session, records) = ours(100_000_000)?;
@@ -75,10 +78,16 @@ fn measure(session: &Path, records: u64, arguments: &[&str], goal: Option<(f64, 
         let start = Instant::now();
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(arguments)
-            .arg("--input-path")
-            .arg(session)
-            .arg("--output-path")
-            .arg(output.path())
+            .args(if arguments[0] == "parse" {
+                vec![
+                    "--input-path".as_ref(),
+                    session.as_os_str(),
+                    "--output-path".as_ref(),
+                    output.path().as_os_str(),
+                ]
+            } else {
+                vec![session.as_os_str()]
+            })
             .env(CHILD, "1")
             .output()
             .expect("this program runs");

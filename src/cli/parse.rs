@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
@@ -13,13 +14,12 @@ use crate::clock::Nanos;
 use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
 use crate::export::output::{self, Output, OutputError};
-use crate::export::parquet::ParquetTables;
 use crate::export::sqlite::{Database, TraceTables, write_tables};
 use crate::export::timeline::{Sink, Timeline};
 use crate::export::times::Calendar;
 use crate::export::{
-    Outcome, batch_csv, forward_csv, handoff_csv, kvcache_csv, perfetto, request_csv, request_status_csv,
-    spec_decode_csv, summary_csv,
+    Outcome, batch_csv, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
+    request_status_csv, spec_decode_csv, summary_csv,
 };
 use crate::model::{Figures, Model, Tables};
 use crate::source::{Intake, Session, SourceError, Tally};
@@ -150,13 +150,77 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
 
     let places = session.places();
     let is_asked = |format| options.format.contains(&format);
-    let mut chrome = if is_asked(Format::Json) {
-        let path = folder.join(if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" });
-        Some(ChromeTrace::new(Output::create(&path)?, session.first_time().unwrap_or(Nanos(0)))?)
+    let tables_folder = folder.join("tables");
+    if is_asked(Format::Parquet) {
+        output::remove_folder(&tables_folder)?;
+    }
+    // What needs no tables goes beside what makes them.
+    let (read, parquet_rows) = thread::scope(|scope| {
+        let records = is_asked(Format::Parquet)
+            .then(|| scope.spawn(|| parquet::write_records(&tables_folder, &session)));
+        let read = read(options, &session, &calendar);
+        (read, records.map(joined).transpose())
+    });
+    let (Read { mut model, tally, mut outputs, database }, parquet_rows) = (read?, parquet_rows?);
+    if let Some(rows) = parquet_rows {
+        outputs.push(("tables/*.parquet", Outcome::Rows(rows)));
+    }
+    let written = thread::scope(|scope| {
+        let model = &model;
+        let timeline =
+            is_asked(Format::Perfetto).then(|| scope.spawn(|| perfetto::write(folder, &session, model)));
+        let parquet = is_asked(Format::Parquet)
+            .then(|| scope.spawn(|| parquet::write_tables(&tables_folder, places, model)));
+        if let Some(database) = database {
+            write_tables(&database, model, places, &mut calendar.clone())?;
+            database.finish()?;
+        }
+        let mut files = Files { folder, outputs: Vec::new() };
+        if is_asked(Format::Csv) {
+            files.tables(model, places, &mut calendar.clone())?;
+        }
+        parquet.map(joined).transpose()?;
+        outputs.extend(timeline.map(joined).transpose()?);
+        Ok::<_, OutputError>(files.outputs)
+    });
+    outputs.extend(written?);
+    if is_asked(Format::Csv) && summaries {
+        let mut files = Files { folder, outputs: Vec::new() };
+        files.summaries(&mut model)?;
+        outputs.append(&mut files.outputs);
+    }
+    let listed = model.requests.iter().filter(|request| request_csv::is_listed(&request.id)).count();
+    Ok(Report {
+        intake: session.intake().clone(),
+        places: (places.processes.len(), places.threads.len() - places.processes.len()),
+        tally,
+        folder: folder.clone(),
+        outputs,
+        unlisted_requests: model.requests.len() - listed,
+        figures: model.figures,
+    })
+}
+
+/// What a pass over the records gives.
+struct Read {
+    model: Model,
+    tally: Tally,
+    outputs: Vec<(&'static str, Outcome)>,
+    /// With its trace tables.
+    database: Option<Database>,
+}
+
+/// Builds the tables, and writes the timelines that are written record by record.
+fn read(options: &ParseOptions, session: &Session, calendar: &Calendar) -> Result<Read, ParseError> {
+    let (folder, places) = (&options.output_path, session.places());
+    let chrome_name = if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" };
+    let mut chrome = if options.format.contains(&Format::Json) {
+        let output = Output::create(&folder.join(chrome_name))?;
+        Some(ChromeTrace::new(output, session.first_time().unwrap_or(Nanos(0)))?)
     } else {
         None
     };
-    let mut database = if is_asked(Format::Db) {
+    let mut database = if options.format.contains(&Format::Db) {
         Some(TraceTables::begin(Database::create(&folder.join("profiler.db"))?))
     } else {
         None
@@ -165,59 +229,32 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
     let sinks = sinks.chain(database.as_mut().map(|sink| sink as &mut dyn Sink)).collect();
     let mut timeline = Timeline::new(places, calendar.clone(), sinks);
 
-    let mut parquet = match is_asked(Format::Parquet) {
-        true => Some(ParquetTables::begin(&folder.join("tables"), places)?),
-        false => None,
-    };
     let mut tables = Tables::default();
     let mut records = session.records();
     let mut progress = Progress::new("reading", session.length());
     while let Some(record) = records.next() {
         let (resources, ids) = tables.push(record);
         timeline.push(record, resources, ids)?;
-        if let Some(parquet) = &mut parquet {
-            parquet.push(record, resources, ids)?;
-        }
         progress.tick(|| records.progress());
     }
     let tally = records.tally();
     progress.finish();
-    let mut model = tables.finish(places).map_err(ParseError::Temporary)?;
+    let model = tables.finish(places).map_err(ParseError::Temporary)?;
     timeline.finish(&model.ids, &model.requests)?;
-
-    let mut files = Files { folder, outputs: Vec::new() };
+    let mut outputs = Vec::new();
     if let Some(chrome) = chrome {
-        let name = if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" };
-        files.outputs.push((name, Outcome::Rows(chrome.finish()?)));
+        outputs.push((chrome_name, Outcome::Rows(chrome.finish()?)));
     }
-    if let Some(database) = database {
-        let (database, slices) = database.finish()?;
-        write_tables(&database, &model, places, &mut calendar.clone())?;
-        database.finish()?;
-        files.outputs.push(("profiler.db", Outcome::Rows(slices)));
-    }
-    if let Some(parquet) = parquet {
-        files.outputs.push(("tables/*.parquet", Outcome::Rows(parquet.finish(&model)?)));
-    }
-    if is_asked(Format::Perfetto) {
-        files.outputs.push(perfetto::write(folder, &session, &model)?);
-    }
-    if is_asked(Format::Csv) {
-        files.tables(&model, places, &mut calendar.clone())?;
-        if summaries {
-            files.summaries(&mut model)?;
-        }
-    }
-    let listed = model.requests.iter().filter(|request| request_csv::is_listed(&request.id)).count();
-    Ok(Report {
-        intake: session.intake().clone(),
-        places: (places.processes.len(), places.threads.len() - places.processes.len()),
-        tally,
-        folder: folder.clone(),
-        outputs: files.outputs,
-        unlisted_requests: model.requests.len() - listed,
-        figures: model.figures,
-    })
+    let database = database.map(TraceTables::finish).transpose()?.map(|(database, slices)| {
+        outputs.push(("profiler.db", Outcome::Rows(slices)));
+        database
+    });
+    Ok(Read { model, tally, outputs, database })
+}
+
+/// What a thread gives; if it panicked, so does this one.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The tables as CSV files.

@@ -237,7 +237,8 @@ fn write(
     for batch in batches {
         for (step, next) in batch.iter().zip(batch.iter().skip(1).map(Some).chain([None])) {
             add(step.name.to_owned(), step.start, step.end, *step);
-            if let Some(next) = next {
+            // A step within another is not between two.
+            if let Some(next) = next.filter(|next| next.start >= step.end) {
                 add(format!("Between-{}-{}", step.name, next.name), step.end, next.start, *step);
             }
         }

@@ -75,7 +75,9 @@ fn begin(out: &mut Vec<u8>, name: &str, phase: &str, time: Micros) -> io::Result
 }
 
 fn at(out: &mut Vec<u8>, row: &Row) -> io::Result<()> {
-    write!(out, ",\"pid\":{},\"tid\":", row.pid)?;
+    out.extend_from_slice(b",\"pid\":");
+    json::int(out, row.pid.into());
+    out.extend_from_slice(b",\"tid\":");
     text(out, &row.text)
 }
 

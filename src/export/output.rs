@@ -148,6 +148,17 @@ impl Write for Output {
     }
 }
 
+/// Removes a folder of outputs with all that is in it, if it is there.
+///
+/// # Errors
+/// It can't be removed.
+pub fn remove_folder(folder: &Path) -> Result<(), OutputError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OutputError::new(folder, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes one output. If there is nothing to write, no file appears.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
@@ -15,8 +16,9 @@ use rustc_hash::FxHashMap;
 
 use super::json;
 use super::output::{OutputError, Partial};
-use crate::event::{Kind, Places, ProcessId, Record};
+use crate::event::{Kind, Places, ProcessId};
 use crate::model::{Ids, Model, Phase, Request, Resources};
+use crate::source::Session;
 
 /// Rows that are written at once.
 const ROWS: usize = 32 << 10;
@@ -170,7 +172,8 @@ impl<'a> From<Option<&'a str>> for Cell<'a> {
 enum Values {
     Int(Vec<i64>),
     Double(Vec<f64>),
-    Text(Vec<ByteArray>),
+    /// The texts one behind the other, and where each ends.
+    Text(Vec<u8>, Vec<usize>),
 }
 
 /// A file.
@@ -209,7 +212,7 @@ impl Table {
             let values = match holds {
                 Int => Values::Int(Vec::new()),
                 Double => Values::Double(Vec::new()),
-                Text => Values::Text(Vec::new()),
+                Text => Values::Text(Vec::new(), Vec::new()),
             };
             (values, Vec::new())
         };
@@ -227,8 +230,9 @@ impl Table {
                     values.push(value);
                     true
                 }
-                (Values::Text(values), Cell::Text(Some(value))) => {
-                    values.push(ByteArray::from(value));
+                (Values::Text(texts, ends), Cell::Text(Some(value))) => {
+                    texts.extend_from_slice(value.as_bytes());
+                    ends.push(texts.len());
                     true
                 }
                 _ => false,
@@ -255,9 +259,13 @@ impl Table {
                         column.typed::<DoubleType>().write_batch(values, Some(levels), None)?;
                         values.clear();
                     }
-                    Values::Text(values) => {
-                        column.typed::<ByteArrayType>().write_batch(values, Some(levels), None)?;
-                        values.clear();
+                    Values::Text(texts, ends) => {
+                        // All values share one piece of memory.
+                        let (texts, mut start) = (Bytes::from(std::mem::take(texts)), 0);
+                        let value =
+                            |end| ByteArray::from(texts.slice(std::mem::replace(&mut start, end)..end));
+                        let values: Vec<ByteArray> = ends.drain(..).map(value).collect();
+                        column.typed::<ByteArrayType>().write_batch(&values, Some(levels), None)?;
                     }
                 }
                 levels.clear();
@@ -311,130 +319,102 @@ impl<'a> Partitioned<'a> {
     }
 }
 
-/// Writes the records as they come, then the tables.
-pub struct ParquetTables<'a> {
-    folder: PathBuf,
-    places: &'a Places,
-    records: Partitioned<'a>,
-    rids: String,
-    attributes: Vec<u8>,
-    count: u64,
-}
-
-impl<'a> ParquetTables<'a> {
-    /// Begins in a folder, in place of what was written into it before.
-    ///
-    /// # Errors
-    /// The former tables can't be removed.
-    pub fn begin(folder: &Path, places: &'a Places) -> Result<Self, OutputError> {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(OutputError::new(folder, error));
-            }
-            _ => {}
-        }
-        let records = Partitioned::new(folder, "records", RECORDS, places);
-        let (rids, attributes) = (String::new(), Vec::new());
-        Ok(Self { folder: folder.to_owned(), places, records, rids, attributes, count: 0 })
-    }
-
-    /// Writes a record.
-    ///
-    /// # Errors
-    /// A file can't be written.
-    pub fn push(&mut self, record: &Record, resources: &Resources, ids: &Ids) -> Result<(), OutputError> {
-        self.count += 1;
+/// Writes all records. Gives how many there are.
+///
+/// # Errors
+/// A file can't be written.
+pub fn write_records(folder: &Path, session: &Session) -> Result<u64, OutputError> {
+    let places = session.places();
+    let mut table = Partitioned::new(folder, "records", RECORDS, places);
+    let (mut records, mut ids, mut resources) = (session.records(), Ids::default(), Resources::default());
+    let (mut rids, mut attributes, mut count) = (String::new(), Vec::new(), 0);
+    while let Some(record) = records.next() {
+        count += 1;
+        resources.read(record, &mut ids);
         let (kind, value) = match record.kind {
             Kind::Span => ("span", None),
             Kind::Unfinished => ("unfinished", None),
             Kind::Instant => ("instant", None),
             Kind::Counter(value) => ("counter", Some(value)),
         };
-        self.rids.clear();
+        rids.clear();
         for resource in &resources.list {
-            self.rids.push_str(if self.rids.is_empty() { "" } else { "," });
-            self.rids.push_str(ids.text(resource.request));
+            rids.push_str(if rids.is_empty() { "" } else { "," });
+            rids.push_str(ids.text(resource.request));
         }
-        self.attributes.clear();
-        for (key, value) in record.entries() {
-            self.attributes.push(if self.attributes.is_empty() { b'{' } else { b',' });
+        attributes.clear();
+        for (key, value) in record.entries().filter(|(key, _)| *key != "rid") {
+            attributes.push(if attributes.is_empty() { b'{' } else { b',' });
             // Writing to memory does not fail.
-            let _ = json::text(&mut self.attributes, key);
-            self.attributes.push(b':');
-            let _ = json::view(&mut self.attributes, &value);
+            let _ = json::text(&mut attributes, key);
+            attributes.push(b':');
+            let _ = json::view(&mut attributes, &value);
         }
-        if !self.attributes.is_empty() {
-            self.attributes.push(b'}');
+        if !attributes.is_empty() {
+            attributes.push(b'}');
         }
-        let text = |text: &'a str| (!text.is_empty()).then_some(text);
-        let attributes = std::str::from_utf8(&self.attributes).ok().filter(|text| !text.is_empty());
-        let rids = Some(self.rids.as_str()).filter(|text| !text.is_empty());
-        let tid = u64::from(self.places.thread(record.thread).tid);
-        self.records.of(record.process)?.row([
+        let text = |text: &'static str| (!text.is_empty()).then_some(text);
+        let attributes = std::str::from_utf8(&attributes).ok().filter(|text| !text.is_empty());
+        table.of(record.process)?.row([
             record.start.0.into(),
             record.end.0.into(),
             (record.end.0 - record.start.0).into(),
             kind.into(),
             text(record.domain()).into(),
             text(record.name()).into(),
-            tid.into(),
+            u64::from(places.thread(record.thread).tid).into(),
             u64::from(record.lane).into(),
             value.into(),
-            rids.into(),
+            Some(rids.as_str()).filter(|text| !text.is_empty()).into(),
             attributes.into(),
-        ])
+        ])?;
     }
+    table.finish()?;
+    Ok(count)
+}
 
-    /// Writes the tables. Gives how many records there were.
-    ///
-    /// # Errors
-    /// A file can't be written.
-    pub fn finish(self, model: &Model) -> Result<u64, OutputError> {
-        let Self { folder, places, records, count, .. } = self;
-        records.finish()?;
-        requests(&folder, places, model)?;
-        batches(&folder, places, model)?;
+/// Writes the model's tables.
+///
+/// # Errors
+/// A file can't be written.
+pub fn write_tables(folder: &Path, places: &Places, model: &Model) -> Result<(), OutputError> {
+    requests(folder, places, model)?;
+    batches(folder, places, model)?;
 
-        let mut forwards = Partitioned::new(&folder, "forwards", FORWARDS, places);
-        for row in &model.forwards {
-            forwards.of(row.process)?.row([
-                row.start.0.into(),
-                row.end.0.into(),
-                row.bubble.into(),
-                (row.iter as u64).into(),
-                row.batch_type.map(crate::event::Name::as_str).into(),
-                (row.batch_size as u64).into(),
-                places.process(row.process).dp_rank.into(),
-            ])?;
-        }
-        forwards.finish()?;
-
-        let mut cache = Partitioned::new(&folder, "kv_cache", KV_CACHE, places);
-        for row in &model.kv_cache {
-            cache.of(row.process)?.row([
-                row.start.0.into(),
-                row.name.as_str().into(),
-                row.request.map(|request| model.ids.text(request)).into(),
-                row.state.total.into(),
-                row.state.free.or(row.device_blocks).into(),
-                Some(row.state.allocated).into(),
-                Some(row.state.freed).into(),
-                row.state.usage.into(),
-            ])?;
-        }
-        cache.finish()?;
-
-        let mut queues = Partitioned::new(&folder, "queues", QUEUES, places);
-        for row in &model.queues {
-            queues.of(row.process)?.row([
-                row.time.0.into(),
-                row.queue.as_str().into(),
-                Some(row.size).into(),
-            ])?;
-        }
-        queues.finish()?;
-        Ok(count)
+    let mut forwards = Partitioned::new(folder, "forwards", FORWARDS, places);
+    for row in &model.forwards {
+        forwards.of(row.process)?.row([
+            row.start.0.into(),
+            row.end.0.into(),
+            row.bubble.into(),
+            (row.iter as u64).into(),
+            row.batch_type.map(crate::event::Name::as_str).into(),
+            (row.batch_size as u64).into(),
+            places.process(row.process).dp_rank.into(),
+        ])?;
     }
+    forwards.finish()?;
+
+    let mut cache = Partitioned::new(folder, "kv_cache", KV_CACHE, places);
+    for row in &model.kv_cache {
+        cache.of(row.process)?.row([
+            row.start.0.into(),
+            row.name.as_str().into(),
+            row.request.map(|request| model.ids.text(request)).into(),
+            row.state.total.into(),
+            row.state.free.or(row.device_blocks).into(),
+            Some(row.state.allocated).into(),
+            Some(row.state.freed).into(),
+            row.state.usage.into(),
+        ])?;
+    }
+    cache.finish()?;
+
+    let mut queues = Partitioned::new(folder, "queues", QUEUES, places);
+    for row in &model.queues {
+        queues.of(row.process)?.row([row.time.0.into(), row.queue.as_str().into(), Some(row.size).into()])?;
+    }
+    queues.finish()
 }
 
 fn requests(folder: &Path, places: &Places, model: &Model) -> Result<(), OutputError> {

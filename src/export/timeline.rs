@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use rustc_hash::FxHashMap;
 
 use super::flows::{Anchor, Flows};
-use super::json::{text, view};
+use super::json::{int, text, view};
 use super::output::OutputError;
 use super::process_rows::{distinct_pids, process_order};
 use super::times::Calendar;
@@ -293,7 +293,8 @@ impl<'a> Timeline<'a> {
         out.extend_from_slice(self.calendar.text(record.start).as_bytes());
         out.extend_from_slice(b"\",\"end_datetime\":\"");
         out.extend_from_slice(self.calendar.text(record.end).as_bytes());
-        write!(out, "\",\"tid\":{}", self.places.thread(record.thread).tid)?;
+        out.extend_from_slice(b"\",\"tid\":");
+        int(out, self.places.thread(record.thread).tid.into());
         if record.kind == Kind::Unfinished {
             out.extend_from_slice(b",\"unfinished\":true");
         }

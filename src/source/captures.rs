@@ -6,7 +6,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use rustc_hash::FxHashMap;
 use semver::Version;
 use thiserror::Error;
@@ -188,6 +188,11 @@ impl Captures {
         Some(Snapshot { real, ..snapshot })
     }
 
+    /// Gives the memory back in which pages of the files are.
+    pub fn forget(&self) {
+        self.opened.iter().for_each(|capture| forget(&capture.maps));
+    }
+
     /// What was opened.
     pub fn intake(&self) -> &Intake {
         &self.intake
@@ -221,7 +226,7 @@ pub(super) fn open_capture(
     let length = maps.last().map_or(0, |map| map.len() as u64);
     let mut certain = certain_length(files, length) as usize;
     let mut packets = Vec::new();
-    let mut index = Index::of(&parts(&maps, certain, &packets));
+    let mut index = Index::walking(&parts(&maps, certain, &packets), &|| forget(&maps));
     if index.packed > 0 {
         let last = maps.len().saturating_sub(1);
         for (part, map) in maps.iter_mut().enumerate() {
@@ -230,13 +235,13 @@ pub(super) fn open_capture(
                 .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
         }
         certain = maps.last().map_or(0, |map| map.len());
-        index = Index::of(&parts(&maps, certain, &packets));
+        index = Index::walking(&parts(&maps, certain, &packets), &|| forget(&maps));
     }
     if let Some(tail) = tail(files, length, &index) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
         packets = tail.packets;
-        index = Index::of(&parts(&maps, certain, &packets));
+        index = Index::walking(&parts(&maps, certain, &packets), &|| forget(&maps));
     }
     let parts = parts(&maps, certain, &packets);
     let facts = facts(&index, &parts);
@@ -261,6 +266,15 @@ fn parts<'a>(maps: &'a [Mmap], certain: usize, tail: &'a [u8]) -> Arc<[&'a [u8]]
     let last = maps.len().saturating_sub(1);
     let files = maps.iter().enumerate().map(|(n, map)| if n == last { &map[..certain] } else { &map[..] });
     files.chain((!tail.is_empty()).then_some(tail)).collect()
+}
+
+/// Gives the memory back in which pages of the files are: files may be longer than what a process should take.
+fn forget(maps: &[Mmap]) {
+    for map in maps {
+        // SAFETY: the mapping is shared, only read, and of a file: a page that is looked at again is read again.
+        // It may fail (a kernel without it); then the pages stay until the kernel wants them back.
+        let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    }
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {

@@ -72,7 +72,12 @@ pub struct CaptureRecords<'a> {
     record: Record,
     tally: Tally,
     packets: u64,
+    /// How many there were when the files' pages were given back.
+    forgotten: u64,
 }
+
+/// After so many packets the files' pages are given back: some tens of megabytes.
+const PACKETS_UNTIL_FORGOTTEN: u64 = 1 << 19;
 
 impl<'a> CaptureRecords<'a> {
     pub(super) fn new(captures: &'a Captures) -> Self {
@@ -100,6 +105,7 @@ impl<'a> CaptureRecords<'a> {
             record: Record::instant(Label::new("", ""), Nanos(0)),
             tally: Tally::default(),
             packets: 0,
+            forgotten: 0,
         }
     }
 
@@ -141,6 +147,10 @@ impl<'a> CaptureRecords<'a> {
                 self.tally.malformed += cursor.reader.malformed();
             }
             self.packets += cursor.reader.packets() - before;
+            if self.packets > self.forgotten + PACKETS_UNTIL_FORGOTTEN {
+                self.forgotten = self.packets;
+                self.captures.forget();
+            }
             if done {
                 return Some(&self.record);
             }

@@ -97,19 +97,27 @@ pub struct Index {
     pub packed: u64,
 }
 
+/// Bytes between two calls of the one who watches an index being made.
+pub const STRIDE: usize = 32 << 20;
+
 impl Index {
     /// Indexes the parts of a capture, in their order.
     pub fn of(parts: &[&[u8]]) -> Self {
+        Self::walking(parts, &|| {})
+    }
+
+    /// As [`Index::of`], and calls `walked` after every [`STRIDE`] bytes.
+    pub fn walking(parts: &[&[u8]], walked: &dyn Fn()) -> Self {
         let mut index = Self::default();
         let mut positions = FxHashMap::default();
         for (part, bytes) in parts.iter().enumerate() {
-            index.part(part, bytes, &mut positions);
+            index.part(part, bytes, &mut positions, walked);
         }
         index
     }
 
-    fn part(&mut self, part: usize, bytes: &[u8], positions: &mut FxHashMap<u64, usize>) {
-        let mut fields = Fields(bytes);
+    fn part(&mut self, part: usize, bytes: &[u8], positions: &mut FxHashMap<u64, usize>, walked: &dyn Fn()) {
+        let (mut fields, mut stride) = (Fields(bytes), STRIDE);
         // No sequence has the id 0.
         let (mut latest, mut position) = (0, 0);
         loop {
@@ -124,6 +132,10 @@ impl Index {
                 }
             };
             let end = bytes.len() - fields.0.len();
+            if end > stride {
+                stride = end + STRIDE;
+                walked();
+            }
             let found = match self.packet(packet) {
                 Ok(Found { sequence: 0, .. }) => continue,
                 Ok(found) => found,

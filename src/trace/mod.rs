@@ -12,7 +12,7 @@ mod tracks;
 mod writer;
 
 pub use compress::{compressed, unpack};
-pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
+pub use index::{Damage, Index, STRIDE, SequenceIndex, Track, TrackKind};
 pub use overlay::{Overlay, OverlayTrack};
 pub use packet::field;
 pub use reader::{Event, EventKind, SequenceReader};

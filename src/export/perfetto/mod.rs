@@ -17,7 +17,7 @@ use super::output::{Output, OutputError};
 use crate::clock::{Nanos, Snapshot};
 use crate::model::Model;
 use crate::source::Session;
-use crate::trace::Overlay;
+use crate::trace::{Overlay, STRIDE};
 
 /// Overlay bytes that are kept before they are written.
 const FLUSH: usize = 1 << 20;
@@ -62,9 +62,12 @@ fn clocks(session: &Session, host: Option<&str>) -> Snapshot {
 /// What was recorded on a host, or on all.
 fn host(out: &mut impl Write, host: Option<&str>, clocks: Snapshot, session: &Session) -> io::Result<()> {
     let of_host = |of: &str| host.is_none_or(|host| host == of);
-    let captures = session.captures().into_iter().flat_map(crate::source::Captures::packets);
-    for (_, parts) in captures.filter(|(host, _)| of_host(host)) {
-        parts.iter().try_for_each(|part| out.write_all(part))?;
+    if let Some(captures) = session.captures() {
+        let parts = captures.packets().filter(|(host, _)| of_host(host)).flat_map(|(_, parts)| parts);
+        for piece in parts.flat_map(|part| part.chunks(STRIDE)) {
+            out.write_all(piece)?;
+            captures.forget();
+        }
     }
     imported::write(out, &of_host, clocks, session)
 }
