@@ -13,6 +13,7 @@ mod query;
 mod recover;
 mod report;
 mod run;
+mod span_info;
 mod split;
 mod stats;
 mod summary;
@@ -161,6 +162,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
 }
 
 fn run_parse(options: &ParseOptions, summaries: bool) -> u8 {
+    if let Some(names) = &options.span {
+        return span_info::run(options, names).unwrap_or_else(|error| {
+            log::error!("{error}");
+            EXIT_FAILED
+        });
+    }
     match parse(options, summaries) {
         Ok(report) => {
             summary::print(&Summary(&report));

@@ -18,7 +18,7 @@ use crate::export::sqlite::{Database, TraceTables, write_tables};
 use crate::export::timeline::{Sink, Timeline};
 use crate::export::times::Calendar;
 use crate::export::{
-    Outcome, batch_csv, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
+    Outcome, batch_csv, experts, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
     request_status_csv, spec_decode_csv, summary_csv,
 };
 use crate::model::{Figures, Model, Tables};
@@ -58,6 +58,10 @@ pub struct ParseOptions {
     /// Time zone of dates in the outputs, such as Asia/Shanghai or UTC [default: this machine's]
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
+
+    /// Instead of all that: the spans of these names (and forward passes and schedules), one file for each, and statistics
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    pub span: Option<Vec<String>>,
 
     /// Pack the timeline: chrome_tracing.json.gz
     #[arg(long)]
@@ -184,6 +188,7 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
         Ok::<_, OutputError>(files.outputs)
     });
     outputs.extend(written?);
+    copy_operators(&session.intake().operators, folder)?;
     if is_asked(Format::Csv) && summaries {
         let mut files = Files { folder, outputs: Vec::new() };
         files.summaries(&mut model)?;
@@ -290,7 +295,19 @@ impl Files<'_> {
             handoff_csv::communication(handoff, ids, calendar, out)
         })?;
         self.write("pd_split_kvcache.csv", |out| handoff_csv::pulls(handoff, ids, calendar, out))?;
-        self.write("coordinator.csv", |out| handoff_csv::coordinator(handoff, calendar, out))
+        self.write("coordinator.csv", |out| handoff_csv::coordinator(handoff, calendar, out))?;
+        self.write("ep_balance.csv", |out| experts::balance(&model.experts, places, out))?;
+        self.write("moe_analysis.csv", |out| experts::analysis(&model.experts, places, out))?;
+        let pictures = experts::pictures(&model.experts, self.folder)?;
+        self.outputs.push((
+            "*.png",
+            if pictures > 0 {
+                Outcome::Rows(pictures)
+            } else {
+                Outcome::Nothing("no load of experts was observed (expert_hot in domain eplb_observe)")
+            },
+        ));
+        Ok(())
     }
 
     fn summaries(&mut self, model: &mut Model) -> Result<(), OutputError> {
@@ -299,6 +316,18 @@ impl Files<'_> {
         self.write("batch_summary.csv", |out| summary_csv::batches(summary, out))?;
         self.write("service_summary.csv", |out| summary_csv::service(summary, out))
     }
+}
+
+/// Puts the operators' tables of each `PROF_*` folder into a folder of that name.
+fn copy_operators(files: &[PathBuf], folder: &Path) -> Result<(), ParseError> {
+    for file in files {
+        let profile = file.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
+        let target = folder.join(profile);
+        create_folder(&target)?;
+        let path = target.join(file.file_name().unwrap_or_default());
+        std::fs::copy(file, &path).map_err(|error| OutputError::new(&path, error))?;
+    }
+    Ok(())
 }
 
 pub(super) fn create_folder(folder: &Path) -> Result<(), ParseError> {
@@ -321,6 +350,7 @@ mod tests {
             format: vec![Format::Csv, Format::Json],
             timezone: Some("UTC".into()),
             gzip: false,
+            span: None,
         }
     }
 

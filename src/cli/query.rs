@@ -66,6 +66,7 @@ impl Query {
             format: vec![Format::Db],
             timezone: None,
             gzip: false,
+            span: None,
         };
         parse(&options, false)?;
         Ok(ask(&folder.path().join("profiler.db"), &self.sql)?)

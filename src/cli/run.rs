@@ -171,6 +171,7 @@ fn parse(captures: &Path, folder: &Path) {
         format: vec![Format::Csv, Format::Db, Format::Json, Format::Perfetto],
         timezone: None,
         gzip: false,
+        span: None,
     };
     run_parse(&options, false);
 }

@@ -61,6 +61,15 @@ impl Summary<'_> {
         for refusal in &intake.refused {
             lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
         }
+        for damaged in &intake.damaged {
+            lines.push(format!("{}: {}", damaged.file.display(), damaged.reason));
+        }
+        for folder in &intake.unexported {
+            lines.push(format!(
+                "{}: not exported, so not read; run msprof --export=on --output={0} first",
+                folder.display()
+            ));
+        }
         for ring in &intake.damaged_rings {
             lines.push(format!(
                 "{}: the last events of a killed process can't be read in full",
@@ -72,14 +81,14 @@ impl Summary<'_> {
             lines.push(format!("{recovered} recovered from the rings of processes that were killed"));
         }
         for (number, what) in [
-            (intake.malformed + tally.malformed, "packet"),
+            (intake.malformed + tally.malformed, "record"),
             (tally.orphans, "end of a span"),
             (tally.unfinished, "span"),
             (*unlisted_requests as u64, "request"),
         ] {
             if number > 0 {
                 let why = match what {
-                    "packet" => "passed over: unreadable",
+                    "record" => "unreadable, passed over or without its attributes",
                     "end of a span" => "passed over: the beginning is not in the capture",
                     "span" => "without an end: still running when the capture ended",
                     _ => "not in request.csv: the id is empty or has one of , { :",

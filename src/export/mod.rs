@@ -3,6 +3,7 @@
 
 pub mod batch_csv;
 pub mod chrome;
+pub mod experts;
 mod flows;
 pub mod forward_csv;
 pub mod handoff_csv;
@@ -11,6 +12,7 @@ pub mod kvcache_csv;
 pub mod output;
 pub mod parquet;
 pub mod perfetto;
+mod picture;
 mod process_rows;
 pub mod request_csv;
 pub mod request_status_csv;

@@ -73,7 +73,7 @@ mod tests {
         let mut out = Vec::new();
         match write(requests, &mut Calendar::new(TimeZone::UTC), &mut out).unwrap() {
             Outcome::Rows(_) => Ok(String::from_utf8(out).unwrap()),
-            nothing @ Outcome::Nothing(_) => Err(nothing),
+            other => Err(other),
         }
     }
 

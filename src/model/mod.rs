@@ -8,6 +8,7 @@ mod batches;
 mod difference;
 mod distribution;
 mod engine;
+mod experts;
 mod figures;
 mod forwards;
 mod handoff;
@@ -23,6 +24,7 @@ pub use batches::{BATCH_NAMES, Batch, BatchTable, Batches, Draft, SCHEDULE_NAMES
 pub use difference::{Difference, difference};
 pub use distribution::{Distribution, percentile};
 pub use engine::{Engine, Gap};
+pub use experts::{Balance, ExpertTables, Experts, Instance, LAYERS, Loads, Placement};
 pub use figures::Figures;
 pub use forwards::{Forward, Forwards};
 pub use handoff::{Dispatched, Handoff, HandoffTables, Handover, Pull};

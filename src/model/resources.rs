@@ -157,6 +157,11 @@ impl Ids {
         self.texts.get(id.0 as usize).map_or("", |text| text)
     }
 
+    /// All requests.
+    pub fn all(&self) -> impl Iterator<Item = RequestId> {
+        (0..self.texts.len() as u32).map(RequestId)
+    }
+
     /// How many requests there are.
     pub fn len(&self) -> usize {
         self.texts.len()

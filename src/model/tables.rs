@@ -4,6 +4,7 @@ use std::io;
 
 use super::batches::{BatchTable, Batches};
 use super::engine::{Engine, Gap};
+use super::experts::{ExpertTables, Experts};
 use super::figures::Figures;
 use super::forwards::{Forward, Forwards};
 use super::handoff::{Handoff, HandoffTables};
@@ -30,6 +31,7 @@ pub struct Tables {
     handoff: Handoff,
     summaries: Summaries,
     engine: Engine,
+    experts: Experts,
 }
 
 /// The finished tables.
@@ -59,6 +61,8 @@ pub struct Model {
     pub summary: Summary,
     /// When each engine was idle, by process and start.
     pub gaps: Vec<Gap>,
+    /// Mixture of experts.
+    pub experts: ExpertTables,
     /// The first figures.
     pub figures: Figures,
 }
@@ -78,6 +82,7 @@ impl Tables {
             self.handoff.push(record, &self.resources);
             self.summaries.push(record, &self.resources);
             self.engine.push(record);
+            self.experts.push(record);
         }
         (&self.resources, &self.ids)
     }
@@ -102,6 +107,7 @@ impl Tables {
             handoff: self.handoff.finish()?,
             summary: self.summaries.finish(&requests),
             gaps,
+            experts: self.experts.finish(places),
             requests,
             ids: self.ids,
         })

@@ -95,6 +95,8 @@ pub struct Intake {
     pub damaged: Vec<Damaged>,
     /// Folders of an Ascend profiler whose results have to be exported first, by `msprof --export=on`.
     pub unexported: Vec<PathBuf>,
+    /// Tables of operators that an Ascend profiler has exported; they go to the outputs as they are.
+    pub operators: Vec<PathBuf>,
 }
 
 /// An opened capture.

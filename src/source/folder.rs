@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) imports: Vec<(Form, PathBuf)>,
     /// Folders of an Ascend profiler (`PROF_*`) whose results have not been exported.
     pub(super) unexported: Vec<PathBuf>,
+    /// Tables of operators that an Ascend profiler has exported.
+    pub(super) operators: Vec<PathBuf>,
 }
 
 /// The forms that other tools' files have.
@@ -72,6 +74,8 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
                     folders.push(path);
                 } else if let Some(form) = form(&path) {
                     found.imports.push((form, path));
+                } else if is_operators(&path) {
+                    found.operators.push(path);
                 } else if entry.file_name().to_string_lossy().ends_with(ENDING) {
                     files.push(path);
                 }
@@ -95,6 +99,17 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
     };
     found.captures = captures.into_iter().map(in_order).collect();
     Ok(found)
+}
+
+/// Whether it is a table of operators below a folder `PROF_*`.
+fn is_operators(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    (name.starts_with("op_summary_") || name.starts_with("op_statistic_"))
+        && name.ends_with(".csv")
+        && file
+            .parent()
+            .and_then(Path::file_name)
+            .is_some_and(|folder| folder == "mindstudio_profiler_output")
 }
 
 /// The form of another tool's file, by its name and its folder's.

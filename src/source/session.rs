@@ -69,6 +69,7 @@ impl Session {
             intake.damaged.extend(damage);
         }
         intake.unexported = found.unexported;
+        intake.operators = found.operators;
         let imported_tally = Tally {
             spans: imports.spans,
             instants: imports.instants,

@@ -5,7 +5,7 @@ mod simulator;
 use std::collections::HashMap;
 use std::path::Path;
 
-use msprof_rs::cli::{Format, ParseOptions, parse};
+use msprof_rs::cli::{Format, ParseOptions, Report, parse};
 use proptest::prelude::*;
 use simulator::{BEGIN, Captures, Databases, Outcome, Plan, Recorder, Truth, simulate};
 
@@ -57,19 +57,20 @@ fn rows(path: &Path) -> Rows {
     csv.deserialize().map(Result::unwrap).collect()
 }
 
-fn parse_csv(input: &Path, output: &Path) -> u64 {
+fn parse_csv(input: &Path, output: &Path) -> Report {
     let options = ParseOptions {
         input_path: input.to_owned(),
         output_path: output.to_owned(),
         format: vec![Format::Csv],
         timezone: Some("UTC".into()),
         gzip: false,
+        span: None,
     };
     let report = parse(&options, true).unwrap();
     assert_eq!(report.exit_code(), 0);
     let tally = report.tally;
     assert_eq!((tally.orphans, tally.unfinished), (0, 0));
-    tally.spans + tally.instants
+    report
 }
 
 fn millis(nanos: u64) -> String {
@@ -92,7 +93,10 @@ fn check_request(row: &HashMap<String, String>, truth: &Truth) {
 fn check(plan: &Plan, form: Form) -> Outcome {
     let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let outcome = record(plan, form, input.path());
-    assert_eq!(parse_csv(input.path(), output.path()), outcome.records);
+    let report = parse_csv(input.path(), output.path());
+    assert_eq!(report.tally.spans + report.tally.instants, outcome.records);
+    let (idle, time) = outcome.idle;
+    assert_eq!(report.figures.idle_share, (time > 0).then(|| idle as f64 / time as f64));
 
     let requests = rows(&output.path().join("request.csv"));
     assert_eq!(requests.len(), outcome.requests.len());
@@ -111,6 +115,11 @@ fn check(plan: &Plan, form: Form) -> Outcome {
         assert_eq!(columns.map(|column| row[column].clone()), expected, "at {start}");
         assert_eq!(row["free_blocks"], free.to_string());
     }
+
+    let drafts = output.path().join("spec_decode.csv");
+    let drafts = if drafts.exists() { rows(&drafts) } else { Rows::new() };
+    let sum = |column: &str| drafts.iter().map(|row| row[column].parse::<u64>().unwrap()).sum::<u64>();
+    assert_eq!((sum("spec_tokens"), sum("accepted_tokens")), outcome.drafted);
     outcome
 }
 
@@ -123,6 +132,12 @@ fn the_truth_comes_out_of_each_form() {
         assert!(any(|r| r.preemptions > 0) && any(|r| r.end.is_none()) && any(|r| r.cache_hit > Some(0.0)));
         assert!(any(|r| r.prompt > 128), "no prompt is chunked");
     }
+}
+
+#[test]
+fn what_was_drafted_and_accepted_comes_out() {
+    let outcome = check(&Plan { drafts: 3, ..plan(4) }, Form::Ours);
+    assert!(outcome.drafted.1 > 0 && outcome.drafted.1 < outcome.drafted.0);
 }
 
 #[test]
@@ -193,6 +208,7 @@ fn a_capture_that_begins_and_ends_in_the_middle_says_nothing_untrue() {
         format: vec![Format::Csv],
         timezone: Some("UTC".into()),
         gzip: false,
+        span: None,
     };
     parse(&options, false).unwrap();
     let requests = rows(&output.path().join("request.csv"));

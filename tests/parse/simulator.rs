@@ -117,6 +117,8 @@ struct Request {
     blocks: u64,
     aborted_at: Option<u64>,
     waiting_since: u64,
+    /// Tokens were proposed for its next step.
+    is_drafted: bool,
 }
 
 struct Engine {
@@ -240,6 +242,7 @@ impl Server<'_> {
             blocks: 0,
             aborted_at,
             waiting_since: 0,
+            is_drafted: false,
         }
     }
 
@@ -286,17 +289,67 @@ impl Server<'_> {
         self.recorder.begin(process, began, "Execute", "modelExec");
         engine.time = began + 500 * US + tokens * US;
         engine.last_end = engine.time;
+        let accepted = self.accept(engine, &scheduled);
+        if self.plan.drafts > 0 {
+            self.recorder.begin(process, began + US, "Execute", "modelRunnerExec");
+        }
         for part in 0..self.plan.parts {
-            let (start, name) = (began + part as u64 * 40 * US, PARTS[part % PARTS.len()]);
+            let (start, name) = (began + 2 * US + part as u64 * 40 * US, PARTS[part % PARTS.len()]);
             self.outcome.records += 1;
             self.recorder.begin(process, start, "Execute", name);
             self.recorder.end(process, start + 35 * US, &[]);
+        }
+        if self.plan.drafts > 0 {
+            self.outcome.records += 1;
+            let ids = scheduled.iter().map(|(position, _)| engine.running[*position].engine_id.as_str());
+            let by_request = ids.clone().zip(&accepted).map(|(id, n)| (id.into(), Value::Int(*n as i64)));
+            let by_request = Value::Dict(by_request.collect());
+            let attributes = [("rid", list(ids)), ("spec_decode_accepted_by_req", by_request)];
+            self.recorder.end(process, engine.time - US, &attributes);
         }
         self.outcome.records += 1;
         let attributes =
             [("rid", rid), ("batch_type", text(batch_type)), ("batch_size", Value::Int(tokens as i64))];
         self.recorder.end(process, engine.time, &attributes);
-        self.outputs(process, engine, &scheduled);
+        self.outputs(process, engine, &scheduled, &accepted);
+        self.draft(process, engine);
+    }
+
+    /// How many drafted tokens each request of the step accepts.
+    fn accept(&mut self, engine: &Engine, scheduled: &[(usize, u64)]) -> Vec<u64> {
+        let mut accepted = Vec::new();
+        for (position, tokens) in scheduled {
+            let request = &engine.running[*position];
+            let drafted = if request.computed >= request.target { tokens - 1 } else { 0 };
+            let count = self.random.below(drafted + 1);
+            if request.is_drafted {
+                self.outcome.drafted.0 += self.plan.drafts;
+                self.outcome.drafted.1 += count;
+            }
+            accepted.push(count);
+        }
+        accepted
+    }
+
+    /// The draft model proposes tokens for all that decode; the next step accepts some of those that it computes.
+    fn draft(&mut self, process: usize, engine: &mut Engine) {
+        engine.running.iter_mut().for_each(|request| request.is_drafted = false);
+        let mut drafts = Vec::new();
+        for request in engine.running.iter_mut().filter(|request| request.computed >= request.target) {
+            request.is_drafted = true;
+            let number = |key: &str, value: i64| (key.into(), Value::Int(value));
+            drafts.push(Value::Dict(vec![
+                ("rid".into(), text(&request.engine_id)),
+                number("iter", request.iter),
+                number("num_spec_output_tokens", self.plan.drafts as i64),
+            ]));
+        }
+        if self.plan.drafts > 0 && !drafts.is_empty() {
+            self.outcome.records += 1;
+            self.recorder.begin(process, engine.time, "Execute", "specDecoding");
+            engine.time += 30 * US;
+            self.recorder.end(process, engine.time, &[("rid", Value::Array(drafts))]);
+        }
     }
 
     fn take_arrivals(&mut self, process: usize, engine: &mut Engine) {
@@ -441,15 +494,11 @@ impl Server<'_> {
     }
 
     /// What came out of a step: tokens for those whose prompt is computed, which the API server then turns into text.
-    fn outputs(&mut self, process: usize, engine: &mut Engine, scheduled: &[(usize, u64)]) {
+    fn outputs(&mut self, process: usize, engine: &mut Engine, scheduled: &[(usize, u64)], accepted: &[u64]) {
         let (mut spoken, mut done) = (Vec::new(), Vec::new());
-        for (position, tokens) in scheduled {
-            let was_decoding = engine.running[*position].computed >= engine.running[*position].target;
-            let drafted = if was_decoding { tokens - 1 } else { 0 };
-            let accepted = self.random.below(drafted + 1);
-            self.outcome.drafted.0 += drafted;
-            self.outcome.drafted.1 += accepted;
+        for ((position, tokens), accepted) in scheduled.iter().zip(accepted) {
             let request = &mut engine.running[*position];
+            let was_decoding = request.computed >= request.target;
             request.iter += 1;
             request.computed += if was_decoding { 1 + accepted } else { *tokens };
             if request.computed >= request.target {
