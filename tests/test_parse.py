@@ -111,7 +111,9 @@ def test_a_dashboards_questions_to_the_database_have_answers(served: Path, tmp_p
     with sqlite3.connect(tmp_path / "profiler.db") as database:
         ask: Callable[[str], list[tuple[object, ...]]] = lambda sql: database.execute(sql).fetchall()  # noqa: E731
         for table in ("first_token_latency", "prefill_gen_speed", "decode_gen_speed", "req_latency"):
-            rows = ask(f"SELECT substr(timestamp, 1, 10) || 'T' || substr(timestamp, 12, 8), avg, p99, p90, p50 FROM {table}")
+            rows = ask(
+                f"SELECT substr(timestamp, 1, 10) || 'T' || substr(timestamp, 12, 8), avg, p99, p90, p50 FROM {table}"
+            )
             assert rows and rows[0][0] == "2023-11-14T22:13:20" and all(rows[0][1:])
         assert ask("SELECT avg FROM first_token_latency") == [(9000.0,)]
         assert ask("SELECT p50 FROM req_latency") == [(28000.0,)]
@@ -119,12 +121,18 @@ def test_a_dashboards_questions_to_the_database_have_answers(served: Path, tmp_p
         assert status == [(1, None, None), (0, None, None)]
         usage = ask("SELECT kvcache_usage_rate, real_start_time FROM kvcache ORDER BY 2")
         assert usage[0] == (0.1, "2023-11-14 22:13:20:002500")
-        assert ask("SELECT total_batch_size, prefill_batch_size FROM Batch_Size_curve") == [(1.0, 1), (1.0, 0), (1.0, 0)]
+        assert ask("SELECT total_batch_size, prefill_batch_size FROM Batch_Size_curve") == [
+            (1.0, 1),
+            (1.0, 0),
+            (1.0, 0),
+        ]
         for (view,) in ask("SELECT name FROM sqlite_master WHERE type = 'view'"):
             ask(f"SELECT * FROM {view}")
         for name, view in ask("SELECT name, view_name FROM data_table"):
             assert len(ask(f"SELECT * FROM {name}")) == len(ask(f"SELECT * FROM {view}"))
-        spans = ask("SELECT name, duration, thread.tid FROM slice JOIN thread USING (track_id) WHERE name = 'forward'")
+        spans = ask(
+            "SELECT name, duration, thread.tid FROM slice JOIN thread USING (track_id) WHERE name = 'forward'"
+        )
         assert spans == [("forward", 2_500_000, "Execute(2)")] * 3
 
 
@@ -139,7 +147,12 @@ def test_perfetto_reads_what_other_tools_recorded(served: Path, tmp_path: Path) 
     with TraceProcessor((tmp_path / "timeline.pftrace").read_bytes()) as trace:
         assert trace.errors() == []
         spans = rows_of(trace, "SELECT name, dur FROM slice WHERE name LIKE 'span%' ORDER BY name")
-        assert spans == [("span 0-10", 10 * MS), ("span 5-12", 7 * MS), ("span 5-15", 10 * MS), ("span 5-30", 25 * MS)]
+        assert spans == [
+            ("span 0-10", 10 * MS),
+            ("span 5-12", 7 * MS),
+            ("span 5-15", 10 * MS),
+            ("span 5-30", 25 * MS),
+        ]
         request = rows_of(
             trace,
             """SELECT s.name, dur, depth FROM slice s JOIN track t ON s.track_id = t.id WHERE t.name = 'a' ORDER BY ts, depth""",
@@ -153,7 +166,10 @@ def test_perfetto_reads_what_other_tools_recorded(served: Path, tmp_path: Path) 
             ("decode step", 4 * MS, 2),
             ("decode step", 4 * MS, 2),
         ]
-        usage = rows_of(trace, "SELECT value FROM counter c JOIN counter_track t ON c.track_id = t.id WHERE t.name = 'KV cache in use' ORDER BY ts")
+        usage = rows_of(
+            trace,
+            "SELECT value FROM counter c JOIN counter_track t ON c.track_id = t.id WHERE t.name = 'KV cache in use' ORDER BY ts",
+        )
         assert [round(value) for (value,) in usage] == [10, 20, 30]  # type: ignore[arg-type]
 
 
@@ -163,7 +179,9 @@ def test_hosts_are_kept_apart_in_an_archive(served: Path, tmp_path: Path) -> Non
     other.close()
     parse(served, tmp_path, "--format", "perfetto")
     with tarfile.open(tmp_path / "timeline.tar") as archive:
-        manifest = json.load(archive.extractfile("perfetto_manifest.json") or pytest.fail())["perfetto_manifest"]
+        manifest = json.load(archive.extractfile("perfetto_manifest.json") or pytest.fail())[
+            "perfetto_manifest"
+        ]
         machines = {file["path"]: file.get("machine", {}).get("name") for file in manifest["files"]}
         assert machines == {"node.pftrace": "node", "other.pftrace": "other", "requests.pftrace": None}
         assert set(archive.getnames()) == {*machines, "perfetto_manifest.json"}
@@ -188,13 +206,17 @@ def test_duckdb_reads_the_parquet_tables(served: Path, tmp_path: Path) -> None:
         ("node", 100, "forward", 3, 7.5),
         ("node", 100, "batchFrameworkProcessing", 3, 3.0),
     ]
-    request = duckdb.sql(f"SELECT rid, latency_ns, queue_ns, prefill_ns, decode_ns, host_ns FROM '{tmp_path}/tables/requests.parquet'")
+    request = duckdb.sql(
+        f"SELECT rid, latency_ns, queue_ns, prefill_ns, decode_ns, host_ns FROM '{tmp_path}/tables/requests.parquet'"
+    )
     assert request.fetchall() == [("a", 28 * MS, 1_500_000, 5_500_000, 18 * MS, 3 * MS)]
 
 
 def test_old_captures_are_mended_and_damage_costs_only_itself(served: Path, tmp_path: Path) -> None:
     old = sqlite3.connect(served / "ms_service_old-5.db")
-    old.executescript("CREATE TABLE Meta (name TEXT, value TEXT); CREATE TABLE Mstx (message TEXT, flag INTEGER, markId INTEGER, timestamp INTEGER, endTimestamp INTEGER, pid INTEGER, tid INTEGER)")
+    old.executescript(
+        "CREATE TABLE Meta (name TEXT, value TEXT); CREATE TABLE Mstx (message TEXT, flag INTEGER, markId INTEGER, timestamp INTEGER, endTimestamp INTEGER, pid INTEGER, tid INTEGER)"
+    )
     for message in ("^name^:^decode^,^domain^:^Engine^,^rid^:^a^,", "nothing that could be mended"):
         old.execute("INSERT INTO Mstx VALUES (?, 2, 0, ?, ?, 5, 5)", (message, START, START + MS))
     old.commit()
@@ -227,7 +249,9 @@ def test_stats_query_compare_split_and_analyze(served: Path, tmp_path: Path) -> 
     gaps = json.loads(run("stats", served, "--report", "gaps", "--json").stdout)
     assert [gap["Idle ms"] for gap in gaps] == [6.0, 4.0] and "scheduler" in gaps[0]["Waiting for"]
 
-    answer = run("query", served, "SELECT name, count(*) AS n FROM slice GROUP BY name ORDER BY name LIMIT 1", "--csv")
+    answer = run(
+        "query", served, "SELECT name, count(*) AS n FROM slice GROUP BY name ORDER BY name LIMIT 1", "--csv"
+    )
     assert answer.stdout.splitlines() == ["name,n", "Dequeue,1"]
     assert "no such table" in run("query", served, "SELECT * FROM missing").stderr
 
@@ -239,16 +263,35 @@ def test_stats_query_compare_split_and_analyze(served: Path, tmp_path: Path) -> 
     for number in range(40):
         faster.span(number * 10, number * 10 + 4 + number % 2, "Execute", "modelExec")
     faster.close()
-    compared = run("compare", tmp_path / "slower", tmp_path / "faster", "--output-path", tmp_path / "compared", "--json")
+    compared = run(
+        "compare", tmp_path / "slower", tmp_path / "faster", "--output-path", tmp_path / "compared", "--json"
+    )
     row = json.loads(compared.stdout)[0]
     assert (row["Difference ms"], row["Real"]) == (4.0, "yes") and row["95 % from"] > 3
     table = (tmp_path / "compared" / "span_comparation_result.csv").read_text().splitlines()
     assert table[1].startswith("modelExec,4500.00,4500.00,5000.00,8500.00")
 
-    split = run("split", "--input-path", served, "--output-path", tmp_path, "--decode-batch-size", 1, "--decode-number", 2)
+    split = run(
+        "split",
+        "--input-path",
+        served,
+        "--output-path",
+        tmp_path,
+        "--decode-batch-size",
+        1,
+        "--decode-number",
+        2,
+    )
     assert split.returncode == 0, split.stderr
     names = [line.split(",")[0] for line in (tmp_path / "decode.csv").read_text().splitlines()]
-    assert names == ["name", "batchFrameworkProcessing", "Between-batchFrameworkProcessing-modelExec", "modelExec", "forward", "AllTime"]
+    assert names == [
+        "name",
+        "batchFrameworkProcessing",
+        "Between-batchFrameworkProcessing-modelExec",
+        "modelExec",
+        "forward",
+        "AllTime",
+    ]
     none = run("split", "--input-path", served, "--output-path", tmp_path, "--prefill-batch-size", 9)
     assert none.returncode == 1 and "most have 1 (1 batches)" in none.stderr
 

@@ -234,7 +234,7 @@ fn read(options: &ParseOptions, session: &Session, calendar: &Calendar) -> Resul
     let sinks = sinks.chain(database.as_mut().map(|sink| sink as &mut dyn Sink)).collect();
     let mut timeline = Timeline::new(places, calendar.clone(), sinks);
 
-    let mut tables = Tables::default();
+    let mut tables = Tables::new(places);
     let mut records = session.records();
     let mut progress = Progress::new("reading", session.length());
     while let Some(record) = records.next() {

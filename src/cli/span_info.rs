@@ -50,7 +50,7 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
     let mut calendar = calendar(options.timezone.as_deref())?;
     let session = Session::open(&options.input_path)?;
     let names: Vec<Name> = asked.iter().map(String::as_str).chain(ALWAYS).map(Name::new).collect();
-    let (mut spans, mut totals, mut ids) = (Spool::default(), Totals::default(), Ids::default());
+    let (mut spans, mut totals, mut ids) = (Spool::default(), Totals::default(), Ids::of(session.places()));
     let (mut records, mut resources) = (session.records(), Resources::default());
     let mut progress = Progress::new("reading", session.length());
     while let Some(record) = records.next() {

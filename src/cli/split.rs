@@ -110,7 +110,7 @@ impl Split {
     /// Whether something was written.
     fn split(&self) -> Result<bool, ParseError> {
         let session = Session::open(&self.input_path)?;
-        let (mut tables, mut records) = (Tables::default(), session.records());
+        let (mut tables, mut records) = (Tables::new(session.places()), session.records());
         let (mut parts, mut framework) = (Vec::new(), FRAMEWORKS.len() - 1);
         let is_step = |name: &str| FRAMEWORKS.iter().any(|(_, steps)| steps.contains(&name));
         let mut texts: FxHashMap<RequestId, String> = FxHashMap::default();

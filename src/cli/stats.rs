@@ -105,8 +105,9 @@ impl Stats {
         let mut labels = Durations::<Label>::asked(is_asked(Subject::Spans));
         let mut domains = Durations::<Name>::asked(is_asked(Subject::Domains));
         let mut processes = Durations::<ProcessId>::asked(is_asked(Subject::Processes));
-        let mut tables = (is_asked(Subject::Requests) || is_asked(Subject::Gaps)).then(Tables::default);
         let session = Session::open(&self.folder)?;
+        let needs_tables = is_asked(Subject::Requests) || is_asked(Subject::Gaps);
+        let mut tables = needs_tables.then(|| Tables::new(session.places()));
         let mut records = session.records();
         let mut progress = Progress::new("reading", session.length());
         while let Some(record) = records.next() {

@@ -326,7 +326,7 @@ impl<'a> Partitioned<'a> {
 pub fn write_records(folder: &Path, session: &Session) -> Result<u64, OutputError> {
     let places = session.places();
     let mut table = Partitioned::new(folder, "records", RECORDS, places);
-    let (mut records, mut ids, mut resources) = (session.records(), Ids::default(), Resources::default());
+    let (mut records, mut ids, mut resources) = (session.records(), Ids::of(places), Resources::default());
     let (mut rids, mut attributes, mut count) = (String::new(), Vec::new(), 0);
     while let Some(record) = records.next() {
         count += 1;

@@ -197,7 +197,11 @@ impl<'a> Timeline<'a> {
             let usage = record.get("usage=").and_then(|value| value.as_double());
             return usage.map_or(Ok(()), |usage| self.sample(record, "NPU Usage", domain, "Usage", usage));
         }
-        if name.is_empty() || HIDDEN.contains(&domain) || domain.starts_with("expert_hot") {
+        if name.is_empty()
+            || resources.is_link
+            || HIDDEN.contains(&domain)
+            || domain.starts_with("expert_hot")
+        {
             return Ok(());
         }
         if name == "batchFrameworkProcessing" && resources.list.is_empty() {

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Name, Record, View};
+use crate::event::{Name, Places, Process, ProcessId, Record, View};
 
 /// A request: its position in [`Ids`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub struct Resources {
     pub list: Vec<Resource>,
     /// What a batch of them does: `Prefill`, `Decode` or `Prefill,Decode`, as the record says, else as they say.
     pub batch_type: Option<Name>,
+    /// The record only says that two ids are one request's.
+    pub is_link: bool,
 }
 
 /// All request ids of a session. The engine adds `-<8 hex digits>` to the API server's id; both are one request,
@@ -77,6 +79,30 @@ pub struct Ids {
     known: FxHashMap<Box<str>, RequestId>,
     /// Engine ids whose API server's id has not been seen, by what that id would be.
     orphans: FxHashMap<Box<str>, RequestId>,
+    links: Links,
+}
+
+/// Ids that a process has declared to be another id's: records with `from` and `to`.
+#[derive(Debug, Default)]
+struct Links {
+    by_process: FxHashMap<(ProcessId, Box<str>), RequestId>,
+    /// Those of all processes but for numbers, which each process gives out anew.
+    of_all: FxHashMap<Box<str>, RequestId>,
+    /// By process, its parent on the same host.
+    parents: Vec<Option<ProcessId>>,
+    /// The process whose record is being read.
+    reading: ProcessId,
+}
+
+impl Links {
+    fn get(&self, text: &str) -> Option<RequestId> {
+        if self.by_process.is_empty() {
+            return None;
+        }
+        let parent = self.parents.get(self.reading.0 as usize).copied().flatten();
+        let of = |process: ProcessId| self.by_process.get(&(process, text.into()));
+        of(self.reading).or_else(|| of(parent?)).or_else(|| self.of_all.get(text)).copied()
+    }
 }
 
 impl Amount {
@@ -126,8 +152,31 @@ impl Resource {
 }
 
 impl Ids {
+    /// Ids of a session with these processes: links that a process declares hold for its children too.
+    pub fn of(places: &Places) -> Self {
+        let parent = |process: &Process| {
+            let is_it = |other: &Process| Some(other.pid) == process.parent && other.host == process.host;
+            places.processes.iter().position(is_it).map(|position| ProcessId(position as u32))
+        };
+        let parents = places.processes.iter().map(parent).collect();
+        Self { links: Links { parents, ..Links::default() }, ..Self::default() }
+    }
+
+    /// From now on `to` is what `from` is, in this process and its children.
+    fn link(&mut self, from: &View<'_>, to: &View<'_>) {
+        let (Some(from), Some(to)) = (spelled(from), spelled(to)) else { return };
+        let request = self.resolve(&from, false);
+        if to.parse::<i64>().is_err() {
+            self.links.of_all.insert(to.as_str().into(), request);
+        }
+        self.links.by_process.insert((self.links.reading, to.into()), request);
+    }
+
     /// The request of an id. `is_base`: the API server names it (`httpReq`, `tokenize`).
     pub fn resolve(&mut self, text: &str, is_base: bool) -> RequestId {
+        if let Some(id) = self.links.get(text) {
+            return id;
+        }
         if let Some(id) = self.known.get(text).copied() {
             if is_base {
                 self.is_base[id.0 as usize] = true;
@@ -188,14 +237,21 @@ impl Resources {
     pub fn read(&mut self, record: &Record, ids: &mut Ids) {
         self.list.clear();
         self.batch_type = None;
+        ids.links.reading = record.process;
         let is_base = matches!(record.name(), "httpReq" | "tokenize");
-        let mut rid = None;
+        let (mut rid, mut from, mut to) = (None, None, None);
         for (key, value) in record.entries() {
             match key {
+                "from" => from = Some(value),
+                "to" => to = Some(value),
                 "rid" if rid.is_none() => rid = Some(value),
                 "batch_type" | "batchType" => self.batch_type = self.batch_type.or(stated_type(&value)),
                 _ => {}
             }
+        }
+        self.is_link = from.is_some() && to.is_some();
+        if let (Some(from), Some(to)) = (from, to) {
+            ids.link(&from, &to);
         }
         self.shape = match rid {
             None => Shape::None,
@@ -233,9 +289,15 @@ impl Resources {
 fn one(value: &View<'_>, ids: &mut Ids, is_base: bool) -> Option<Resource> {
     match value {
         View::Str(text) => Some(Resource::new(ids.resolve(text, is_base))),
-        View::Int(number) => Some(Resource::new(ids.resolve(&number.to_string(), is_base))),
-        // 7.0 and 7 are one id: some senders have no integers.
-        View::Double(_) => value.as_int().map(|n| Resource::new(ids.resolve(&n.to_string(), is_base))),
+        value => Some(Resource::new(ids.resolve(&spelled(value)?, is_base))),
+    }
+}
+
+/// An id as text. 7.0 and 7 are one id: some senders have no integers.
+fn spelled(id: &View<'_>) -> Option<String> {
+    match id {
+        View::Str(text) => Some((*text).to_owned()),
+        View::Int(_) | View::Double(_) => id.as_int().map(|number| number.to_string()),
         _ => None,
     }
 }
@@ -298,6 +360,30 @@ mod tests {
         assert_eq!(ids.resolve("cmpl-b", true), second);
         assert_eq!(ids.text(second), "cmpl-b");
         assert_eq!(ids.len(), 2);
+    }
+
+    #[test]
+    fn a_link_holds_for_its_process_and_the_children_of_it() {
+        let process = |pid, parent| Process { pid, parent, ..Process::default() };
+        let places = Places {
+            processes: vec![process(1, None), process(2, Some(1)), process(3, None)],
+            threads: Vec::new(),
+        };
+        let (mut ids, mut resources) = (Ids::of(&places), Resources::default());
+        let mut request_of = |number: u32, entries: &[(&str, crate::event::Value)]| {
+            let mut record = crate::source::fixture::record((1, 1), "Request", "r", entries);
+            record.process = ProcessId(number);
+            resources.read(&record, &mut ids);
+            resources.list.first().map(|resource| ids.text(resource.request).to_owned())
+        };
+        let number = |n| crate::event::Value::Int(n);
+        let text = crate::source::fixture::text;
+        request_of(0, &[("from", text("cmpl-a")), ("to", number(7))]);
+        request_of(0, &[("from", text("cmpl-a")), ("to", text("inner-a"))]);
+        assert_eq!(request_of(0, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
+        assert_eq!(request_of(1, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
+        assert_eq!(request_of(2, &[("rid", number(7))]).as_deref(), Some("7"), "numbers are a process's own");
+        assert_eq!(request_of(2, &[("rid", text("inner-a"))]).as_deref(), Some("cmpl-a"));
     }
 
     #[test]

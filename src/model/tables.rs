@@ -68,11 +68,16 @@ pub struct Model {
 }
 
 impl Tables {
+    /// Tables of a session with these processes.
+    pub fn new(places: &Places) -> Self {
+        Self { ids: Ids::of(places), ..Self::default() }
+    }
+
     /// Takes a record in, and gives what it says about requests, for others that want to know.
     pub fn push(&mut self, record: &Record) -> (&Resources, &Ids) {
         self.resources.read(record, &mut self.ids);
         // Of a span without an end nothing is certain but that it began.
-        if !matches!(record.kind, Kind::Unfinished) {
+        if !matches!(record.kind, Kind::Unfinished) && !self.resources.is_link {
             self.requests.push(record, &self.resources);
             self.batches.push(record, &self.resources, &mut self.ids);
             self.kv_cache.push(record, &self.resources);

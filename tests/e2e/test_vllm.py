@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,3 +221,35 @@ def test_the_files_joined_by_cat_load_in_the_real_trace_processor(run: Run) -> N
     assert spans - len(empty) == sum(event["ph"] == "X" for event in timeline)
     with TraceProcessor((run.output / "chrome_tracing.json").read_bytes()) as processor:
         assert processor.errors() == []
+
+
+@pytest.mark.skipif(not NODE, reason=WHY_NOT)
+def test_each_requests_track_agrees_with_its_row(run: Run) -> None:
+    rows = {row["http_rid"]: row for row in run.table("request.csv")}
+    with TraceProcessor((run.output / "timeline.pftrace").read_bytes()) as processor:
+        assert processor.errors() == []
+        spans = processor.query(
+            "select t.name as rid, s.name as name, dur from slice s join track t on s.track_id = t.id "
+            "where s.name in ('request', 'queued', 'prefill', 'decode')"
+        )
+        (gaps,) = processor.query("select count(*) as n from slice where name glob 'idle*'")
+    requests = {span["rid"]: span["dur"] for span in spans if span["name"] == "request"}
+    assert requests.keys() == {rid for rid, row in rows.items() if row["execution_time(ms)"]}
+    for rid, duration in requests.items():
+        assert float(rows[str(rid)]["execution_time(ms)"]) == pytest.approx(
+            float(duration or 0) / 1e6, abs=1e-6
+        )
+    phases = [span for span in spans if span["name"] != "request"]
+    assert len(phases) == 3 * len(requests), "each request was queued, read and answered"
+    assert int(gaps["n"] or 0) > 0
+
+
+def test_the_database_has_what_the_tables_have(run: Run) -> None:
+    with sqlite3.connect(run.output / "profiler.db") as database:
+        for table, name in (("request", "request.csv"), ("batch", "batch.csv"), ("forward", "forward.csv")):
+            (count,) = database.execute(f"select count(*) from {table}").fetchone()
+            assert count == len(list(run.table(name)))
+        (latency,) = database.execute("select sum(execution_time) from request").fetchone()
+    assert latency == pytest.approx(
+        sum(float(row["execution_time(ms)"] or 0) for row in run.table("request.csv"))
+    )
