@@ -90,6 +90,7 @@ bench: build $(VENV)/.bench-ready  ## what a hook adds to a call, beside its pee
 	$(BIN)/python benches/sustained.py
 	cargo bench --quiet --bench recorder
 	cargo bench --quiet --bench reader
+	cargo bench --quiet --bench parse
 
 instructions: build  ## instructions of a call, counted by callgrind, against the table; UPDATE=1 writes it
 	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update)

@@ -40,6 +40,18 @@ Examples:
   msprof-rs parse --input-path /data/prof/1122-0900 --output-path tables --format csv
   msserviceprofiler parse --input-path . --timezone UTC --gzip";
 
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  msprof-rs compare /data/prof/after /data/prof/before
+  msserviceprofiler compare after before --output-path differences
+
+A difference is called real if its confidence interval of 95 % (by a bootstrap of blocks) does not hold 0.";
+
+const SPLIT_EXAMPLES: &str = "\
+Examples:
+  msprof-rs split --input-path /data/prof/1122-0900 --prefill-batch-size 1 --decode-batch-size 8 --decode-number 20
+  msserviceprofiler split --input-path . --prefill-rid cmpl-4711";
+
 const STATS_EXAMPLES: &str = "\
 Examples:
   msprof-rs stats /data/prof/1122-0900
@@ -69,6 +81,7 @@ enum Verb {
     #[command(after_help = PARSE_EXAMPLES)]
     Parse(Parse),
     /// Parse, and sum up requests, batches and the service as a whole
+    #[command(after_help = PARSE_EXAMPLES)]
     Analyze(Parse),
     /// Tell where the time went: spans, domains, processes, requests, idle times
     #[command(after_help = STATS_EXAMPLES)]
@@ -77,8 +90,10 @@ enum Verb {
     #[command(after_help = QUERY_EXAMPLES)]
     Query(query::Query),
     /// Compare the spans of two sessions
+    #[command(after_help = COMPARE_EXAMPLES)]
     Compare(compare::Compare),
     /// Take single batches of prefill or decode apart
+    #[command(after_help = SPLIT_EXAMPLES)]
     Split(split::Split),
     /// Put what killed processes left in their rings into their captures
     Recover(recover::Recover),

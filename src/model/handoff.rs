@@ -15,6 +15,9 @@ use crate::spool::{Sorted, Spool};
 /// Length of the coordinator's buckets, in nanoseconds.
 const BUCKET: u64 = 5_000_000_000;
 
+/// Buckets without events are told of sessions up to this length: a week.
+const MOST_BUCKETS: u64 = 7 * 86_400 / 5;
+
 /// When a request was handed over, in unix nanoseconds. The times are those of the records `receiveReq`, `sendReqToD`,
 /// `sendReqToDSucc`, `prefillRes` and `decodeRes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,10 +168,15 @@ impl Handoff {
     pub fn finish(self) -> io::Result<HandoffTables> {
         let mut dispatched = Vec::new();
         let times = self.buckets.values().flat_map(|buckets| buckets.keys().copied());
-        let range = times.clone().min().zip(times.max());
+        // A wrong clock must not make a row for every five seconds since 1970.
+        let range = times.clone().min().zip(times.max()).filter(|(first, last)| last - first < MOST_BUCKETS);
         for ((node_type, address), buckets) in self.buckets {
             let mut running = 0;
-            for number in range.map_or(0..0, |(first, last)| first..last + 1) {
+            let numbers: Vec<u64> = match range {
+                Some((first, last)) => (first..=last).collect(),
+                None => buckets.keys().copied().collect(),
+            };
+            for number in numbers {
                 let (added, ended) = buckets.get(&number).copied().unwrap_or_default();
                 running += added as i64 - ended as i64;
                 let (time, address) = (Nanos(number * BUCKET), address.clone());

@@ -118,7 +118,7 @@ impl<'a> Taker<'a> {
             self.meta(&event);
             return;
         }
-        let Some(time) = nanos(&event.ts).map(|time| Nanos(self.base.saturating_add_signed(time))) else {
+        let Some(time) = nanos(&event.ts).map(|time| self.unix(time)) else {
             self.imports.malformed += u64::from(!matches!(event.ph.as_str(), "s" | "t" | "f"));
             return;
         };
@@ -131,8 +131,8 @@ impl<'a> Taker<'a> {
                 let mut record = self.record(&event, process, &row, time);
                 if event.ph == "X" {
                     record.kind = Kind::Span;
-                    record.end =
-                        Nanos(time.0.saturating_add_signed(nanos(&event.dur).unwrap_or_default().max(0)));
+                    let length = nanos(&event.dur).unwrap_or_default().max(0) as u64;
+                    record.end = Nanos((time.0 + length).min(i64::MAX as u64));
                 }
                 self.push(&record);
             }
@@ -150,6 +150,11 @@ impl<'a> Taker<'a> {
             // Arrows are drawn anew, from request ids.
             _ => {}
         }
+    }
+
+    fn unix(&self, time: i64) -> Nanos {
+        // The largest that the outputs can hold.
+        Nanos(self.base.saturating_add_signed(time).min(i64::MAX as u64))
     }
 
     /// A sample for each number of the event.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::json::Keys;
+use crate::clock::Nanos;
 use crate::event::{Kind, Places, Process, ProcessId, Record, Thread, ThreadId};
 use crate::spool::Spool;
 
@@ -18,6 +19,8 @@ pub(super) struct Imports {
     pub(super) counters: u64,
     /// Rows that made no sense.
     pub(super) malformed: u64,
+    /// The earliest beginning.
+    pub(super) first: Option<Nanos>,
 }
 
 /// A file that was read only in part, or not at all, and why.
@@ -46,6 +49,7 @@ impl Imports {
             instants: 0,
             counters: 0,
             malformed: 0,
+            first: None,
         }
     }
 
@@ -84,6 +88,7 @@ impl Imports {
             Kind::Instant => self.instants += 1,
             Kind::Counter(_) => self.counters += 1,
         }
+        self.first = Some(self.first.map_or(record.start, |first| first.min(record.start)));
         self.records.push(record.end.0, record);
     }
 }

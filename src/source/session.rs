@@ -17,6 +17,8 @@ pub struct Session {
     captures: Option<Captures>,
     imported: Sorted<Record>,
     imported_tally: Tally,
+    /// The earliest beginning of what was imported.
+    first_imported: Option<Nanos>,
     places: Places,
     intake: Intake,
 }
@@ -77,6 +79,7 @@ impl Session {
             malformed: imports.malformed,
             ..Tally::default()
         };
+        let first_imported = imports.first;
         let imported = imports.records.finish().map_err(unreadable)?;
         if captures.is_none()
             && imported.is_empty()
@@ -86,7 +89,7 @@ impl Session {
             let first = intake.damaged.first().map(|damaged| damaged.reason.clone()).unwrap_or_default();
             return Err(SourceError::AllRefused { path: path.to_owned(), count: intake.files, first });
         }
-        Ok(Self { captures, imported, imported_tally, places: imports.places, intake })
+        Ok(Self { captures, imported, imported_tally, first_imported, places: imports.places, intake })
     }
 
     /// The processes and threads.
@@ -111,9 +114,8 @@ impl Session {
 
     /// A time that no record begins before: what relative times can count from. None without records.
     pub fn first_time(&self) -> Option<Nanos> {
-        let imported = self.imported.iter().map(|record| record.start).min();
         let captured = self.captures.as_ref().and_then(|captures| captures.records().next_time());
-        captured.into_iter().chain(imported).min()
+        captured.into_iter().chain(self.first_imported).min()
     }
 
     /// How many units [`Records::progress`] counts up to.

@@ -232,6 +232,50 @@ fn a_capture_that_begins_and_ends_in_the_middle_says_nothing_untrue() {
     assert!(whole > 0 && whole < requests.len());
 }
 
+/// A session in each form of other tools, small enough to be damaged often.
+fn foreign(folder: &Path) {
+    let plan = Plan { requests: 3, engines: 1, longest: (20, 3), ..plan(5) };
+    record(&plan, Form::Slices, folder);
+    let event = r#"{"ph": "X", "cat": "k", "name": "n", "pid": 1, "tid": "t", "ts": 5.5, "dur": 2, "args": {"a": [1]}}"#;
+    let trace = format!(r#"{{"traceEvents": [{event}, {event}], "baseTimeNanoseconds": 1700000000000000000}}"#);
+    std::fs::write(folder.join("a.pt.trace.json"), trace).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn damage_in_other_tools_files_never_makes_it_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        foreign(input.path());
+        for entry in input.path().read_dir().unwrap() {
+            let file = entry.unwrap().path();
+            let mut bytes = std::fs::read(&file).unwrap();
+            for (at, byte) in &flips {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            std::fs::write(&file, bytes).unwrap();
+        }
+        let options = ParseOptions {
+            input_path: input.path().to_owned(),
+            output_path: output.path().to_owned(),
+            format: vec![Format::Csv, Format::Db, Format::Json, Format::Perfetto, Format::Parquet],
+            timezone: Some("UTC".into()),
+            gzip: true,
+            span: None,
+        };
+        // Whether anything could be read is another question.
+        let _ = parse(&options, true);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
