@@ -1,17 +1,20 @@
 //! How long `parse` takes and how much memory, for sessions of a simulated server: seconds, peak memory, and the goals.
 //! `LARGE=1` adds 100,000,000 records (4 GB).
 
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "shared with the tests")]
+#[path = "../tests/parse/forms.rs"]
+mod forms;
 #[allow(unreachable_pub, reason = "shared with the tests")]
 #[path = "../tests/parse/simulator.rs"]
 mod simulator;
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use forms::{Captures, Databases};
 use msprof_rs::cli::{Installation, main as command_line};
-use simulator::{Captures, Databases, Plan, simulate};
+use simulator::{Plan, simulate};
 
 const ALL: &str = "csv,db,json,perfetto,parquet";
 
@@ -120,7 +123,7 @@ fn child() -> Result<(), Box<dyn std::error::Error>> {
         package: "".into(),
         executable: "".into(),
     };
-    let code = command_line(std::env::args_os().map(OsString::from), &installation);
+    let code = command_line(std::env::args_os(), &installation);
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes: u64 =

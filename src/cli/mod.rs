@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod init;
 mod installation;
+mod interrupt;
 mod live;
 mod logger;
 mod parse;
@@ -158,6 +159,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         Verb::Split(verb) => verb.log_level.into(),
         _ => LevelFilter::Info,
     });
+    if matches!(
+        &arguments.verb,
+        Verb::Parse(_) | Verb::Analyze(_) | Verb::Query(_) | Verb::Compare(_) | Verb::Split(_)
+    ) {
+        interrupt::clean_up_on_signals();
+    }
     match arguments.verb {
         Verb::Init(verb) => verb.run(installation),
         Verb::Run(verb) => verb.run(installation),

@@ -42,7 +42,7 @@ pub enum Format {
 /// What `parse` is asked to do.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ParseOptions {
-    /// Folder with the captures of one session, ours (*.pftrace) or msServiceProfiler's (ms_service_*.db), beside traces
+    /// Folder with the captures of one session, ours (*.pftrace) or msServiceProfiler's (`ms_service_*.db`), beside traces
     /// of torch's profiler; the folders in it are searched too
     #[arg(long, value_name = "DIR")]
     pub input_path: PathBuf,
@@ -63,7 +63,7 @@ pub struct ParseOptions {
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub span: Option<Vec<String>>,
 
-    /// Pack the timeline: chrome_tracing.json.gz
+    /// Pack the timeline: `chrome_tracing.json.gz`
     #[arg(long)]
     pub gzip: bool,
 }

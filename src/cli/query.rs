@@ -76,10 +76,8 @@ impl Query {
 fn ask(database: &Path, sql: &str) -> rusqlite::Result<Report> {
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut statement = connection.prepare(sql)?;
-    let mut report = Report {
-        columns: statement.column_names().into_iter().map(Into::into).collect(),
-        ..Report::default()
-    };
+    let mut report =
+        Report { columns: statement.column_names().map(Into::into).collect(), ..Report::default() };
     let count = report.columns.len();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::installation::Installation;
 use super::parse::{Format, ParseOptions};
-use super::{EXIT_FAILED, run_parse};
+use super::{EXIT_FAILED, interrupt, run_parse};
 use crate::config::Level;
 use crate::control::Live;
 
@@ -165,6 +165,7 @@ fn parse(captures: &Path, folder: &Path) {
         );
         return;
     };
+    interrupt::clean_up_on_signals();
     let options = ParseOptions {
         input_path: session.path(),
         output_path: folder.join("output"),

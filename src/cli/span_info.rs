@@ -101,9 +101,10 @@ fn write(
         ])?;
         for span in spans.iter().filter(|span| span.name == name) {
             let process = session.places().process(span.process);
+            let start = calendar.text(span.start).to_owned();
             csv.write_record([
                 name.as_str(),
-                &calendar.text(span.start).to_owned(),
+                &start,
                 calendar.text(span.end),
                 &format!("{:.3}", (span.end.0 - span.start.0) as f64 / 1e6),
                 &process.host,

@@ -78,7 +78,8 @@ pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<u64, 
                 }
             }
         }
-        let ratios: Vec<Vec<f64>> = instance.placements.iter().map(|placement| placement.balance()).collect();
+        let ratios: Vec<Vec<f64>> =
+            instance.placements.iter().map(crate::model::Placement::balance).collect();
         draw(&format!("{name}_balance_ratio.png"), &|out| picture::heat_map(&ratios, out))?;
     }
     Ok(count)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::Outcome;
@@ -32,12 +33,24 @@ impl OutputError {
     }
 }
 
+/// The temporary names of all files that are being written.
+static PARTIALS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes all files that are being written: for a program that is about to end. Those who write them may go on, but
+/// none gets its name any more.
+pub fn remove_partials() {
+    let mut partials = PARTIALS.lock();
+    for path in partials.drain(..) {
+        // Nothing can be done about a file that can't be removed, and its name says that it is not whole.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// A file that does not have its name yet. Without [`Partial::finish`] it goes away again.
 #[derive(Debug)]
 pub struct Partial {
     temporary: PathBuf,
     path: PathBuf,
-    is_named: bool,
 }
 
 impl Partial {
@@ -46,7 +59,9 @@ impl Partial {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         // The process id keeps two runs into one folder apart.
         name.push(format!(".{}.partial", std::process::id()));
-        Self { temporary: path.with_file_name(name), path: path.to_owned(), is_named: false }
+        let temporary = path.with_file_name(name);
+        PARTIALS.lock().push(temporary.clone());
+        Self { temporary, path: path.to_owned() }
     }
 
     /// Where it is to be written.
@@ -63,17 +78,20 @@ impl Partial {
     ///
     /// # Errors
     /// It can't be renamed.
-    pub fn finish(mut self) -> Result<(), OutputError> {
+    pub fn finish(self) -> Result<(), OutputError> {
+        let mut partials = PARTIALS.lock();
         std::fs::rename(&self.temporary, &self.path).map_err(|error| OutputError::new(&self.path, error))?;
-        self.is_named = true;
+        partials.retain(|path| *path != self.temporary);
         Ok(())
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.is_named {
-            // Nothing can be done about a file that can't be removed, and its name says that it is not whole.
+        let mut partials = PARTIALS.lock();
+        if let Some(position) = partials.iter().position(|path| *path == self.temporary) {
+            partials.swap_remove(position);
+            // As above.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }

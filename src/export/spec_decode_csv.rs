@@ -33,6 +33,7 @@ pub fn write(
     ])?;
     let mut rows = 0;
     for batch in batches.iter().filter(|batch| batch.draft.is_some()) {
+        let start = calendar.text(batch.start).to_owned();
         let during = Millis(batch.end.0.saturating_sub(batch.start.0) as i64).to_string();
         for (resource, drafted, accepted) in batch.drafts() {
             let ratio = if drafted > 0 {
@@ -44,7 +45,7 @@ pub fn write(
                 ids.text(resource.request),
                 &resource.iter.get().map(|iter| iter.to_string()).unwrap_or_default(),
                 &places.process(batch.process).capture,
-                &calendar.text(batch.start).to_owned(),
+                &start,
                 calendar.text(batch.end),
                 &during,
                 &drafted.to_string(),

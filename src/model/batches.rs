@@ -193,17 +193,16 @@ impl Batches {
         }
         if let Some(schedule) = schedule {
             self.schedules[schedule] = true;
-            match waiting.state_for(&batch) {
-                Some(state) => batch.kv = Some(Box::new(state)),
-                None => {
-                    waiting.schedules.push(batch);
-                    if waiting.schedules.len() > MOST_WAITING {
-                        let mut oldest = waiting.schedules.remove(0);
-                        oldest.kv = waiting.states.last().map(|(_, state)| Box::new(*state));
-                        self.rows.push(oldest.start.0, &oldest);
-                    }
-                    return;
+            if let Some(state) = waiting.state_for(&batch) {
+                batch.kv = Some(Box::new(state));
+            } else {
+                waiting.schedules.push(batch);
+                if waiting.schedules.len() > MOST_WAITING {
+                    let mut oldest = waiting.schedules.remove(0);
+                    oldest.kv = waiting.states.last().map(|(_, state)| Box::new(*state));
+                    self.rows.push(oldest.start.0, &oldest);
                 }
+                return;
             }
         }
         self.rows.push(batch.start.0, &batch);

@@ -74,8 +74,11 @@ pub struct Handoff {
     by_request: FxHashMap<RequestId, usize>,
     pulls: Spool<Pull>,
     addresses: FxHashMap<RequestId, Addresses>,
-    buckets: BTreeMap<(&'static str, String), BTreeMap<u64, (u64, u64)>>,
+    buckets: BTreeMap<(&'static str, String), Buckets>,
 }
+
+/// By number of the bucket, requests added and ended.
+type Buckets = BTreeMap<u64, (u64, u64)>;
 
 /// Where a request was sent.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use super::distribution::Distribution;
 use super::requests::Request;
 use super::resources::{RequestId, Resources};
 use crate::clock::Nanos;
-use crate::event::{Kind, Record};
+use crate::event::{Kind, Name, Record};
 
 /// Distributions over the requests whose arrival and answer are both in the capture, and over batches. Durations are
 /// nanoseconds.
@@ -115,7 +115,7 @@ impl Summaries {
             let Some(iter) = resource.iter.get() else { continue };
             self.requests.entry(resource.request).or_default().end(iter, record.end);
         }
-        let phase = match resources.batch_type.map(|name| name.as_str()) {
+        let phase = match resources.batch_type.map(Name::as_str) {
             Some("Prefill") => 0,
             Some("Decode") => 1,
             _ => return,

@@ -105,7 +105,7 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
 fn is_operators(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     (name.starts_with("op_summary_") || name.starts_with("op_statistic_"))
-        && name.ends_with(".csv")
+        && file.extension().is_some_and(|ending| ending == "csv")
         && file
             .parent()
             .and_then(Path::file_name)
@@ -118,10 +118,11 @@ fn form(file: &Path) -> Option<Form> {
     let above = |part: &str| {
         file.ancestors().skip(1).any(|f| f.file_name().is_some_and(|n| n.to_string_lossy().contains(part)))
     };
-    let is_json = name.ends_with(".json");
-    if name.starts_with("ms_service_") && name.ends_with(".db") {
+    let ending = file.extension()?.to_str()?;
+    let is_json = ending == "json";
+    if name.starts_with("ms_service_") && ending == "db" {
         Some(Form::ServiceDatabase)
-    } else if name.starts_with("ascend_service_profiler_") && name.ends_with(".db") {
+    } else if name.starts_with("ascend_service_profiler_") && ending == "db" {
         Some(Form::Mspti)
     } else if name.ends_with(".pt.trace.json")
         || name.ends_with(".pt.trace.json.gz")

@@ -55,11 +55,11 @@ impl Imports {
 
     /// The process; one that is known already (same host and pid) stays as it is, but learns what it did not know.
     pub(super) fn process(&mut self, process: Process) -> ProcessId {
-        let same = |known: &&mut Process| {
+        let same = |known: &Process| {
             known.pid == process.pid
                 && (known.host == process.host || known.host.is_empty() || process.host.is_empty())
         };
-        if let Some(position) = self.places.processes.iter_mut().position(|mut known| same(&&mut known)) {
+        if let Some(position) = self.places.processes.iter().position(same) {
             let known = &mut self.places.processes[position];
             known.parent = known.parent.or(process.parent);
             known.dp_rank = known.dp_rank.or(process.dp_rank);

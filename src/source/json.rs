@@ -220,7 +220,7 @@ mod tests {
         }
         let shown: Vec<String> =
             Entries::of(out.as_bytes()).map(|(key, view)| format!("{key}={}", show(view))).collect();
-        assert_eq!(shown, ["a=1", "b=[2.5 {rid:x n:None }]", "c=true", "d=18446744073709551615"]);
+        assert_eq!(shown, ["a=1", "b=[2.5 {rid:x n:None}]", "c=true", "d=18446744073709551615"]);
     }
 
     fn show(view: View<'_>) -> String {
@@ -231,7 +231,8 @@ mod tests {
             View::Str(text) => text.to_owned(),
             View::Array(items) => format!("[{}]", items.map(show).collect::<Vec<_>>().join(" ")),
             View::Dict(entries) => {
-                format!("{{{}}}", entries.map(|(k, v)| format!("{k}:{} ", show(v))).collect::<String>())
+                let shown: Vec<_> = entries.map(|(key, value)| format!("{key}:{}", show(value))).collect();
+                format!("{{{}}}", shown.join(" "))
             }
         }
     }

@@ -1,13 +1,17 @@
 //! What `parse` says of a server is what happened there: sessions of a simulator that knows the truth, in each form.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod forms;
 mod simulator;
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use forms::{Captures, Databases};
 use msprof_rs::cli::{Format, ParseOptions, Report, parse};
 use proptest::prelude::*;
-use simulator::{BEGIN, Captures, Databases, Outcome, Plan, Recorder, Truth, simulate};
+use simulator::{BEGIN, Outcome, Plan, Recorder, Truth, simulate};
 
 fn plan(seed: u64) -> Plan {
     Plan {
@@ -237,7 +241,8 @@ fn foreign(folder: &Path) {
     let plan = Plan { requests: 3, engines: 1, longest: (20, 3), ..plan(5) };
     record(&plan, Form::Slices, folder);
     let event = r#"{"ph": "X", "cat": "k", "name": "n", "pid": 1, "tid": "t", "ts": 5.5, "dur": 2, "args": {"a": [1]}}"#;
-    let trace = format!(r#"{{"traceEvents": [{event}, {event}], "baseTimeNanoseconds": 1700000000000000000}}"#);
+    let trace =
+        format!(r#"{{"traceEvents": [{event}, {event}], "baseTimeNanoseconds": 1700000000000000000}}"#);
     std::fs::write(folder.join("a.pt.trace.json"), trace).unwrap();
 }
 

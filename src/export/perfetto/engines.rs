@@ -27,7 +27,7 @@ struct Engines<'a> {
     overlay: &'a mut Overlay,
     places: &'a Places,
     root: Option<OverlayTrack>,
-    engines: FxHashMap<ProcessId, Engine>,
+    by_process: FxHashMap<ProcessId, Engine>,
 }
 
 /// Writes the tracks.
@@ -37,7 +37,7 @@ pub(super) fn write(
     model: &Model,
     flush: &mut dyn FnMut(&mut Overlay) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut engines = Engines { overlay, places, root: None, engines: FxHashMap::default() };
+    let mut engines = Engines { overlay, places, root: None, by_process: FxHashMap::default() };
     for row in &model.queues {
         let counter = match row.queue.as_str() {
             "WAITING" => "waiting",
@@ -62,7 +62,7 @@ pub(super) fn write(
         engines.rates(batch.process, OPEN_WINDOWS);
         flush(engines.overlay)?;
     }
-    let processes: Vec<ProcessId> = engines.engines.keys().copied().collect();
+    let processes: Vec<ProcessId> = engines.by_process.keys().copied().collect();
     processes.into_iter().for_each(|process| engines.rates(process, 0));
     for gap in &model.gaps {
         let track = engines.engine(gap.process).track;
@@ -76,8 +76,8 @@ pub(super) fn write(
 
 impl Engines<'_> {
     fn engine(&mut self, process: ProcessId) -> &mut Engine {
-        let Self { overlay, places, root, engines } = self;
-        engines.entry(process).or_insert_with(|| {
+        let Self { overlay, places, root, by_process } = self;
+        by_process.entry(process).or_insert_with(|| {
             let root = *root.get_or_insert_with(|| overlay.track(None, "Engines"));
             let known = places.process(process);
             let name = if known.name.is_empty() { known.pid.to_string() } else { known.name.clone() };

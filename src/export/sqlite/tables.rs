@@ -12,8 +12,8 @@ use super::super::request_csv::is_listed;
 use super::super::times::Calendar;
 use super::Database;
 use crate::clock::Nanos;
-use crate::event::{Places, ProcessId};
-use crate::model::{Batch, Distribution, Model, Phase, Request, Shape, Windowed, Windows};
+use crate::event::{Name, Places, ProcessId};
+use crate::model::{Batch, Distribution, KvState, Model, Phase, Request, Shape, Windowed, Windows};
 
 /// Logical batches that are put together at a time: a schedule and its executions are never further apart.
 const BATCHES_AT_ONCE: usize = 256;
@@ -95,11 +95,11 @@ impl Tables<'_> {
                 self.calendar.text(batch.start).to_owned(),
                 self.calendar.text(batch.end),
                 millis(batch.end.0.saturating_sub(batch.start.0)),
-                batch.batch_type.map(|name| name.as_str()),
+                batch.batch_type.map(Name::as_str),
                 process.capture,
                 size as f64,
                 kv.and_then(|kv| kv.total),
-                kv.and_then(|kv| kv.used()),
+                kv.and_then(KvState::used),
                 kv.and_then(|kv| kv.free),
                 kv.map(|kv| kv.allocated),
                 kv.map(|kv| kv.freed),
@@ -141,22 +141,21 @@ impl Tables<'_> {
         for batch in self.model.batches.iter() {
             let key = key(&batch);
             let known = open.iter().rposition(|logical| logical.key == key);
-            let position = match known {
-                Some(position) => position,
-                None => {
-                    for resource in &batch.resources {
-                        let id = self.model.ids.text(resource.request);
-                        insert_request.execute(params![next_id, id, resource.iter.get()])?;
-                    }
-                    open.push_back(Logical { key, id: next_id, events: Vec::new() });
-                    next_id += 1;
-                    if open.len() > BATCHES_AT_ONCE
-                        && let Some(oldest) = open.pop_front()
-                    {
-                        write(oldest)?;
-                    }
-                    open.len() - 1
+            let position = if let Some(position) = known {
+                position
+            } else {
+                for resource in &batch.resources {
+                    let id = self.model.ids.text(resource.request);
+                    insert_request.execute(params![next_id, id, resource.iter.get()])?;
                 }
+                open.push_back(Logical { key, id: next_id, events: Vec::new() });
+                next_id += 1;
+                if open.len() > BATCHES_AT_ONCE
+                    && let Some(oldest) = open.pop_front()
+                {
+                    write(oldest)?;
+                }
+                open.len() - 1
             };
             let (name, process) = (batch.name.as_str(), batch.process);
             let events = &mut open[position].events;
@@ -206,7 +205,7 @@ impl Tables<'_> {
                 millis(forward.end.0.saturating_sub(forward.start.0)),
                 forward.bubble.map(|nanos| nanos as f64 / 1e6),
                 forward.batch_size as i64,
-                forward.batch_type.map(|name| name.as_str()),
+                forward.batch_type.map(Name::as_str),
                 forward.iter as i64,
                 process.dp_rank,
                 process.capture,

@@ -41,7 +41,10 @@ pub(super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
             each_row(&connection, "slice", "id", &columns, |row| reader.slice(row))
         } else if has("Mstx", "message") {
             let columns = "rowid, timestamp, endTimestamp, message, flag, pid, tid";
-            each_row(&connection, "Mstx", "rowid", columns, |row| reader.message(row))
+            each_row(&connection, "Mstx", "rowid", columns, |row| {
+                reader.message(row);
+                Ok(())
+            })
         } else {
             Ok(Some("it has neither a table slice nor a table Mstx: nothing was recorded in it".to_owned()))
         }
@@ -180,13 +183,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn message(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+    fn message(&mut self, row: &Row<'_>) {
         let (start, end) = (number(row, 1), number(row, 2));
         let mut attributes = Attributes::default();
         let Some((domain, name)) = message::read(&text(row, 3), &mut self.imports.keys, &mut attributes)
         else {
             self.imports.malformed += 1;
-            return Ok(());
+            return;
         };
         let is_span = number(row, 4) == 2;
         self.record(
@@ -196,7 +199,6 @@ impl Reader<'_> {
             (number(row, 5), number(row, 6)),
             attributes,
         );
-        Ok(())
     }
 
     fn record(
