@@ -366,15 +366,18 @@ def test_single_spans_go_to_files_of_their_own(served: Path, tmp_path: Path) -> 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     database = Database(tmp_path / "in")
     steps = json.dumps({"type": 2, "rid": [step(f"r{number}", 3, 1) for number in range(20)]})
-    rows = ((START + n * MS, "modelExec", "Execute", steps, START + n * MS + 500, 1, 1) for n in range(60_000))
+    rows = (
+        (START + n * MS, "modelExec", "Execute", steps, START + n * MS + 500, 1, 1) for n in range(60_000)
+    )
     database.connection.executemany(
-        "INSERT INTO slice (timestamp, name, cat, args, end_time, pid, tid) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+        "INSERT INTO slice (timestamp, name, cat, args, end_time, pid, tid) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        rows,
     )
     database.close()
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "msprof_rs", "parse", "--input-path", tmp_path / "in"]
-    with subprocess.Popen([*command, "--output-path", output], stderr=subprocess.PIPE) as process:
-        wait_until(lambda: output.exists() and any(output.iterdir()))
+    command = [sys.executable, "-m", "msprof_rs", "parse", "--input-path", str(tmp_path / "in")]
+    with subprocess.Popen([*command, "--output-path", str(output)], stderr=subprocess.PIPE) as process:
+        wait_until(lambda: output.exists() and any(output.iterdir()), "a file is being written")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 128 + signal.SIGINT
     assert list(output.iterdir()) == []

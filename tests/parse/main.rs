@@ -1,6 +1,6 @@
 //! What `parse` says of a server is what happened there: sessions of a simulator that knows the truth, in each form.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests; the bench shares two of the files")]
 
 mod forms;
 mod simulator;
