@@ -120,6 +120,20 @@ fn check(plan: &Plan, form: Form) -> Outcome {
         assert_eq!(row["free_blocks"], free.to_string());
     }
 
+    let mut truth = outcome.forwards.clone();
+    truth.sort_by_key(|(process, start, _)| (*start, *process));
+    let forwards = output.path().join("forward.csv");
+    let forwards = if forwards.exists() { rows(&forwards) } else { Rows::new() };
+    assert_eq!(forwards.len(), truth.len());
+    for (row, (process, start, bubble)) in forwards.iter().zip(truth) {
+        assert_eq!(
+            (row["start_time(ms)"].as_str(), &row["hostname"]),
+            (&*millis(start), &format!("node{process}"))
+        );
+        let bubble = bubble.map(|nanos| format!("{:.2}", nanos as f64 / 1e6)).unwrap_or_default();
+        assert_eq!(row["bubble_time(ms)"], bubble);
+    }
+
     let drafts = output.path().join("spec_decode.csv");
     let drafts = if drafts.exists() { rows(&drafts) } else { Rows::new() };
     let sum = |column: &str| drafts.iter().map(|row| row[column].parse::<u64>().unwrap()).sum::<u64>();

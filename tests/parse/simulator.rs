@@ -65,6 +65,8 @@ pub struct Outcome {
     pub idle: (u64, u64),
     /// Drafted and accepted tokens.
     pub drafted: (u64, u64),
+    /// Forward passes: process, start, and the time until the next of its process begins.
+    pub forwards: Vec<(usize, u64, Option<u64>)>,
     pub records: u64,
 }
 
@@ -126,6 +128,9 @@ struct Engine {
     free: u64,
     first_start: Option<u64>,
     last_end: u64,
+    /// Its last forward pass, and when that ended.
+    forward: Option<usize>,
+    forward_end: u64,
 }
 
 struct Server<'a> {
@@ -158,6 +163,8 @@ pub fn simulate(plan: &Plan, recorder: &mut dyn Recorder) -> Outcome {
             free: plan.blocks,
             first_start: None,
             last_end: BEGIN,
+            forward: None,
+            forward_end: BEGIN,
         })
         .collect();
     let (mut made, mut next_arrival) = (0, BEGIN);
@@ -290,12 +297,23 @@ impl Server<'_> {
         if self.plan.drafts > 0 {
             self.recorder.begin(process, began + US, "Execute", "modelRunnerExec");
         }
+        let (forward, forward_end) = (began + 2 * US, engine.time - 2 * US);
+        self.outcome.records += 1;
+        self.recorder.begin(process, forward, "Execute", "forward");
+        let pace = (forward_end - forward) / (self.plan.parts as u64 + 1);
         for part in 0..self.plan.parts {
-            let (start, name) = (began + 2 * US + part as u64 * 40 * US, PARTS[part % PARTS.len()]);
+            let (start, name) = (forward + part as u64 * pace, PARTS[part % PARTS.len()]);
             self.outcome.records += 1;
             self.recorder.begin(process, start, "Execute", name);
-            self.recorder.end(process, start + 35 * US, &[]);
+            self.recorder.end(process, start + pace, &[]);
         }
+        let ids = scheduled.iter().map(|(position, _)| engine.running[*position].engine_id.as_str());
+        self.recorder.end(process, forward_end, &[("rid", list(ids))]);
+        if let Some(last) = engine.forward.replace(self.outcome.forwards.len()) {
+            self.outcome.forwards[last].2 = Some(forward - engine.forward_end);
+        }
+        engine.forward_end = forward_end;
+        self.outcome.forwards.push((process, forward, None));
         if self.plan.drafts > 0 {
             self.outcome.records += 1;
             let requests = scheduled.iter().map(|(position, _)| &engine.running[*position]);
