@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 import msprof_rs
 from program import Program
 
@@ -72,3 +74,10 @@ def test_the_package_parses_by_its_own_name(program: Program) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (program.folder / "out" / "chrome_tracing.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["parse", "analyze", "compare", "split"])
+def test_each_verb_has_its_own_module(verb: str, program: Program) -> None:
+    command = [sys.executable, "-m", f"ms_service_profiler.{verb}", "--help"]
+    done = program.execute(command, PYTHONPATH=str(FOLDER))
+    assert (done.returncode, f" {verb} " in done.stdout) == (0, True), done.stderr

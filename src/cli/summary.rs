@@ -114,7 +114,13 @@ impl Summary<'_> {
         for (name, outcome) in &self.0.outputs {
             match outcome {
                 Outcome::Rows(rows) => {
-                    let what = if *name == "chrome_tracing.json" { "event" } else { "row" };
+                    let what = match *name {
+                        "chrome_tracing.json" | "chrome_tracing.json.gz" => "event",
+                        "profiler.db" => "slice",
+                        "tables/*.parquet" => "record",
+                        "*.png" => "picture",
+                        _ => "row",
+                    };
                     writeln!(f, "         {name:20} {}", count(*rows, what))?;
                 }
                 Outcome::Bytes(bytes) => writeln!(f, "         {name:20} {:.1} MB", *bytes as f64 / 1e6)?,
