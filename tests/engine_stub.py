@@ -144,7 +144,8 @@ class Scheduler:
         return {0: Box(outputs=outputs)}
 
     def finish_requests(self, request_ids, finished_status):
-        for rid in [request_ids] if isinstance(request_ids, str) else list(request_ids):
+        every = self.requests if request_ids is None else request_ids
+        for rid in [every] if isinstance(every, str) else list(every):
             if rid in self.requests:
                 self._free_request(self.requests[rid])
 

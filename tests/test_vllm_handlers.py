@@ -16,7 +16,7 @@ KEYS = ("rid", "iter", "type", "num_scheduled_tokens", "num_prompt_tokens", "num
 
 START = """
 import json, msprof_rs
-from vllm.v1.core.sched.scheduler import Request
+from vllm.v1.core.sched.scheduler import Request, RequestStatus
 from vllm.v1.engine.core import EngineCore
 
 def serve(engine, step=None):
@@ -95,6 +95,45 @@ serve(engine)
 
 
 @pytest.mark.parametrize("version", engine_stub.GENERATIONS)
+def test_who_ends_leaves_its_queue(program: Program, version: str) -> None:
+    code = """
+engine = EngineCore(budget=10)
+for n in range(4):
+    engine.add_request(Request(f"r{n}", [n] * 5, max_tokens=2 + n))
+engine.step()
+engine.abort_requests(["r1", "r3"])
+serve(engine)
+"""
+    _, _, capture = run(program, version, code)
+    moves = sorted([*capture.named("Enqueue"), *capture.named("Dequeue")], key=lambda event: event.start)
+    inside: dict[str, set[str]] = {"RUNNING": set(), "WAITING": set()}
+    for event in moves:
+        queue, rid = inside[event.attributes["scope#QueueName"]], event.attributes["rid"]
+        moved = {rid} if isinstance(rid, str) else set(rid)
+        assert moved.isdisjoint(queue) == (event.name == "Enqueue")
+        queue ^= moved
+        assert event.attributes["QueueSize="] == len(queue)
+    assert inside == {"RUNNING": set(), "WAITING": set()}
+    left = [
+        (event.attributes["scope#QueueName"], event.attributes["rid"]) for event in capture.named("Dequeue")
+    ]
+    assert left.index(("RUNNING", ["r1"])) + 1 == left.index(("WAITING", ["r3"]))
+
+
+def test_all_requests_end_at_once(program: Program) -> None:
+    code = """
+engine = EngineCore()
+for n in range(3):
+    engine.add_request(Request(f"r{n}", [n] * 5, max_tokens=9))
+engine.step()
+engine.scheduler.finish_requests(None, RequestStatus.FINISHED_ABORTED)
+print("[[], []]")
+"""
+    _, _, capture = run(program, "0.32.0", code)
+    assert [event.attributes["rid"] for event in capture.named("coreRes")] == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize("version", engine_stub.GENERATIONS)
 def test_a_preempted_request_goes_on_counting(program: Program, version: str) -> None:
     code = """
 engine = EngineCore(blocks=14)
@@ -114,7 +153,7 @@ serve(engine)
     for n in range(3):
         times = preempted.count(f"r{n}")
         assert moved.count(("Enqueue", f"r{n}")) == 1 + times
-        assert moved.count(("Dequeue", f"r{n}")) == times
+        assert moved.count(("Dequeue", f"r{n}")) == 1 + times
     assert capture.named("AllocationFailed")
     named = [event.attributes["rid"] for event in capture.named("Preempt")]
     assert named == (preempted if version == "0.32.0" else [])

@@ -11,6 +11,9 @@ const TICKS: u64 = 1 << 14;
 /// Time between two lines in a log.
 const LINES_APART: Duration = Duration::from_secs(10);
 
+/// Time between two movements of what only turns.
+const SPIN: Duration = Duration::from_millis(100);
+
 /// Tells how far a step is.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -34,6 +37,16 @@ impl Progress {
             }
         });
         Self { what, length, ticks: 0, bar, last_line: Instant::now() }
+    }
+
+    /// A step that is as long as it is: what is done in it goes side by side.
+    pub(super) fn unmeasured(what: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner().with_message(what);
+            bar.enable_steady_tick(SPIN);
+            bar
+        });
+        Self { what, length: 0, ticks: 0, bar, last_line: Instant::now() }
     }
 
     /// One more is done; `position` tells how far that is.

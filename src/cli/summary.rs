@@ -25,6 +25,12 @@ impl Display for Summary<'_> {
     }
 }
 
+/// Lines, with a word before the first; nothing if there are none.
+fn paragraph(f: &mut Formatter<'_>, head: &str, lines: &[String]) -> fmt::Result {
+    let heads = std::iter::once(head).chain(std::iter::repeat(""));
+    heads.zip(lines).try_for_each(|(head, line)| writeln!(f, "{head:8} {line}"))
+}
+
 impl Summary<'_> {
     fn read(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { intake, tally, places: (processes, threads), .. } = self.0;
@@ -105,12 +111,12 @@ impl Summary<'_> {
             let parts = count(tally.removed_parts, "oldest part");
             lines.push(format!("{parts} of the captures removed by the server, as session_mb says"));
         }
-        let heads = std::iter::once("Notes").chain(std::iter::repeat(""));
-        heads.zip(&lines).try_for_each(|(head, line)| writeln!(f, "{head:8} {line}"))
+        paragraph(f, "Notes", &lines)
     }
 
     fn written(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "Written  to {}", self.0.folder.display())?;
+        let mut missing = Vec::new();
         for (name, outcome) in &self.0.outputs {
             match outcome {
                 Outcome::Rows(rows) => {
@@ -124,10 +130,10 @@ impl Summary<'_> {
                     writeln!(f, "         {name:20} {}", count(*rows, what))?;
                 }
                 Outcome::Bytes(bytes) => writeln!(f, "         {name:20} {:.1} MB", *bytes as f64 / 1e6)?,
-                Outcome::Nothing(why) => writeln!(f, "         {name:20} not written: {why}")?,
+                Outcome::Nothing(why) => missing.push(format!("{name}: {why}")),
             }
         }
-        Ok(())
+        paragraph(f, "Missing", &missing)
     }
 
     fn figures(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -7,13 +7,15 @@ use super::{Outcome, picture};
 use crate::event::Places;
 use crate::model::{ExpertTables, LAYERS};
 
+const NO_KERNELS: &str = "no kernel computed experts (GroupedMatmul in an MSPTI database)";
+
 /// Writes, for each process, how long it computed for each layer's experts, in microseconds.
 ///
 /// # Errors
 /// The writer fails; so it is with the others.
 pub fn balance(tables: &ExpertTables, places: &Places, out: impl Write) -> io::Result<Outcome> {
     if tables.balance.is_empty() {
-        return Ok(Outcome::Nothing("no kernel computed experts (GroupedMatmul in an MSPTI database)"));
+        return Ok(Outcome::Nothing(NO_KERNELS));
     }
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(tables.balance.iter().map(|row| places.process(row.process).pid.to_string()))?;
@@ -30,7 +32,7 @@ pub fn balance(tables: &ExpertTables, places: &Places, out: impl Write) -> io::R
 /// The writer fails.
 pub fn analysis(tables: &ExpertTables, places: &Places, out: impl Write) -> io::Result<Outcome> {
     if tables.balance.is_empty() {
-        return Ok(Outcome::Nothing("no kernel computed experts (GroupedMatmul in an MSPTI database)"));
+        return Ok(Outcome::Nothing(NO_KERNELS));
     }
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(["Dataset", "Mean", "CI_Lower", "CI_Upper"])?;
@@ -47,15 +49,17 @@ fn micros(nanos: f64) -> String {
     format!("{:.3}", nanos / 1e3)
 }
 
-/// Draws the pictures into the folder. Gives how many there are.
+/// Draws the pictures into the folder; each is a row of the outcome.
 ///
 /// # Errors
 /// One can't be written.
-pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<u64, OutputError> {
+pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<Outcome, OutputError> {
     let mut count = 0;
     let mut draw = |name: &str, drawn: &dyn Fn(&mut output::Output) -> io::Result<()>| {
         count += 1;
-        output::write(&folder.join(name), |out| drawn(out).map(|()| Outcome::Rows(1))).map(drop)
+        // A host is called as its capture says.
+        output::write(&folder.join(name.replace('/', "_")), |out| drawn(out).map(|()| Outcome::Rows(1)))
+            .map(drop)
     };
     if !tables.balance.is_empty() {
         let layers = |layer| tables.balance.iter().map(|row| row.layers[layer] as f64).collect();
@@ -82,5 +86,5 @@ pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<u64, 
             instance.placements.iter().map(crate::model::Placement::balance).collect();
         draw(&format!("{name}_balance_ratio.png"), &|out| picture::heat_map(&ratios, out))?;
     }
-    Ok(count)
+    Ok(Outcome::of_rows(count, "no load of experts was observed (expert_hot in domain eplb_observe)"))
 }

@@ -33,7 +33,7 @@ pub fn communication(
         csv.write_record(None::<&[u8]>)?;
     }
     csv.flush()?;
-    Ok(outcome(
+    Ok(Outcome::of_rows(
         tables.handovers.len() as u64,
         "no request was handed from prefill to decode (receiveReq, sendReqToD …)",
     ))
@@ -73,7 +73,7 @@ pub fn pulls(
         ])?;
     }
     csv.flush()?;
-    Ok(outcome(tables.pulls.len(), "no KV blocks were pulled (domain PullKVCache)"))
+    Ok(Outcome::of_rows(tables.pulls.len(), "no KV blocks were pulled (domain PullKVCache)"))
 }
 
 /// Writes what the coordinator gave to each address, in buckets of five seconds.
@@ -94,12 +94,8 @@ pub fn coordinator(tables: &HandoffTables, calendar: &mut Calendar, out: impl Wr
         ])?;
     }
     csv.flush()?;
-    Ok(outcome(
+    Ok(Outcome::of_rows(
         tables.dispatched.len() as u64,
         "no coordinator gave out requests (RequestDispatch in domain Coordinator)",
     ))
-}
-
-fn outcome(rows: u64, why_not: &'static str) -> Outcome {
-    if rows > 0 { Outcome::Rows(rows) } else { Outcome::Nothing(why_not) }
 }

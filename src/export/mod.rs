@@ -32,3 +32,10 @@ pub enum Outcome {
     /// It was not written, because there is nothing to write; the text says what is missing.
     Nothing(&'static str),
 }
+
+impl Outcome {
+    /// So many rows were written; if none, why.
+    fn of_rows(rows: u64, why_not: &'static str) -> Self {
+        if rows > 0 { Self::Rows(rows) } else { Self::Nothing(why_not) }
+    }
+}

@@ -55,9 +55,5 @@ pub fn write(
         count += 1;
     }
     csv.flush()?;
-    Ok(if count > 0 {
-        Outcome::Rows(count)
-    } else {
-        Outcome::Nothing("no record tells the length of a queue (QueueSize= with scope#QueueName)")
-    })
+    Ok(Outcome::of_rows(count, "no record tells the length of a queue (QueueSize= with scope#QueueName)"))
 }

@@ -57,9 +57,5 @@ pub fn write(
         }
     }
     csv.flush()?;
-    Ok(if rows > 0 {
-        Outcome::Rows(rows)
-    } else {
-        Outcome::Nothing("no draft of speculative decoding (specDecoding, followed by modelRunnerExec)")
-    })
+    Ok(Outcome::of_rows(rows, "no draft of speculative decoding (specDecoding, followed by modelRunnerExec)"))
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::imports::{Damaged, Imports};
 use super::json;
 use crate::clock::Nanos;
-use crate::event::{Attributes, Kind, Label, Name, Process, ProcessId, Record};
+use crate::event::{Attributes, Kind, Label, Process, ProcessId, Record};
 
 /// Torch writes its base time behind the events: it is looked for beforehand, under this key.
 const BASE_TIME: &[u8] = b"\"baseTimeNanoseconds\"";
@@ -173,7 +173,7 @@ impl<'a> Taker<'a> {
         let mut record = Record::instant(Label::new(&event.cat, &event.name), time);
         let mut attributes = Attributes::default();
         for (key, value) in event.args.iter().flatten().filter(|(_, value)| !value.is_null()) {
-            attributes.key(Name::new(key));
+            self.imports.keys.write(key, &mut attributes);
             // What is already a tree can't fail to be walked.
             let _ = json::Value(&mut attributes).deserialize(value);
         }

@@ -105,23 +105,32 @@ pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<
     let ids = argument(call, 1, intern!(py, "request_ids"))?;
     let status = argument(call, 2, intern!(py, "finished_status"))?;
     // An iterator may be there for one pass, which is the server's.
-    let ids: Vec<String> = if let Ok(id) = ids.cast::<PyString>() {
-        vec![id.to_str()?.into()]
-    } else if ids.is_none() || ids.len().is_err() {
-        Vec::new()
-    } else {
-        ids.try_iter()?.filter_map(|id| id.ok()?.extract().ok()).collect()
-    };
     let scheduler = call.this()?.to_owned();
     let all = datum("Scheduler.requests", scheduler.getattr(intern!(py, "requests")));
+    let each = |ids: &Bound<'_, PyAny>| -> PyResult<Vec<String>> {
+        Ok(ids.try_iter()?.filter_map(|id| id.ok()?.extract().ok()).collect())
+    };
+    let ids: Vec<String> = if let Ok(id) = ids.cast::<PyString>() {
+        vec![id.to_str()?.into()]
+    } else if ids.is_none() {
+        all.as_ref().map_or(Ok(Vec::new()), each)?
+    } else if ids.len().is_err() {
+        Vec::new()
+    } else {
+        each(&ids)?
+    };
     let there = |id: &String| all.as_ref().is_none_or(|all| all.contains(id).unwrap_or(true));
     let ids: Vec<_> = ids.into_iter().filter(there).collect();
+    let running = datum("Scheduler.running", running(&scheduler));
     if call.proceed().is_none() {
         return Ok(());
     }
     let ticks = Ticks::now();
     let reason = status.getattr(intern!(py, "name")).and_then(|name| name.extract::<String>());
     let reason = datum("RequestStatus", reason).unwrap_or_default();
+    if let Some(running) = running {
+        datum("Scheduler.waiting", record_leavers(&scheduler, &running, &ids, ticks));
+    }
     for rid in ids {
         record_end(&rid, reason.trim_start_matches("FINISHED_").to_lowercase().as_str(), ticks);
     }
@@ -133,6 +142,8 @@ pub(in crate::handlers) fn update_from_output(call: &mut Call<'_, '_>) -> PyResu
     outermost!();
     let py = call.py;
     let scheduled = argument(call, 1, intern!(py, "scheduler_output"))?;
+    let scheduler = call.this()?.to_owned();
+    let running = datum("Scheduler.running", running(&scheduler));
     let label = label!("Schedule", "updateFromOutput");
     let open = recorder::begin(label);
     let result = call.proceed().cloned();
@@ -155,7 +166,11 @@ pub(in crate::handlers) fn update_from_output(call: &mut Call<'_, '_>) -> PyResu
     if !first.is_empty() {
         event(label!("Engine", "firstToken"), ticks, |attributes| append_ids(attributes, &first));
     }
-    for answer in answers.iter().filter(|answer| !answer.reason.is_empty()) {
+    let ended: Vec<_> = answers.iter().filter(|answer| !answer.reason.is_empty()).collect();
+    if let Some(running) = running.filter(|_| !ended.is_empty()) {
+        datum("Scheduler.waiting", record_leavers(&scheduler, &running, &ended, ticks));
+    }
+    for answer in ended {
         record_end(answer.as_ref(), &answer.reason, ticks);
     }
     Ok(())
@@ -276,22 +291,43 @@ fn record_queues(scheduler: &Bound<'_, PyAny>, before: &Bound<'_, PyTuple>, tick
     let waiting = waiting(scheduler)?;
     let started = ids(after, before)?;
     let preempted = ids(before, after)?;
-    let record = |label: Label, queue: &str, size: i64, ids: &[String]| {
-        if !ids.is_empty() {
-            event(label, ticks, |attributes| {
-                append_ids(attributes, ids);
-                attributes.key(*QUEUE_SIZE).int(size);
-                attributes.key(*QUEUE_NAME).str(queue);
-            });
-        }
-    };
     let (enqueue, dequeue) = (label!("Schedule", "Enqueue"), label!("Schedule", "Dequeue"));
     let running = after.len() as i64;
-    record(dequeue, "RUNNING", running, &preempted);
-    record(enqueue, "RUNNING", running, &started);
-    record(dequeue, "WAITING", waiting, &started);
-    record(enqueue, "WAITING", waiting, &preempted);
+    record_move(dequeue, "RUNNING", running, &preempted, ticks);
+    record_move(enqueue, "RUNNING", running, &started, ticks);
+    record_move(dequeue, "WAITING", waiting, &started, ticks);
+    record_move(enqueue, "WAITING", waiting, &preempted, ticks);
     Ok(())
+}
+
+/// Requests that ended have left the running list, or else the waiting queue.
+fn record_leavers(
+    scheduler: &Bound<'_, PyAny>,
+    before: &Bound<'_, PyTuple>,
+    ended: &[impl AsRef<str>],
+    ticks: Ticks,
+) -> PyResult<()> {
+    let after = running(scheduler)?;
+    let stopped = ids(before.as_slice(), after.as_slice())?;
+    let is_stopped: rustc_hash::FxHashSet<_> = stopped.iter().map(String::as_str).collect();
+    let waited: Vec<&str> = ended.iter().map(AsRef::as_ref).filter(|rid| !is_stopped.contains(rid)).collect();
+    let dequeue = label!("Schedule", "Dequeue");
+    record_move(dequeue, "RUNNING", after.len() as i64, &stopped, ticks);
+    if !waited.is_empty() {
+        record_move(dequeue, "WAITING", waiting(scheduler)?, &waited, ticks);
+    }
+    Ok(())
+}
+
+/// Requests came into a queue or left it; `size` is how long it is now.
+fn record_move(label: Label, queue: &str, size: i64, ids: &[impl AsRef<str>], ticks: Ticks) {
+    if !ids.is_empty() {
+        event(label, ticks, |attributes| {
+            append_ids(attributes, ids);
+            attributes.key(*QUEUE_SIZE).int(size);
+            attributes.key(*QUEUE_NAME).str(queue);
+        });
+    }
 }
 
 /// Ids of the requests in `all` that are not in `others`. The same request is the same object.
