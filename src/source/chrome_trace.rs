@@ -238,7 +238,9 @@ impl<'a> Taker<'a> {
 
     /// What never ended was running when the trace was written.
     fn finish(&mut self) {
-        for mut record in std::mem::take(&mut self.open).into_values().flatten() {
+        let mut left: Vec<Record> = std::mem::take(&mut self.open).into_values().flatten().collect();
+        left.sort_by_key(|record| record.start);
+        for mut record in left {
             (record.kind, record.end) = (Kind::Unfinished, self.last.max(record.start));
             self.imports.push(&record);
         }

@@ -21,6 +21,9 @@ const BATCHES_AT_ONCE: usize = 256;
 /// At so many instants at most the latency so far is told.
 const LATENCY_POINTS: usize = 100;
 
+/// Addresses that have a column in `Coordinator_curve`; SQLite allows 2,000 columns.
+const MOST_ADDRESSES: usize = 1_000;
+
 /// Writes all tables.
 ///
 /// # Errors
@@ -333,7 +336,7 @@ impl Tables<'_> {
                 ", sum(CASE WHEN node_type = '{node}' AND address = '{text}' THEN add_count END) AS \"{name}\""
             )
         };
-        let columns: String = addresses.iter().map(column).collect();
+        let columns: String = addresses.iter().take(MOST_ADDRESSES).map(column).collect();
         self.connection.execute_batch(&format!(
             "CREATE VIEW Coordinator_curve AS SELECT time{columns} FROM coordinator GROUP BY time ORDER BY time"
         ))
