@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -108,6 +109,33 @@ def served(tmp_path: Path) -> Path:
 def parse(session: Path, output: Path, *more: object) -> None:
     result = run("parse", "--input-path", session, "--output-path", output, "--timezone", "UTC", *more)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("has_msprof", [True, False])
+def test_what_the_ascend_profiler_recorded_is_exported_where_its_tool_is(
+    has_msprof: bool, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"ph": "X", "name": "MatMul", "pid": 7, "tid": 3, "ts": f"{START // 1000}.125", "dur": 2.5}
+    profile = served / "PROF_000001"
+    profile.mkdir()
+    if has_msprof:
+        tool = tmp_path / "tools" / "msprof"
+        tool.parent.mkdir()
+        tool.write_text(
+            f"""#!/bin/sh -e
+            [ "$1" = --export=on ]
+            out="${{2#--output=}}/mindstudio_profiler_output"
+            mkdir "$out"
+            echo '{json.dumps([event])}' > "$out/msprof_1.json"
+            """
+        )
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    done = run("parse", "--input-path", served, "--output-path", tmp_path / "out", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert (f"{profile}: not exported" in done.stdout) != has_msprof
+    events = json.loads((tmp_path / "out" / "chrome_tracing.json").read_text())
+    assert [event["dur"] for event in events if event["name"] == "MatMul"] == [2.5] * has_msprof
 
 
 def test_a_dashboards_questions_to_the_database_have_answers(served: Path, tmp_path: Path) -> None:

@@ -514,6 +514,23 @@ mod tests {
     }
 
     #[test]
+    fn outputs_in_the_session_s_folder_are_no_captures_and_a_timeline_alone_is_one() {
+        let input = tempfile::tempdir().unwrap();
+        session(input.path());
+        let output = input.path().join("output");
+        let format = vec![Format::Perfetto, Format::Csv, Format::Json, Format::Db, Format::Parquet];
+        let options = ParseOptions { format, ..options(input.path(), &output) };
+        let first = parse(&options, false).unwrap();
+        let second = parse(&options, false).unwrap();
+        assert_eq!((&second.intake, second.tally), (&first.intake, first.tally));
+
+        let input_path = output.join("timeline.pftrace");
+        let format = vec![Format::Csv];
+        let again = parse(&ParseOptions { input_path, format, ..options }, false).unwrap();
+        assert_eq!((again.tally, again.places), (first.tally, first.places));
+    }
+
+    #[test]
     fn what_can_not_be_done_is_said() {
         let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let empty = parse(&options(input.path(), output.path()), false).unwrap_err();

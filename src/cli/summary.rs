@@ -67,6 +67,9 @@ impl Summary<'_> {
         for refusal in &intake.refused {
             lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
         }
+        for copy in &intake.copies {
+            lines.push(format!("{}: left out, other files have all of it", copy.display()));
+        }
         for damaged in &intake.damaged {
             lines.push(format!("{}: {}", damaged.file.display(), damaged.reason));
         }

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use semver::Version;
 use thiserror::Error;
 
+use super::copies::copies;
 use super::folder::{CaptureFiles, find};
 use super::imports::Damaged;
 use super::places::{Facts, Gazetteer, Place};
@@ -87,6 +88,8 @@ pub struct Intake {
     pub torn: Vec<TornFile>,
     /// Captures left out.
     pub refused: Vec<Refusal>,
+    /// Captures left out because others have all that is in them.
+    pub copies: Vec<PathBuf>,
     /// Events that killed processes had left in their rings.
     pub recovered: u64,
     /// Rings that can't be read, or only in part.
@@ -97,6 +100,33 @@ pub struct Intake {
     pub unexported: Vec<PathBuf>,
     /// Tables of operators that an Ascend profiler has exported; they go to the outputs as they are.
     pub operators: Vec<PathBuf>,
+}
+
+impl Intake {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.packets += other.packets;
+        self.malformed += other.malformed;
+        self.torn.extend(other.torn);
+        self.refused.extend(other.refused);
+        self.copies.extend(other.copies);
+        self.recovered += other.recovered;
+        self.damaged_rings.extend(other.damaged_rings);
+        self.damaged.extend(other.damaged);
+        self.unexported.extend(other.unexported);
+        self.operators.extend(other.operators);
+    }
+}
+
+/// A capture whose place among the others is not known yet.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    pub(super) files: &'a CaptureFiles,
+    pub(super) intake: Intake,
+    /// What each process says about itself, by its track.
+    facts: FxHashMap<u64, Facts>,
+    pub(super) capture: Capture,
 }
 
 /// An opened capture.
@@ -140,11 +170,10 @@ impl Captures {
 
     /// Opens these captures, found in `path`.
     pub(super) fn of(path: &Path, found: &[CaptureFiles]) -> Result<Self, SourceError> {
-        let mut gazetteer = Gazetteer::default();
-        let (mut captures, mut intake) = (Vec::new(), Intake::default());
+        let (mut all, mut intake) = (Vec::new(), Intake::default());
         for files in found {
-            match open_capture(files, &mut gazetteer, &mut intake) {
-                Ok(capture) => captures.push(capture),
+            match open_capture(files) {
+                Ok(opened) => all.push(opened),
                 Err(reason) => {
                     let file = files.parts.first().cloned().unwrap_or_default();
                     log::error!("{}: {reason}", file.display());
@@ -152,12 +181,23 @@ impl Captures {
                 }
             }
         }
-        if captures.is_empty() {
+        if all.is_empty() {
             let first = intake.refused.first().map(|refusal| refusal.reason.clone()).unwrap_or_default();
             return Err(SourceError::AllRefused { path: path.to_owned(), count: found.len(), first });
         }
+        let (mut gazetteer, mut opened) = (Gazetteer::default(), Vec::new());
+        let is_copy = copies(&all);
+        for (Opened { files, intake: own, facts, mut capture }, is_copy) in all.into_iter().zip(is_copy) {
+            if is_copy {
+                intake.copies.extend(files.parts.first().cloned());
+            } else {
+                (capture.tracks, capture.nowhere) = gazetteer.add(&files.name, &capture.index, &facts);
+                intake.add(own);
+                opened.push(capture);
+            }
+        }
         let (places, offsets) = gazetteer.finish();
-        Ok(Self { opened: captures, offsets, places, intake })
+        Ok(Self { opened, offsets, places, intake })
     }
 
     /// The processes and threads.
@@ -217,11 +257,8 @@ impl Capture {
     }
 }
 
-pub(super) fn open_capture(
-    files: &CaptureFiles,
-    gazetteer: &mut Gazetteer,
-    intake: &mut Intake,
-) -> Result<Capture, String> {
+pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
+    let mut intake = Intake { files: files.parts.len(), ..Intake::default() };
     let maps = files.parts.iter().map(|file| map(file)).collect::<io::Result<Vec<_>>>();
     let mut maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
     intake.bytes += maps.iter().map(|map| map.len() as u64).sum::<u64>();
@@ -250,9 +287,6 @@ pub(super) fn open_capture(
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
         check_format(format)?;
     }
-    let (tracks, nowhere) = gazetteer.add(&files.name, &index, &facts);
-
-    intake.files += files.parts.len();
     intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     intake.malformed += index.malformed;
     for damage in &index.damage {
@@ -260,7 +294,9 @@ pub(super) fn open_capture(
         log::warn!("{}: the last {} bytes can't be read", file.display(), damage.lost);
         intake.torn.push(TornFile { file, kept: damage.offset, lost: damage.lost });
     }
-    Ok(Capture { maps, certain, tail: packets, index, tracks, nowhere })
+    let (tracks, nowhere) = (FxHashMap::default(), Place::default());
+    let capture = Capture { maps, certain, tail: packets, index, tracks, nowhere };
+    Ok(Opened { files, intake, facts, capture })
 }
 
 /// The files, of the last one only the `certain` first bytes, and what the rings have beyond them.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What `parse` itself writes, perhaps into the session's folder: captures with more laid over them.
+const OUTPUT: &str = "timeline.pftrace";
+
 /// Ending of a capture file.
 const ENDING: &str = ".pftrace";
 
@@ -76,7 +79,8 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
                     found.imports.push((form, path));
                 } else if is_operators(&path) {
                     found.operators.push(path);
-                } else if entry.file_name().to_string_lossy().ends_with(ENDING) {
+                } else if entry.file_name().to_string_lossy().ends_with(ENDING) && entry.file_name() != OUTPUT
+                {
                     files.push(path);
                 }
             }

@@ -3,11 +3,13 @@
 
 mod captures;
 mod chrome_trace;
+mod copies;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod folder;
 mod imports;
 mod json;
+mod msprof;
 mod msserviceprofiler;
 mod places;
 mod records;

@@ -56,6 +56,8 @@ struct Stack {
     place: Place,
     /// The label of events that have none: a counter's name is its track's.
     label: Label,
+    /// False for what `parse` itself has laid over captures: tracks that belong to no process.
+    is_recorded: bool,
     open: Vec<Open>,
 }
 
@@ -122,9 +124,13 @@ impl<'a> CaptureRecords<'a> {
                     let key = (cursor.capture, event.track);
                     let stack = *self.by_track.entry(key).or_insert_with(|| {
                         let capture = &self.captures.opened[key.0 as usize];
-                        let place = capture.tracks.get(&key.1).copied().unwrap_or(capture.nowhere);
-                        let name = capture.index.tracks.get(&key.1).map_or("", |track| track.name.as_str());
-                        self.stacks.push(Stack { place, label: Label::new("", name), open: Vec::new() });
+                        let (place, track) = (capture.tracks.get(&key.1), capture.index.tracks.get(&key.1));
+                        self.stacks.push(Stack {
+                            place: place.copied().unwrap_or(capture.nowhere),
+                            label: Label::new("", track.map_or("", |track| track.name.as_str())),
+                            is_recorded: !capture.index.is_of_no_process(key.1),
+                            open: Vec::new(),
+                        });
                         self.stacks.len() as u32 - 1
                     });
                     cursor.latest = Some((event.track, stack));
@@ -132,10 +138,13 @@ impl<'a> CaptureRecords<'a> {
                 }
             };
             let stack = &mut self.stacks[stack as usize];
-            if let Some(last) = self.last.get_mut(stack.place.process.0 as usize) {
-                *last = time;
+            let mut done = false;
+            if stack.is_recorded {
+                if let Some(last) = self.last.get_mut(stack.place.process.0 as usize) {
+                    *last = time;
+                }
+                done = apply(event, time, stack, &mut self.record, &mut self.tally);
             }
-            let done = apply(event, time, stack, &mut self.record, &mut self.tally);
 
             let before = cursor.reader.packets();
             if cursor.reader.advance() {

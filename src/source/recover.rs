@@ -5,9 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::captures::{Intake, SourceError, open_capture};
+use super::captures::{Opened, SourceError, open_capture};
 use super::folder::{CaptureFiles, find};
-use super::places::Gazetteer;
 use super::rings::{certain_length, is_running, leavings};
 
 /// What became of one capture.
@@ -51,9 +50,8 @@ fn complete(files: &CaptureFiles) -> Recovered {
     if leavings.is_empty() {
         return Recovered::Whole(last);
     }
-    let mut intake = Intake::default();
-    let capture = match open_capture(files, &mut Gazetteer::default(), &mut intake) {
-        Ok(capture) => capture,
+    let Opened { intake, capture, .. } = match open_capture(files) {
+        Ok(opened) => opened,
         Err(reason) => return Recovered::Failed(last, reason),
     };
     if let Err(error) = append(files, &last, capture.tail()) {

@@ -6,7 +6,7 @@ use super::captures::{Captures, Intake, SourceError};
 use super::folder::{Form, search};
 use super::imports::Imports;
 use super::records::{CaptureRecords, Tally};
-use super::{chrome_trace, msserviceprofiler};
+use super::{chrome_trace, msprof, msserviceprofiler};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, Record};
 use crate::spool::{Rows, Sorted};
@@ -41,7 +41,10 @@ impl Session {
     /// Nothing there can be read. A single file that can't is left out, and [`Session::intake`] tells of it.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let unreadable = |error| SourceError::Unreadable { path: path.to_owned(), error };
-        let found = search(path).map_err(unreadable)?;
+        let mut found = search(path).map_err(unreadable)?;
+        if msprof::export(&found.unexported) {
+            found = search(path).map_err(unreadable)?;
+        }
         if found.captures.is_empty() && found.imports.is_empty() {
             return Err(SourceError::NoCaptures { path: path.to_owned() });
         }

@@ -97,6 +97,9 @@ pub struct Index {
     pub packed: u64,
 }
 
+/// Tracks are never deeper.
+const MOST_DEEP: usize = 16;
+
 /// Bytes between two calls of the one who watches an index being made.
 pub const STRIDE: usize = 32 << 20;
 
@@ -114,6 +117,19 @@ impl Index {
             index.part(part, bytes, &mut positions, walked);
         }
         index
+    }
+
+    /// Whether it is known that the track belongs to no process: so it is with what an [`Overlay`](super::Overlay) has.
+    pub fn is_of_no_process(&self, mut uuid: u64) -> bool {
+        // Tracks that contain each other make no sense; the number of steps ends the walk.
+        for _ in 0..MOST_DEEP {
+            match self.tracks.get(&uuid) {
+                Some(Track { parent: 0, kind: TrackKind::Lane, .. }) => return true,
+                Some(Track { parent, kind: TrackKind::Lane, .. }) => uuid = *parent,
+                _ => return false,
+            }
+        }
+        false
     }
 
     fn part(&mut self, part: usize, bytes: &[u8], positions: &mut FxHashMap<u64, usize>, walked: &dyn Fn()) {
