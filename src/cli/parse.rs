@@ -524,10 +524,13 @@ mod tests {
         let second = parse(&options, false).unwrap();
         assert_eq!((&second.intake, second.tally), (&first.intake, first.tally));
 
-        let input_path = output.join("timeline.pftrace");
-        let format = vec![Format::Csv];
-        let again = parse(&ParseOptions { input_path, format, ..options }, false).unwrap();
-        assert_eq!((again.tally, again.places), (first.tally, first.places));
+        for input_path in [output.join("timeline.pftrace"), output] {
+            let alone = Session::open(&input_path).unwrap();
+            let mut records = alone.records();
+            while records.next().is_some() {}
+            assert_eq!(records.tally(), first.tally);
+            assert_eq!(alone.places().processes.len(), first.places.0);
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What `parse` itself writes, perhaps into the session's folder: captures with more laid over them.
+/// What `parse` itself writes, perhaps into the session's folder: captures with more laid over them. It is read where
+/// nothing else is left.
 const OUTPUT: &str = "timeline.pftrace";
 
 /// Ending of a capture file.
@@ -58,7 +59,7 @@ pub fn find(path: &Path) -> io::Result<Vec<CaptureFiles>> {
 /// # Errors
 /// As [`find`].
 pub(super) fn search(path: &Path) -> io::Result<Found> {
-    let (mut files, mut found) = (Vec::new(), Found::default());
+    let (mut files, mut timelines, mut found) = (Vec::new(), Vec::new(), Found::default());
     if path.metadata()?.is_file() {
         match form(path) {
             Some(form) => found.imports.push((form, path.to_owned())),
@@ -79,8 +80,9 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
                     found.imports.push((form, path));
                 } else if is_operators(&path) {
                     found.operators.push(path);
-                } else if entry.file_name().to_string_lossy().ends_with(ENDING) && entry.file_name() != OUTPUT
-                {
+                } else if entry.file_name() == OUTPUT {
+                    timelines.push(path);
+                } else if entry.file_name().to_string_lossy().ends_with(ENDING) {
                     files.push(path);
                 }
             }
@@ -89,6 +91,9 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
                 found.unexported.push(folder);
             }
         }
+    }
+    if files.is_empty() && found.imports.is_empty() {
+        files = timelines;
     }
     found.imports.sort();
     let mut captures: BTreeMap<(PathBuf, String), Vec<(u32, PathBuf)>> = BTreeMap::new();
