@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_what_the_ascend_profiler_recorded_is_exported_where_its_tool_is(
 
 def test_a_dashboards_questions_to_the_database_have_answers(served: Path, tmp_path: Path) -> None:
     parse(served, tmp_path, "--format", "db")
-    with sqlite3.connect(tmp_path / "profiler.db") as database:
+    with closing(sqlite3.connect(tmp_path / "profiler.db")) as database:
 
         def ask(sql: str) -> list[tuple[Any, ...]]:
             return database.execute(sql).fetchall()

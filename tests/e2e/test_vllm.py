@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -245,7 +246,7 @@ def test_each_requests_track_agrees_with_its_row(run: Run) -> None:
 
 
 def test_the_database_has_what_the_tables_have(run: Run) -> None:
-    with sqlite3.connect(run.output / "profiler.db") as database:
+    with closing(sqlite3.connect(run.output / "profiler.db")) as database:
         for table, name in (("request", "request.csv"), ("batch", "batch.csv"), ("forward", "forward.csv")):
             (count,) = database.execute(f"select count(*) from {table}").fetchone()
             assert count == len(list(run.table(name)))
