@@ -11,6 +11,9 @@ use crate::clock::Nanos;
 use crate::event::{Kind, Places, Record};
 use crate::spool::{Rows, Sorted};
 
+/// That a file of another tool is being read is said from this length on, in bytes: it takes seconds.
+const WORTH_A_LINE: u64 = 100_000_000;
+
 /// An opened session.
 #[derive(Debug)]
 pub struct Session {
@@ -61,8 +64,12 @@ impl Session {
         let mut intake = captures.as_ref().map(|captures| captures.intake().clone()).unwrap_or_default();
         let mut imports = Imports::new(places);
         for (form, file) in &found.imports {
+            let length = file.metadata().map_or(0, |metadata| metadata.len());
             intake.files += 1;
-            intake.bytes += file.metadata().map_or(0, |metadata| metadata.len());
+            intake.bytes += length;
+            if length >= WORTH_A_LINE {
+                log::info!("{}: reading {} MB", file.display(), length / 1_000_000);
+            }
             let damage = match form {
                 Form::ServiceDatabase => msserviceprofiler::read(file, &mut imports),
                 Form::Mspti => msserviceprofiler::read_mspti(file, &mut imports),
