@@ -38,7 +38,7 @@ mod tests {
     use std::fs;
 
     use super::super::fixture::session;
-    use super::super::{CaptureRecords, Captures};
+    use super::super::Captures;
 
     #[test]
     fn what_is_there_twice_is_read_once_whichever_file_was_complete() {
@@ -48,7 +48,7 @@ mod tests {
         let bytes = |path| fs::read(path).unwrap();
         let tally = || {
             let captures = Captures::open(folder.path()).unwrap();
-            let mut records: CaptureRecords<'_> = captures.records();
+            let mut records = captures.records();
             while records.next().is_some() {}
             (records.tally(), captures.intake().clone())
         };
