@@ -28,17 +28,16 @@ pub(super) fn copies(all: &[Opened<'_>]) -> Vec<bool> {
 }
 
 fn processes(index: &Index) -> impl Iterator<Item = u64> {
-    let is_process =
-        |(_, track): &(&u64, &crate::trace::Track)| matches!(track.kind, TrackKind::Process { .. });
-    index.tracks.iter().filter(is_process).map(|(uuid, _)| *uuid)
+    let tracks = index.tracks.iter();
+    tracks.filter(|(_, track)| matches!(track.kind, TrackKind::Process { .. })).map(|(uuid, _)| *uuid)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::super::fixture::session;
     use super::super::Captures;
+    use super::super::fixture::session;
 
     #[test]
     fn what_is_there_twice_is_read_once_whichever_file_was_complete() {
