@@ -1,5 +1,6 @@
-//! Rows in the order of a number, mostly their time, more of them than memory would hold: sorted piece by piece, the pieces kept in temporary
-//! files (`TMPDIR`) and merged when read. Sources and tables keep in it what grows with the number of events.
+//! Rows in the order of a number, mostly their time, more of them than memory would hold: sorted piece by piece, the
+//! pieces kept in temporary files (`TMPDIR`) and merged when read. Sources and tables keep in it what grows with the
+//! number of events.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

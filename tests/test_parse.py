@@ -266,6 +266,14 @@ def test_old_captures_are_mended_and_damage_costs_only_itself(served: Path, tmp_
     assert "ms_service_broken-6.db: " in result.stdout
     assert "1 record unreadable" in result.stdout
     assert (tmp_path / "request.csv").read_text().count("\n") == 2
+    for command in (
+        ("stats", served),
+        ("query", served, "SELECT 1"),
+        ("compare", served, served, "--output-path", tmp_path),
+        ("split", "--input-path", served, "--output-path", tmp_path, "--decode-batch-size", 1),
+        ("parse", "--input-path", served, "--output-path", tmp_path, "--span"),
+    ):
+        assert run(*command).returncode == 3, command
 
 
 def test_torchs_traces_stand_beside_the_server(served: Path, tmp_path: Path) -> None:
@@ -383,7 +391,10 @@ def test_single_spans_go_to_files_of_their_own(served: Path, tmp_path: Path) -> 
     result = run("parse", "--input-path", served, "--output-path", tmp_path, "--span", "modelExec", "missing")
     assert result.returncode == 0
     assert 'no span "missing"' in result.stderr
-    assert "Bubble Statistics" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["modelExec", "a", "4.00", "4.00", "4.00", "4.00", "4.00", "4.00", "12.00"] in lines
+    bubbles = lines[lines.index(["Bubble", "Statistics", "(ms)"]) :]
+    assert bubbles[3] == ["a", "5.50", "6.50", "6.50", "7.30", "7.48", "7.50", "13.00"]
     files = sorted(path.name for path in (tmp_path / "span_info").iterdir())
     assert files == ["batchFrameworkProcessing.csv", "forward.csv", "modelExec.csv"]
     rows = (tmp_path / "span_info" / "modelExec.csv").read_text().splitlines()

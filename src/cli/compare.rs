@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::parse::create_folder;
+use super::progress::Progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, EXIT_FINE, LogLevel, ParseError};
+use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::event::{Kind, Name};
 use crate::export::Outcome;
 use crate::export::output;
-use crate::model::{Difference, Distribution, difference};
+use crate::model::{Difference, Distribution, Series, difference};
 use crate::source::Session;
 
 /// Compare the spans of two sessions
@@ -35,8 +36,14 @@ pub(super) struct Compare {
     form: Form,
 }
 
-/// Durations by name, each in the order of time.
-type Spans = HashMap<Name, Vec<u64>, rustc_hash::FxBuildHasher>;
+/// The durations of a session's spans of one name.
+#[derive(Default)]
+struct Durations {
+    all: Distribution,
+    series: Series,
+}
+
+type Spans = HashMap<Name, Durations, rustc_hash::FxBuildHasher>;
 
 /// A name that one session or both have.
 struct Compared {
@@ -49,10 +56,10 @@ struct Compared {
 impl Compare {
     pub(super) fn run(&self) -> u8 {
         match self.compare() {
-            Ok(report) => {
+            Ok((report, code)) => {
                 print(&[report], self.form);
                 log::info!("written: {}", self.output_path.join("span_comparation_result.csv").display());
-                EXIT_FINE
+                code
             }
             Err(error) => {
                 log::error!("{error}");
@@ -61,25 +68,20 @@ impl Compare {
         }
     }
 
-    fn compare(&self) -> Result<Report, ParseError> {
-        let (input, golden) = (spans(&self.input)?, spans(&self.golden)?);
+    /// The table, and the exit code.
+    fn compare(&self) -> Result<(Report, u8), ParseError> {
+        let ((mut input, code), (mut golden, golden_code)) = (spans(&self.input)?, spans(&self.golden)?);
         let mut names: Vec<&'static str> =
             input.keys().chain(golden.keys()).map(|name| name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        let none = Vec::new();
         let mut compared: Vec<Compared> = names
             .into_iter()
             .map(|name| {
-                let of = |spans: &'_ Spans| spans.get(&Name::new(name)).unwrap_or(&none).clone();
-                let (input, golden) = (of(&input), of(&golden));
-                let difference = difference(&golden, &input);
-                Compared {
-                    name,
-                    golden: golden.into_iter().collect(),
-                    input: input.into_iter().collect(),
-                    difference,
-                }
+                let of = |spans: &mut Spans| spans.remove(&Name::new(name)).unwrap_or_default();
+                let (input, golden) = (of(&mut input), of(&mut golden));
+                let difference = difference(&golden.series, &input.series);
+                Compared { name, golden: golden.all, input: input.all, difference }
             })
             .filter(|row| row.golden.max() > 0 || row.input.max() > 0)
             .collect();
@@ -109,7 +111,7 @@ impl Compare {
             csv.flush()?;
             Ok(Outcome::Rows(compared.len() as u64))
         })?;
-        Ok(report(&compared))
+        Ok((report(&compared), code.max(golden_code)))
     }
 }
 
@@ -153,14 +155,20 @@ fn report(compared: &[Compared]) -> Report {
     report
 }
 
-fn spans(folder: &Path) -> Result<Spans, ParseError> {
+/// A session's spans, and the exit code that says whether they are all.
+fn spans(folder: &Path) -> Result<(Spans, u8), ParseError> {
     let session = Session::open(folder)?;
     let (mut records, mut spans) = (session.records(), Spans::default());
+    let mut progress = Progress::new("reading", session.length());
     while let Some(record) = records.next() {
         if matches!(record.kind, Kind::Span | Kind::Instant) && !record.name().is_empty() {
             let duration = record.end.0.saturating_sub(record.start.0);
-            spans.entry(record.label.name()).or_default().push(duration);
+            let known = spans.entry(record.label.name()).or_default();
+            known.all.push(duration);
+            known.series.push(duration);
         }
+        progress.tick(|| records.progress());
     }
-    Ok(spans)
+    progress.finish();
+    Ok((spans, exit_code(session.intake(), &records.tally())))
 }

@@ -28,6 +28,8 @@ pub use installation::Installation;
 pub use parse::{Format, ParseError, ParseOptions, Report, parse};
 pub use summary::Summary;
 
+use crate::source::{Intake, Tally};
+
 /// Everything was read and written.
 pub const EXIT_FINE: u8 = 0;
 /// Nothing could be done; stderr says why.
@@ -181,6 +183,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         Verb::Stop(target) => target.stop(),
         Verb::Dump(target) => target.dump(),
     }
+}
+
+/// The exit code that says whether all was read, or only part.
+fn exit_code(intake: &Intake, tally: &Tally) -> u8 {
+    if intake.is_whole() && tally.malformed == 0 { EXIT_FINE } else { EXIT_DAMAGED }
 }
 
 fn run_parse(options: &ParseOptions, summaries: bool) -> u8 {

@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use thiserror::Error;
 
+use super::exit_code;
 use super::progress::Progress;
-use super::{EXIT_DAMAGED, EXIT_FINE};
 use crate::clock::Nanos;
 use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
@@ -120,13 +120,7 @@ pub struct Report {
 impl Report {
     /// The exit code that says how it went.
     pub fn exit_code(&self) -> u8 {
-        let Intake { torn, refused, malformed, damaged_rings, damaged, .. } = &self.intake;
-        let is_whole = torn.is_empty()
-            && refused.is_empty()
-            && damaged_rings.is_empty()
-            && damaged.is_empty()
-            && malformed + self.tally.malformed == 0;
-        if is_whole { EXIT_FINE } else { EXIT_DAMAGED }
+        exit_code(&self.intake, &self.tally)
     }
 }
 
@@ -335,7 +329,7 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), ParseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Summary;
+    use crate::cli::{EXIT_DAMAGED, EXIT_FINE, Summary};
     use crate::source::fixture::session;
 
     fn options(input: &Path, output: &Path) -> ParseOptions {

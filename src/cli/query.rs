@@ -38,9 +38,9 @@ enum QueryError {
 impl Query {
     pub(super) fn run(&self) -> u8 {
         match self.answer() {
-            Ok(report) => {
+            Ok((report, code)) => {
                 print(&[report], self.form);
-                EXIT_FINE
+                code
             }
             Err(error) => {
                 log::error!("{error}");
@@ -49,15 +49,14 @@ impl Query {
         }
     }
 
-    fn answer(&self) -> Result<Report, QueryError> {
+    /// The answer, and the exit code.
+    fn answer(&self) -> Result<(Report, u8), QueryError> {
         let written = self.folder.join("profiler.db");
-        if self.folder.extension().is_some_and(|ending| ending == "db")
-            && !self.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ms_service"))
-        {
-            return Ok(ask(&self.folder, &self.sql)?);
-        }
-        if written.exists() {
-            return Ok(ask(&written, &self.sql)?);
+        let is_database = self.folder.extension().is_some_and(|ending| ending == "db")
+            && !self.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ms_service"));
+        if is_database || written.exists() {
+            let file = if is_database { &self.folder } else { &written };
+            return Ok((ask(&open(file)?, &self.sql)?, EXIT_FINE));
         }
         let folder = tempfile::tempdir().map_err(QueryError::Temporary)?;
         let options = ParseOptions {
@@ -68,13 +67,19 @@ impl Query {
             gzip: false,
             span: None,
         };
-        parse(&options, false)?;
-        Ok(ask(&folder.path().join("profiler.db"), &self.sql)?)
+        let code = parse(&options, false)?.exit_code();
+        let database = open(&folder.path().join("profiler.db"))?;
+        // The file stays until it is closed, but not longer: an end by Ctrl-C leaves nothing behind.
+        drop(folder);
+        Ok((ask(&database, &self.sql)?, code))
     }
 }
 
-fn ask(database: &Path, sql: &str) -> rusqlite::Result<Report> {
-    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+fn open(database: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn ask(connection: &Connection, sql: &str) -> rusqlite::Result<Report> {
     let mut statement = connection.prepare(sql)?;
     let mut report =
         Report { columns: statement.column_names().map(Into::into).collect(), ..Report::default() };

@@ -9,17 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::parse::{ParseOptions, calendar, create_folder};
 use super::progress::Progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_DAMAGED, EXIT_FINE, ParseError};
+use super::{ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId};
 use crate::export::output::{Output, OutputError};
 use crate::export::times::Calendar;
 use crate::model::{Distribution, Ids, RequestId, Resources};
-use crate::source::Session;
+use crate::source::{Session, Tally};
 use crate::spool::{Sorted, Spool};
 
+const FORWARD: &str = "forward";
+
 /// These are told in any case.
-const ALWAYS: [&str; 3] = ["forward", "BatchSchedule", "batchFrameworkProcessing"];
+const ALWAYS: [&str; 3] = [FORWARD, "BatchSchedule", "batchFrameworkProcessing"];
 
 /// Requests that are told one by one, of each name.
 const REQUESTS: usize = 5;
@@ -39,10 +41,28 @@ type Durations<K> = HashMap<K, Distribution, FxBuildHasher>;
 #[derive(Default)]
 struct Totals {
     names: Durations<Name>,
+    /// By request, its forward passes and the time between them.
+    spent: FxHashMap<RequestId, u64>,
+    bubbles: Bubbles,
+}
+
+/// The slowest requests, each of whose spans is told.
+#[derive(Default)]
+struct Slowest {
     requests: Durations<(Name, RequestId)>,
     bubbles: Durations<RequestId>,
-    /// The end of the last forward pass of a request in a process.
-    last: FxHashMap<(ProcessId, RequestId), Nanos>,
+}
+
+/// The end of the last forward pass of a request in a process.
+#[derive(Default)]
+struct Bubbles(FxHashMap<(ProcessId, RequestId), Nanos>);
+
+impl Bubbles {
+    /// The time before this forward pass, if another came before.
+    fn push(&mut self, span: &Span, request: RequestId) -> Option<u64> {
+        let last = self.0.insert((span.process, request), span.end)?;
+        (span.start > last).then(|| span.start.0 - last.0)
+    }
 }
 
 /// Writes `span_info/` and prints the statistics. Gives the exit code.
@@ -50,21 +70,22 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
     let mut calendar = calendar(options.timezone.as_deref())?;
     let session = Session::open(&options.input_path)?;
     let names: Vec<Name> = asked.iter().map(String::as_str).chain(ALWAYS).map(Name::new).collect();
-    let (mut spans, mut totals, mut ids) = (Spool::default(), Totals::default(), Ids::of(session.places()));
-    let (mut records, mut resources) = (session.records(), Resources::default());
-    let mut progress = Progress::new("reading", session.length());
-    while let Some(record) = records.next() {
-        // Also what is not asked for tells the ids that the user knows.
-        resources.read(record, &mut ids);
-        if record.kind != Kind::Span || !names.contains(&record.label.name()) {
-            continue;
-        }
-        let (name, start, end, process) = (record.label.name(), record.start, record.end, record.process);
-        totals.push(name, (start, end), process, &resources);
-        spans.push(start.0, &Span { name, start, end, process });
-        progress.tick(|| records.progress());
+    let (mut spans, mut totals) = (Spool::default(), Totals::default());
+    let (ids, tally) = each(&session, &names, |span, resources| {
+        totals.push(&span, resources);
+        spans.push(span.start.0, &span);
+    });
+    let slowest = totals.slowest();
+    let mut told = Slowest::default();
+    if !slowest.is_empty() {
+        // All requests' durations would not fit in memory; a second pass knows whose are wanted.
+        let mut bubbles = Bubbles::default();
+        each(&session, &names, |span, resources| {
+            for resource in resources.list.iter().filter(|resource| slowest.contains(&resource.request)) {
+                told.push(&span, resource.request, &mut bubbles);
+            }
+        });
     }
-    progress.finish();
     let spans = spans.finish().map_err(ParseError::Temporary)?;
     let folder = options.output_path.join("span_info");
     create_folder(&folder)?;
@@ -74,10 +95,28 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
     for name in asked.iter().filter(|name| !totals.names.contains_key(&Name::new(name))) {
         log::warn!("there is no span {name:?} in the session");
     }
-    print(&totals.reports(&ids), Form::default());
+    print(&reports(totals, told, &slowest, &ids), Form::default());
     log::info!("written: {}", folder.display());
-    let is_whole = session.intake().damaged.is_empty() && session.intake().torn.is_empty();
-    Ok(if is_whole { EXIT_FINE } else { EXIT_DAMAGED })
+    Ok(exit_code(session.intake(), &tally))
+}
+
+/// Gives each span of these names to `take`. Numbers of requests are the same in each pass.
+fn each(session: &Session, names: &[Name], mut take: impl FnMut(Span, &Resources)) -> (Ids, Tally) {
+    let (mut ids, mut resources) = (Ids::of(session.places()), Resources::default());
+    let mut records = session.records();
+    let mut progress = Progress::new("reading", session.length());
+    loop {
+        progress.tick(|| records.progress());
+        let Some(record) = records.next() else { break };
+        // Also what is not asked for tells the ids that the user knows.
+        resources.read(record, &mut ids);
+        if record.kind == Kind::Span && names.contains(&record.label.name()) {
+            let (name, process) = (record.label.name(), record.process);
+            take(Span { name, start: record.start, end: record.end, process }, &resources);
+        }
+    }
+    progress.finish();
+    (ids, records.tally())
 }
 
 fn write(
@@ -106,7 +145,7 @@ fn write(
                 name.as_str(),
                 &start,
                 calendar.text(span.end),
-                &format!("{:.3}", (span.end.0 - span.start.0) as f64 / 1e6),
+                &format!("{:.3}", span.duration() as f64 / 1e6),
                 &process.host,
                 &process.pid.to_string(),
             ])?;
@@ -118,57 +157,65 @@ fn write(
 }
 
 impl Totals {
-    fn push(&mut self, name: Name, (start, end): (Nanos, Nanos), process: ProcessId, resources: &Resources) {
-        let duration = end.0.saturating_sub(start.0);
-        self.names.entry(name).or_default().push(duration);
-        for resource in &resources.list {
-            self.requests.entry((name, resource.request)).or_default().push(duration);
-            if name.as_str() != "forward" {
-                continue;
-            }
-            if let Some(last) = self.last.insert((process, resource.request), end)
-                && start > last
-            {
-                self.bubbles.entry(resource.request).or_default().push(start.0 - last.0);
+    fn push(&mut self, span: &Span, resources: &Resources) {
+        self.names.entry(span.name).or_default().push(span.duration());
+        if span.name.as_str() == FORWARD {
+            for resource in &resources.list {
+                let bubble = self.bubbles.push(span, resource.request).unwrap_or_default();
+                *self.spent.entry(resource.request).or_default() += span.duration() + bubble;
             }
         }
     }
 
-    fn reports(mut self, ids: &Ids) -> [Report; 3] {
-        let mut names: Vec<(Name, Distribution)> = self.names.drain().collect();
-        names.sort_by_key(|(name, _)| name.as_str());
-        let mut spans = report("Span Statistics (ms)", &["Span"]);
-        let mut requests = report("Request Statistics (ms)", &["Span", "Request"]);
-        let mut bubbles = report("Bubble Statistics (ms)", &["Request"]);
-        let forward = Name::new("forward");
-        let mut slowest: Vec<(RequestId, u128)> = ids
-            .all()
-            .map(|request| {
-                let of = |all: Option<&Distribution>| all.map_or(0, Distribution::sum);
-                (request, of(self.requests.get(&(forward, request))) + of(self.bubbles.get(&request)))
-            })
-            .collect();
-        slowest.sort_by_key(|(request, time)| (std::cmp::Reverse(*time), *request));
-        slowest.truncate(REQUESTS);
-        let row = |head: &[&str], all: &mut Distribution| {
-            head.iter().map(|text| Cell::Text((*text).to_owned())).chain(figures(all)).collect()
-        };
-        for (name, mut all) in names {
-            spans.rows.push(row(&[name.as_str()], &mut all));
-            requests.rows.push(row(&[name.as_str(), "ALL"], &mut all));
-            for (request, _) in &slowest {
-                if let Some(own) = self.requests.get_mut(&(name, *request)) {
-                    requests.rows.push(row(&[name.as_str(), ids.text(*request)], own));
-                }
-            }
-        }
-        for (request, _) in &slowest {
-            if let Some(own) = self.bubbles.get_mut(request) {
-                bubbles.rows.push(row(&[ids.text(*request)], own));
-            }
-        }
-        [spans, requests, bubbles]
+    /// The requests that took longest, these first.
+    fn slowest(&self) -> Vec<RequestId> {
+        let mut all: Vec<(RequestId, u64)> = self.spent.iter().map(|(id, time)| (*id, *time)).collect();
+        all.sort_by_key(|(request, time)| (std::cmp::Reverse(*time), *request));
+        all.into_iter().take(REQUESTS).map(|(request, _)| request).collect()
     }
+}
+
+impl Slowest {
+    fn push(&mut self, span: &Span, request: RequestId, bubbles: &mut Bubbles) {
+        self.requests.entry((span.name, request)).or_default().push(span.duration());
+        if span.name.as_str() == FORWARD
+            && let Some(bubble) = bubbles.push(span, request)
+        {
+            self.bubbles.entry(request).or_default().push(bubble);
+        }
+    }
+}
+
+impl Span {
+    fn duration(&self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+}
+
+fn reports(totals: Totals, mut told: Slowest, slowest: &[RequestId], ids: &Ids) -> [Report; 3] {
+    let mut names: Vec<(Name, Distribution)> = totals.names.into_iter().collect();
+    names.sort_by_key(|(name, _)| name.as_str());
+    let mut spans = report("Span Statistics (ms)", &["Span"]);
+    let mut requests = report("Request Statistics (ms)", &["Span", "Request"]);
+    let mut bubbles = report("Bubble Statistics (ms)", &["Request"]);
+    let row = |head: &[&str], all: &mut Distribution| {
+        head.iter().map(|text| Cell::Text((*text).to_owned())).chain(figures(all)).collect()
+    };
+    for (name, mut all) in names {
+        spans.rows.push(row(&[name.as_str()], &mut all));
+        requests.rows.push(row(&[name.as_str(), "ALL"], &mut all));
+        for request in slowest {
+            if let Some(own) = told.requests.get_mut(&(name, *request)) {
+                requests.rows.push(row(&[name.as_str(), ids.text(*request)], own));
+            }
+        }
+    }
+    for request in slowest {
+        if let Some(own) = told.bubbles.get_mut(request) {
+            bubbles.rows.push(row(&[ids.text(*request)], own));
+        }
+    }
+    [spans, requests, bubbles]
 }
 
 fn report(title: &str, head: &[&str]) -> Report {

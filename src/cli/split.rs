@@ -7,13 +7,14 @@ use clap::Args;
 use rustc_hash::FxHashMap;
 
 use super::parse::create_folder;
-use super::{EXIT_FAILED, EXIT_FINE, LogLevel, ParseError};
+use super::progress::Progress;
+use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, ThreadId};
 use crate::export::Outcome;
 use crate::export::output::{self, Output};
 use crate::export::times::Millis;
-use crate::model::{Distribution, Phase, RequestId, Tables};
+use crate::model::{Distribution, Ids, Phase, RequestId, Resources};
 use crate::source::Session;
 
 /// Steps of a batch by the framework that recorded them: the record that tells a framework, and the steps' names in
@@ -98,8 +99,8 @@ struct Wanted<'a> {
 impl Split {
     pub(super) fn run(&self) -> u8 {
         match self.split() {
-            Ok(true) => EXIT_FINE,
-            Ok(false) => EXIT_FAILED,
+            Ok(Some(code)) => code,
+            Ok(None) => EXIT_FAILED,
             Err(error) => {
                 log::error!("{error}");
                 EXIT_FAILED
@@ -107,23 +108,23 @@ impl Split {
         }
     }
 
-    /// Whether something was written.
-    fn split(&self) -> Result<bool, ParseError> {
+    /// The exit code, if something was written.
+    fn split(&self) -> Result<Option<u8>, ParseError> {
         let session = Session::open(&self.input_path)?;
-        let (mut tables, mut records) = (Tables::new(session.places()), session.records());
+        let (mut ids, mut resources) = (Ids::of(session.places()), Resources::default());
         let (mut parts, mut framework) = (Vec::new(), FRAMEWORKS.len() - 1);
         let is_step = |name: &str| FRAMEWORKS.iter().any(|(_, steps)| steps.contains(&name));
-        let mut texts: FxHashMap<RequestId, String> = FxHashMap::default();
-        while let Some(record) = records.next() {
-            let (resources, ids) = tables.push(record);
+        let mut records = session.records();
+        let mut progress = Progress::new("reading", session.length());
+        loop {
+            progress.tick(|| records.progress());
+            let Some(record) = records.next() else { break };
+            resources.read(record, &mut ids);
             if let Some(known) = FRAMEWORKS.iter().position(|(tells, _)| *tells == record.name()) {
                 framework = framework.min(known);
             }
             if record.kind != Kind::Span || resources.list.is_empty() || !is_step(record.name()) {
                 continue;
-            }
-            for resource in &resources.list {
-                texts.insert(resource.request, ids.text(resource.request).to_owned());
             }
             let has = |phase| resources.list.iter().any(|resource| resource.phase() == Some(phase));
             let mut requests: Vec<RequestId> =
@@ -143,6 +144,8 @@ impl Split {
                 },
             });
         }
+        progress.finish();
+        let tally = records.tally();
         parts.sort_by_key(|part| part.start);
         let (_, steps) = FRAMEWORKS[framework];
         let mut written = false;
@@ -154,7 +157,7 @@ impl Split {
             if size == 0 && rid.is_none() {
                 continue;
             }
-            let batches = chosen(&parts, steps, &Wanted { phase, size, number, rid }, &texts);
+            let batches = chosen(&parts, steps, &Wanted { phase, size, number, rid }, &ids);
             if batches.is_empty() {
                 missing(&parts, steps[0], phase, name, size, rid);
                 continue;
@@ -162,26 +165,19 @@ impl Split {
             create_folder(&self.output_path)?;
             let path = self.output_path.join(format!("{name}.csv"));
             output::write(&path, |out| {
-                write(out, &batches, session.places(), &texts, phase == Phase::Prefill)
+                write(out, &batches, session.places(), &ids, phase == Phase::Prefill)
             })?;
             log::info!("written: {} ({} of the batches)", path.display(), batches.len());
             written = true;
         }
-        Ok(written)
+        Ok(written.then(|| exit_code(session.intake(), &tally)))
     }
 }
 
 /// The steps of each batch that is wanted, in their order.
-fn chosen<'a>(
-    parts: &'a [Part],
-    steps: &[&str],
-    wanted: &Wanted<'_>,
-    texts: &FxHashMap<RequestId, String>,
-) -> Vec<Vec<&'a Part>> {
+fn chosen<'a>(parts: &'a [Part], steps: &[&str], wanted: &Wanted<'_>, ids: &Ids) -> Vec<Vec<&'a Part>> {
     let is_wanted = |part: &Part| {
-        let is_it = |rid: &str| {
-            part.requests.iter().any(|request| texts.get(request).is_some_and(|text| text == rid))
-        };
+        let is_it = |rid: &str| part.requests.iter().any(|request| ids.text(*request) == rid);
         part.name == steps[0]
             && part.phase == Some(wanted.phase)
             && wanted.rid.map_or(part.requests.len() == wanted.size, is_it)
@@ -223,7 +219,7 @@ fn write(
     out: &mut Output,
     batches: &[Vec<&Part>],
     places: &Places,
-    texts: &FxHashMap<RequestId, String>,
+    ids: &Ids,
     with_rid: bool,
 ) -> io::Result<Outcome> {
     let mut rows: Vec<(String, Distribution, &Part, (Nanos, Nanos))> = Vec::new();
@@ -262,8 +258,7 @@ fn write(
     csv.write_record(columns.iter().copied().chain(with_rid.then_some("rid")))?;
     let millis = |nanos: f64| format!("{:.6}", nanos / 1e6);
     for (name, all, part, (start, end)) in &rows {
-        let ids: Vec<&str> =
-            part.requests.iter().filter_map(|request| texts.get(request)).map(String::as_str).collect();
+        let rids: Vec<&str> = part.requests.iter().map(|request| ids.text(*request)).collect();
         let cells = [
             name.clone(),
             millis(end.0.saturating_sub(start.0) as f64),
@@ -276,7 +271,7 @@ fn write(
             Millis(start.0 as i64).to_string(),
             Millis(end.0 as i64).to_string(),
         ];
-        csv.write_record(cells.into_iter().chain(with_rid.then(|| ids.join(","))))?;
+        csv.write_record(cells.into_iter().chain(with_rid.then(|| rids.join(","))))?;
     }
     csv.flush()?;
     Ok(Outcome::Rows(rows.len() as u64))

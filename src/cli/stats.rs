@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, EXIT_FINE, ParseError};
+use super::{EXIT_FAILED, ParseError, exit_code};
 use crate::event::{Kind, Label, Name, Places, ProcessId, Record};
 use crate::model::{Distribution, Gap, Model, Request, Tables};
 use crate::source::Session;
@@ -89,9 +89,9 @@ impl<K: Eq + Hash> Durations<K> {
 impl Stats {
     pub(super) fn run(&self) -> u8 {
         match self.reports() {
-            Ok(reports) => {
+            Ok((reports, code)) => {
                 print(&reports, self.form);
-                EXIT_FINE
+                code
             }
             Err(error) => {
                 log::error!("{error}");
@@ -100,7 +100,8 @@ impl Stats {
         }
     }
 
-    fn reports(&self) -> Result<Vec<Report>, ParseError> {
+    /// The tables, and the exit code.
+    fn reports(&self) -> Result<(Vec<Report>, u8), ParseError> {
         let is_asked = |subject| self.report.contains(&subject);
         let mut labels = Durations::<Label>::asked(is_asked(Subject::Spans));
         let mut domains = Durations::<Name>::asked(is_asked(Subject::Domains));
@@ -138,7 +139,7 @@ impl Stats {
                 reports.push(gaps(&model, places, self.limit));
             }
         }
-        Ok(reports)
+        Ok((reports, exit_code(session.intake(), &records.tally())))
     }
 }
 

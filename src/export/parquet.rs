@@ -20,8 +20,12 @@ use crate::event::{Kind, Places, ProcessId};
 use crate::model::{Ids, Model, Phase, Request, Resources};
 use crate::source::Session;
 
-/// Rows that are written at once.
+/// Rows of a file that are written at once.
 const ROWS: usize = 32 << 10;
+
+/// Where a table has many files, rows that may wait in all of them, unless that leaves a file fewer than [`FEWEST`].
+const ROWS_OF_ALL: usize = 8 * ROWS;
+const FEWEST: usize = 1 << 10;
 
 /// What a column holds. Every value may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,10 +186,11 @@ struct Table {
     partial: Partial,
     columns: Vec<(Values, Vec<i16>)>,
     rows: usize,
+    most_rows: usize,
 }
 
 impl Table {
-    fn create(path: &Path, columns: Columns) -> Result<Self, OutputError> {
+    fn create(path: &Path, columns: Columns, most_rows: usize) -> Result<Self, OutputError> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| OutputError::new(path, error))?;
         }
@@ -216,7 +221,7 @@ impl Table {
             };
             (values, Vec::new())
         };
-        Ok(Self { writer, partial, columns: columns.iter().map(empty).collect(), rows: 0 })
+        Ok(Self { writer, partial, columns: columns.iter().map(empty).collect(), rows: 0, most_rows })
     }
 
     fn row<const N: usize>(&mut self, cells: [Cell<'_>; N]) -> Result<(), OutputError> {
@@ -240,7 +245,7 @@ impl Table {
             levels.push(i16::from(is_there));
         }
         self.rows += 1;
-        if self.rows >= ROWS { self.write_rows() } else { Ok(()) }
+        if self.rows >= self.most_rows { self.write_rows() } else { Ok(()) }
     }
 
     fn write_rows(&mut self) -> Result<(), OutputError> {
@@ -309,7 +314,8 @@ impl<'a> Partitioned<'a> {
                 let folder = self.folder.join(format!("host={}", host.replace('/', "_")));
                 // Two captures of one pid are two files of one partition.
                 let path = folder.join(format!("pid={}", known.pid)).join(format!("{}.parquet", process.0));
-                Ok(entry.insert(Table::create(&path, self.columns)?))
+                let most_rows = (ROWS_OF_ALL / self.places.processes.len().max(1)).clamp(FEWEST, ROWS);
+                Ok(entry.insert(Table::create(&path, self.columns, most_rows)?))
             }
         }
     }
@@ -418,7 +424,7 @@ pub fn write_tables(folder: &Path, places: &Places, model: &Model) -> Result<(),
 }
 
 fn requests(folder: &Path, places: &Places, model: &Model) -> Result<(), OutputError> {
-    let mut table = Table::create(&folder.join("requests.parquet"), REQUESTS)?;
+    let mut table = Table::create(&folder.join("requests.parquet"), REQUESTS, ROWS)?;
     for request in &model.requests {
         let Request { id, arrival, first_output, end, queue_wait, .. } = request;
         let (process, shares) = (places.process(request.process), request.shares());

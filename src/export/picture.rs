@@ -7,6 +7,9 @@ const CELL: usize = 12;
 const DIGIT: (usize, usize) = (4, 5);
 const MARGIN: usize = 44;
 
+/// Rows and columns of a heat map; what is beyond is not drawn. No model has as many layers or experts.
+const MOST: (usize, usize) = (256, 2_048);
+
 /// Five rows of three pixels for each of `0` to `9`, `.` and `-`.
 const DIGITS: [[u8; 5]; 12] = [
     [7, 5, 5, 5, 7],
@@ -84,7 +87,8 @@ fn colour(share: f64) -> [u8; 3] {
 /// # Errors
 /// The writer fails.
 pub(super) fn heat_map(rows: &[Vec<f64>], out: impl Write) -> io::Result<()> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let rows = &rows[..rows.len().min(MOST.0)];
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default().min(MOST.1);
     let values = || rows.iter().flatten().copied().filter(|value| value.is_finite());
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
     let share = |value: f64| if high > low { (value - low) / (high - low) } else { 0.0 };
@@ -93,7 +97,7 @@ pub(super) fn heat_map(rows: &[Vec<f64>], out: impl Write) -> io::Result<()> {
     for (row, values) in rows.iter().enumerate() {
         let top = MARGIN + row * CELL;
         sheet.number((MARGIN / 2, top + 3), &row.to_string());
-        for (column, value) in values.iter().enumerate() {
+        for (column, value) in values.iter().enumerate().take(columns) {
             sheet.fill((MARGIN + column * CELL, top), (CELL - 1, CELL - 1), colour(share(*value)));
         }
     }
@@ -125,7 +129,7 @@ pub(super) fn bars(values: &[(f64, f64, f64)], out: impl Write) -> io::Result<()
         let left = MARGIN + number * 3 * CELL;
         sheet.fill((left, MARGIN + HEIGHT - length(*mean)), (2 * CELL, length(*mean)), colour(0.4));
         let (top, bottom) = (MARGIN + HEIGHT - length(*high), MARGIN + HEIGHT - length(*low));
-        sheet.fill((left + CELL - 1, top), (2, bottom - top), [0; 3]);
+        sheet.fill((left + CELL - 1, top), (2, bottom.saturating_sub(top)), [0; 3]);
         sheet.number((left, MARGIN + HEIGHT + DIGIT.1), &number.to_string());
     }
     sheet.number((2, MARGIN), &format!("{highest:.2}"));
@@ -150,5 +154,17 @@ mod tests {
         assert_eq!(cell(1, 1), [255; 3], "there is no value");
         assert!(heat_map(&[], &mut out).is_ok() && bars(&[], &mut out).is_ok());
         assert!(bars(&[(2.0, 1.0, 3.0), (0.0, 0.0, 0.0)], &mut out).is_ok());
+    }
+
+    #[test]
+    fn a_file_can_not_ask_for_a_picture_that_no_memory_holds() {
+        let size = |rows: &[Vec<f64>]| {
+            let mut out = Vec::new();
+            heat_map(rows, &mut out).unwrap();
+            let info = png::Decoder::new(std::io::Cursor::new(&out)).read_info().unwrap().info().size();
+            (info.0 as usize, info.1 as usize)
+        };
+        let (wide, high) = (size(&[vec![1.0; MOST.1 + 9]]), size(&vec![vec![1.0]; MOST.0 + 9]));
+        assert_eq!((wide.0, high.1), (3 * MARGIN + MOST.1 * CELL, MARGIN + CELL + MOST.0 * CELL));
     }
 }

@@ -1,7 +1,7 @@
 //! Whether two series of durations differ by more than their noise: a bootstrap of blocks.
 
-/// A series is cut into so many blocks at most. Neighbours resemble each other, so that drawing single values would
-/// take their noise for smaller than it is.
+/// A series is cut into this many to twice as many blocks, or one for each value of a short one. Neighbours resemble
+/// each other, so that drawing single values would take their noise for smaller than it is.
 const BLOCKS: usize = 100;
 
 /// Series are drawn anew so many times.
@@ -25,43 +25,73 @@ impl Difference {
     }
 }
 
-/// Sums and sizes of the blocks of a series.
-struct Blocks(Vec<(f64, f64)>);
+/// Durations in the order of time, as sums and sizes of blocks.
+#[derive(Clone, Debug)]
+pub struct Series {
+    blocks: Vec<(f64, f64)>,
+    /// Values of a full block.
+    size: f64,
+}
 
-impl Blocks {
-    fn of(values: &[u64]) -> Self {
-        let size = values.len().div_ceil(BLOCKS).max(1);
-        let block = |block: &[u64]| (block.iter().map(|value| *value as f64).sum(), block.len() as f64);
-        Self(values.chunks(size).map(block).collect())
+impl Default for Series {
+    fn default() -> Self {
+        Self { blocks: Vec::new(), size: 1.0 }
+    }
+}
+
+impl Series {
+    /// Takes in the next duration, in nanoseconds.
+    pub fn push(&mut self, duration: u64) {
+        let value = (duration as f64, 1.0);
+        if let Some(last) = self.blocks.last_mut()
+            && last.1 < self.size
+        {
+            *last = add(*last, &value);
+            return;
+        }
+        if self.blocks.len() == 2 * BLOCKS {
+            let pairs = self.blocks.chunks(2);
+            self.blocks = pairs.map(|pair| pair.iter().fold((0.0, 0.0), add)).collect();
+            self.size *= 2.0;
+        }
+        self.blocks.push(value);
+    }
+
+    fn mean(&self) -> f64 {
+        let (sum, count) = self.blocks.iter().fold((0.0, 0.0), add);
+        sum / count
     }
 
     /// The average of as many blocks, each drawn from all.
     fn draw(&self, random: &mut u64) -> f64 {
-        let (mut sum, mut count) = (0.0, 0.0);
-        for _ in 0..self.0.len() {
+        let mut drawn = (0.0, 0.0);
+        for _ in 0..self.blocks.len() {
             // xorshift64*: the same series have the same interval on every machine.
             *random ^= *random >> 12;
             *random ^= *random << 25;
             *random ^= *random >> 27;
             let number = random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-            let (block, size) = self.0[number as usize % self.0.len()];
-            (sum, count) = (sum + block, count + size);
+            drawn = add(drawn, &self.blocks[number as usize % self.blocks.len()]);
         }
-        sum / count
+        drawn.0 / drawn.1
     }
 }
 
-/// The difference between two series, each in the order of time. None if one has fewer than two values.
-pub fn difference(first: &[u64], second: &[u64]) -> Option<Difference> {
-    if first.len() < 2 || second.len() < 2 {
+fn add(sum: (f64, f64), block: &(f64, f64)) -> (f64, f64) {
+    (sum.0 + block.0, sum.1 + block.1)
+}
+
+/// The difference between two series. None if one has fewer than two values.
+pub fn difference(first: &Series, second: &Series) -> Option<Difference> {
+    if first.blocks.len() < 2 || second.blocks.len() < 2 {
         return None;
     }
-    let mean = |values: &[u64]| values.iter().map(|value| *value as f64).sum::<f64>() / values.len() as f64;
-    let (from, to, mut random) = (Blocks::of(first), Blocks::of(second), 0x9e37_79b9_7f4a_7c15);
-    let mut draws: Vec<f64> = (0..DRAWS).map(|_| to.draw(&mut random) - from.draw(&mut random)).collect();
+    let mut random = 0x9e37_79b9_7f4a_7c15;
+    let mut draws: Vec<f64> =
+        (0..DRAWS).map(|_| second.draw(&mut random) - first.draw(&mut random)).collect();
     draws.sort_by(f64::total_cmp);
     let rank = |share: f64| draws[(share * (DRAWS - 1) as f64).round() as usize];
-    Some(Difference { mean: mean(second) - mean(first), low: rank(0.025), high: rank(0.975) })
+    Some(Difference { mean: second.mean() - first.mean(), low: rank(0.025), high: rank(0.975) })
 }
 
 #[cfg(test)]
@@ -69,10 +99,14 @@ mod tests {
     use super::*;
 
     /// Values around a middle, the same each time.
-    fn noisy(middle: u64, seed: u64) -> Vec<u64> {
-        (0..500_u64)
-            .map(|n| middle + (n.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 7) % 1_000)
-            .collect()
+    fn noisy(middle: u64, seed: u64) -> Series {
+        series((0..500_u64).map(|n| middle + (n.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 7) % 1_000))
+    }
+
+    fn series(values: impl IntoIterator<Item = u64>) -> Series {
+        let mut series = Series::default();
+        values.into_iter().for_each(|value| series.push(value));
+        series
     }
 
     #[test]
@@ -82,6 +116,15 @@ mod tests {
         let slower = difference(&noisy(10_000, 1), &noisy(10_400, 99)).unwrap();
         assert!(slower.is_real() && (300.0..500.0).contains(&slower.mean), "{slower:?}");
         assert!(slower.low < slower.mean && slower.mean < slower.high);
-        assert_eq!(difference(&[1], &noisy(1, 1)), None);
+        assert_eq!(difference(&series([1]), &noisy(1, 1)), None);
+    }
+
+    #[test]
+    fn a_long_series_has_as_few_blocks_as_a_short_one_and_loses_nothing() {
+        for length in [2, 200, 201, 399, 401, 12_345] {
+            let series = series(0..length);
+            assert!((length.min(100)..=200).contains(&(series.blocks.len() as u64)), "{length}");
+            assert!((series.mean() - (length - 1) as f64 / 2.0).abs() < 1e-6, "{length}");
+        }
     }
 }

@@ -21,7 +21,7 @@ mod summary;
 mod tables;
 
 pub use batches::{BATCH_NAMES, Batch, BatchTable, Batches, Draft, SCHEDULE_NAMES};
-pub use difference::{Difference, difference};
+pub use difference::{Difference, Series, difference};
 pub use distribution::{Distribution, percentile};
 pub use engine::{Engine, Gap};
 pub use experts::{Balance, ExpertTables, Experts, Instance, LAYERS, Loads, Placement};

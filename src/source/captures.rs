@@ -103,6 +103,15 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// Whether nothing was damaged, and nothing left out.
+    pub fn is_whole(&self) -> bool {
+        self.torn.is_empty()
+            && self.refused.is_empty()
+            && self.damaged_rings.is_empty()
+            && self.damaged.is_empty()
+            && self.malformed == 0
+    }
+
     fn add(&mut self, other: Self) {
         self.files += other.files;
         self.bytes += other.bytes;

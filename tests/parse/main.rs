@@ -61,16 +61,19 @@ fn rows(path: &Path) -> Rows {
     csv.deserialize().map(Result::unwrap).collect()
 }
 
-fn parse_csv(input: &Path, output: &Path) -> Report {
-    let options = ParseOptions {
+fn options(input: &Path, output: &Path, format: &[Format]) -> ParseOptions {
+    ParseOptions {
         input_path: input.to_owned(),
         output_path: output.to_owned(),
-        format: vec![Format::Csv],
+        format: format.to_vec(),
         timezone: Some("UTC".into()),
-        gzip: false,
+        gzip: true,
         span: None,
-    };
-    let report = parse(&options, true).unwrap();
+    }
+}
+
+fn parse_csv(input: &Path, output: &Path) -> Report {
+    let report = parse(&options(input, output, &[Format::Csv]), true).unwrap();
     assert_eq!(report.exit_code(), 0);
     let tally = report.tally;
     assert_eq!((tally.orphans, tally.unfinished), (0, 0));
@@ -220,15 +223,7 @@ fn a_capture_that_begins_and_ends_in_the_middle_says_nothing_untrue() {
         Window { captures: Captures::create(input.path(), plan.engines), times, open: Vec::new() };
     let outcome = simulate(&plan, &mut window);
     window.captures.finish();
-    let options = ParseOptions {
-        input_path: input.path().to_owned(),
-        output_path: output.path().to_owned(),
-        format: vec![Format::Csv],
-        timezone: Some("UTC".into()),
-        gzip: false,
-        span: None,
-    };
-    parse(&options, false).unwrap();
+    parse(&options(input.path(), output.path(), &[Format::Csv]), false).unwrap();
     let requests = rows(&output.path().join("request.csv"));
     let is_in = |time: u64| times.0 <= time && time < times.1;
     let mut whole = 0;
@@ -282,16 +277,9 @@ proptest! {
             }
             std::fs::write(&file, bytes).unwrap();
         }
-        let options = ParseOptions {
-            input_path: input.path().to_owned(),
-            output_path: output.path().to_owned(),
-            format: vec![Format::Csv, Format::Db, Format::Json, Format::Perfetto, Format::Parquet],
-            timezone: Some("UTC".into()),
-            gzip: true,
-            span: None,
-        };
+        let all = [Format::Csv, Format::Db, Format::Json, Format::Perfetto, Format::Parquet];
         // Whether anything could be read is another question.
-        let _ = parse(&options, true);
+        let _ = parse(&options(input.path(), output.path(), &all), true);
     }
 }
 

@@ -375,30 +375,52 @@ impl Server<'_> {
             let Some(mut request) = engine.arriving.pop_front() else { break };
             engine.time += US;
             request.waiting_since = engine.time;
-            let size = Value::Int(engine.waiting.len() as i64 + 1);
-            let (rid, queue) = (text(&request.engine_id), text("WAITING"));
-            self.instant(
-                process,
-                engine.time,
-                "Schedule",
-                "Enqueue",
-                &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
-            );
+            self.enter_queue(process, engine, &request);
             engine.waiting.push_back(request);
         }
     }
 
     fn abort(&mut self, process: usize, engine: &mut Engine) {
         let is_over = |request: &Request| request.aborted_at.is_some_and(|time| time <= engine.time);
-        let mut gone: Vec<Request> = engine.running.extract_if(.., |request| is_over(request)).collect();
-        let (over, waiting) = std::mem::take(&mut engine.waiting).into_iter().partition(is_over);
+        let gone: Vec<Request> = engine.running.extract_if(.., |request| is_over(request)).collect();
+        let (over, waiting): (VecDeque<Request>, _) =
+            std::mem::take(&mut engine.waiting).into_iter().partition(is_over);
         engine.waiting = waiting;
-        gone.extend::<VecDeque<Request>>(over);
-        for request in gone {
+        for request in &over {
+            engine.time += US;
+            self.leave_queue(process, engine, request);
+        }
+        for request in gone.iter().chain(&over) {
             engine.free += request.blocks;
             engine.time += US;
             self.free(process, engine, &request.engine_id);
         }
+    }
+
+    fn enter_queue(&mut self, process: usize, engine: &Engine, request: &Request) {
+        let size = Value::Int(engine.waiting.len() as i64 + 1);
+        let (rid, queue) = (text(&request.engine_id), text("WAITING"));
+        self.instant(
+            process,
+            engine.time,
+            "Schedule",
+            "Enqueue",
+            &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
+        );
+    }
+
+    fn leave_queue(&mut self, process: usize, engine: &Engine, request: &Request) {
+        let wait = engine.time - request.waiting_since;
+        *self.outcome.requests[request.truth].queue_wait.get_or_insert(0) += wait;
+        let size = Value::Int(engine.waiting.len() as i64);
+        let (rid, queue) = (list([request.engine_id.as_str()].into_iter()), text("WAITING"));
+        self.instant(
+            process,
+            engine.time,
+            "Schedule",
+            "Dequeue",
+            &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
+        );
     }
 
     fn free(&mut self, process: usize, engine: &Engine, id: &str) {
@@ -433,15 +455,7 @@ impl Server<'_> {
                 (victim.target, victim.blocks, victim.computed) = (victim.prompt + victim.generated, 0, 0);
                 self.outcome.requests[victim.truth].preemptions += 1;
                 victim.waiting_since = engine.time;
-                let size = Value::Int(engine.waiting.len() as i64 + 1);
-                let (rid, queue) = (text(&victim.engine_id), text("WAITING"));
-                self.instant(
-                    process,
-                    engine.time,
-                    "Schedule",
-                    "Enqueue",
-                    &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
-                );
+                self.enter_queue(process, engine, &victim);
                 engine.waiting.push_front(victim);
                 scheduled.retain(|(chosen, _)| *chosen < engine.running.len());
                 continue;
@@ -465,13 +479,9 @@ impl Server<'_> {
             engine.free -= needed;
             engine.time += US;
             (request.computed, request.blocks) = (hit, needed);
-            let truth = &mut self.outcome.requests[request.truth];
-            *truth.queue_wait.get_or_insert(0) += engine.time - request.waiting_since;
-            let size = Value::Int(engine.waiting.len() as i64);
-            let (rid, queue) = (list([request.engine_id.as_str()].into_iter()), text("WAITING"));
             if is_new {
                 let share = hit as f64 / request.prompt as f64;
-                truth.cache_hit = Some(share);
+                self.outcome.requests[request.truth].cache_hit = Some(share);
                 self.instant(
                     process,
                     engine.time,
@@ -480,13 +490,7 @@ impl Server<'_> {
                     &[("rid", text(&request.engine_id)), ("hitCache", Value::Double(share))],
                 );
             }
-            self.instant(
-                process,
-                engine.time,
-                "Schedule",
-                "Dequeue",
-                &[("rid", rid), ("QueueSize=", size), ("scope#QueueName", queue)],
-            );
+            self.leave_queue(process, engine, &request);
             budget -= tokens;
             scheduled.push((engine.running.len(), tokens));
             engine.running.push(request);
