@@ -34,10 +34,13 @@ pub fn write(requests: &[Request], calendar: &mut Calendar, out: impl Write) -> 
     }
     let says_something = |request: &Request| {
         let tokens = [request.prompt_tokens, request.output_tokens];
-        request.latency().is_some() || tokens.into_iter().flatten().any(|count| count != 0)
+        request.arrival.is_some()
+            || request.queue_wait.is_some()
+            || tokens.into_iter().flatten().any(|count| count != 0)
     };
     if !requests.iter().any(says_something) {
-        return Ok(Outcome::Nothing("no request has a duration or a number of tokens (httpReq, httpRes)"));
+        let why = "no request has an arrival, a queue wait or a number of tokens (httpReq, Enqueue, httpRes)";
+        return Ok(Outcome::Nothing(why));
     }
     let mut rows = 0;
     let mut csv = csv::Writer::from_writer(out);
@@ -99,6 +102,14 @@ mod tests {
              cmpl-1,2023-11-14 22:13:20:000000,64,32,250.000000,1.250000,10.500000,0.5,1700000000000.000500\n\
              cmpl-2,,,7,,0.000000,0.000000,N/A,\n"
         );
+    }
+
+    #[test]
+    fn requests_that_never_ended_are_listed() {
+        let arrived = Request { id: "x".into(), arrival: Some(Nanos(1)), ..Request::default() };
+        let waited = Request { id: "x".into(), queue_wait: Some(1), ..Request::default() };
+        assert!(text(&[arrived]).is_ok());
+        assert!(text(&[waited]).is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use forms::{Captures, Databases};
 use msprof_rs::cli::{Format, ParseOptions, Report, parse};
+use msprof_rs::export::Outcome as Written;
 use proptest::prelude::*;
 use simulator::{BEGIN, Outcome, Plan, Recorder, Truth, simulate};
 
@@ -56,9 +57,17 @@ fn record(plan: &Plan, form: Form, folder: &Path) -> Outcome {
 
 type Rows = Vec<HashMap<String, String>>;
 
-fn rows(path: &Path) -> Rows {
-    let mut csv = csv::Reader::from_path(path).unwrap();
-    csv.deserialize().map(Result::unwrap).collect()
+/// A table that `parse` wrote. One with nothing in it is not written, which the report tells.
+fn rows(report: &Report, name: &str) -> Rows {
+    let path = report.folder.join(name);
+    let (_, outcome) = report.outputs.iter().find(|(output, _)| *output == name).unwrap();
+    if let Written::Nothing(_) = outcome {
+        assert!(!path.exists(), "{name}");
+        return Rows::new();
+    }
+    let rows: Rows = csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect();
+    assert_eq!(*outcome, Written::Rows(rows.len() as u64), "{name}");
+    rows
 }
 
 fn options(input: &Path, output: &Path, format: &[Format]) -> ParseOptions {
@@ -97,6 +106,23 @@ fn check_request(row: &HashMap<String, String>, truth: &Truth) {
     is("reply_token_size", if is_answered { truth.output.to_string() } else { String::new() });
 }
 
+/// The rows stand in the order of their start; those of one instant, of several processes, in any.
+fn check_in_time<'a, const N: usize>(
+    rows: impl IntoIterator<Item = &'a HashMap<String, String>>,
+    columns: [&str; N],
+    truth: impl Iterator<Item = (String, Vec<String>)>,
+) {
+    let of_row = |row: &HashMap<String, String>| {
+        (row["start_time(ms)"].clone(), columns.map(|name| row[name].clone()).to_vec())
+    };
+    let mut rows: Vec<_> = rows.into_iter().map(of_row).collect();
+    assert!(rows.is_sorted_by_key(|(start, _)| start.clone()));
+    rows.sort_unstable();
+    let mut truth: Vec<_> = truth.collect();
+    truth.sort_unstable();
+    assert_eq!(rows, truth);
+}
+
 fn check(plan: &Plan, form: Form) -> Outcome {
     let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let outcome = record(plan, form, input.path());
@@ -105,40 +131,29 @@ fn check(plan: &Plan, form: Form) -> Outcome {
     let (idle, time) = outcome.idle;
     assert_eq!(report.figures.idle_share, (time > 0).then(|| idle as f64 / time as f64));
 
-    let requests = rows(&output.path().join("request.csv"));
+    let requests = rows(&report, "request.csv");
     assert_eq!(requests.len(), outcome.requests.len());
     for (row, truth) in requests.iter().zip(&outcome.requests) {
         assert_eq!(row["http_rid"], truth.id);
         check_request(row, truth);
     }
 
-    let batches = rows(&output.path().join("batch.csv"));
-    let schedules: Vec<_> = batches.iter().filter(|row| row["name"] == "batchFrameworkProcessing").collect();
-    assert_eq!(schedules.len(), outcome.batches.len());
-    for (row, (start, prefills, decodes, tokens, free)) in schedules.iter().zip(&outcome.batches) {
-        assert_eq!(row["start_time(ms)"], millis(*start));
-        let expected = [*prefills as u64, *decodes as u64, *tokens].map(|count| count.to_string());
-        let columns = ["prefill_batch_size", "decode_batch_size", "total_scheduled_tokens"];
-        assert_eq!(columns.map(|column| row[column].clone()), expected, "at {start}");
-        assert_eq!(row["free_blocks"], free.to_string());
-    }
+    let batches = rows(&report, "batch.csv");
+    let schedules = batches.iter().filter(|row| row["name"] == "batchFrameworkProcessing");
+    let columns = ["prefill_batch_size", "decode_batch_size", "total_scheduled_tokens", "free_blocks"];
+    let truth = outcome.batches.iter().map(|(start, prefills, decodes, tokens, free)| {
+        let counts = [*prefills as u64, *decodes as u64, *tokens, *free];
+        (millis(*start), counts.map(|count| count.to_string()).to_vec())
+    });
+    check_in_time(schedules, columns, truth);
 
-    let mut truth = outcome.forwards.clone();
-    truth.sort_by_key(|(process, start, _)| (*start, *process));
-    let forwards = output.path().join("forward.csv");
-    let forwards = if forwards.exists() { rows(&forwards) } else { Rows::new() };
-    assert_eq!(forwards.len(), truth.len());
-    for (row, (process, start, bubble)) in forwards.iter().zip(truth) {
-        assert_eq!(
-            (row["start_time(ms)"].as_str(), &row["hostname"]),
-            (&*millis(start), &format!("node{process}"))
-        );
+    let truth = outcome.forwards.iter().map(|(process, start, bubble)| {
         let bubble = bubble.map(|nanos| format!("{:.2}", nanos as f64 / 1e6)).unwrap_or_default();
-        assert_eq!(row["bubble_time(ms)"], bubble);
-    }
+        (millis(*start), vec![format!("node{process}"), bubble])
+    });
+    check_in_time(&rows(&report, "forward.csv"), ["hostname", "bubble_time(ms)"], truth);
 
-    let drafts = output.path().join("spec_decode.csv");
-    let drafts = if drafts.exists() { rows(&drafts) } else { Rows::new() };
+    let drafts = rows(&report, "spec_decode.csv");
     let sum = |column: &str| drafts.iter().map(|row| row[column].parse::<u64>().unwrap()).sum::<u64>();
     assert_eq!((sum("spec_tokens"), sum("accepted_tokens")), outcome.drafted);
     outcome
@@ -223,8 +238,8 @@ fn a_capture_that_begins_and_ends_in_the_middle_says_nothing_untrue() {
         Window { captures: Captures::create(input.path(), plan.engines), times, open: Vec::new() };
     let outcome = simulate(&plan, &mut window);
     window.captures.finish();
-    parse(&options(input.path(), output.path(), &[Format::Csv]), false).unwrap();
-    let requests = rows(&output.path().join("request.csv"));
+    let report = parse(&options(input.path(), output.path(), &[Format::Csv]), false).unwrap();
+    let requests = rows(&report, "request.csv");
     let is_in = |time: u64| times.0 <= time && time < times.1;
     let mut whole = 0;
     for row in &requests {
@@ -299,8 +314,9 @@ proptest! {
         drafts in 0..3_u64,
         hits in 0..100_u64,
         aborts in 0..50_u64,
+        form in prop::sample::select(vec![Form::Ours, Form::Slices, Form::Messages]),
     ) {
         let plan = Plan { seed: seed.into(), requests, engines, arrival, longest, budget, most, blocks, drafts, hits, aborts, parts: 0 };
-        check(&plan, Form::Ours);
+        check(&plan, form);
     }
 }

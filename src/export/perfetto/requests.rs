@@ -69,7 +69,8 @@ pub(super) fn write(
 
 /// What is within something else is cut to it, so that all is nested.
 fn draw(overlay: &mut Overlay, track: OverlayTrack, request: &Request, steps: &[Step]) {
-    let whole = request.arrival.zip(request.end);
+    // Damaged times may have it end before it came.
+    let whole = request.arrival.zip(request.end).map(|(arrival, end)| (arrival, end.max(arrival)));
     if let Some((arrival, _)) = whole {
         let number = |key, count: Option<i64>| count.map(|count| (key, count));
         let values = [
@@ -84,7 +85,8 @@ fn draw(overlay: &mut Overlay, track: OverlayTrack, request: &Request, steps: &[
     let mut last = whole.map_or(Nanos(0), |(arrival, _)| arrival);
     let limit = whole.map_or(Nanos(u64::MAX), |(_, end)| end);
     for (name, start, end) in request.phases() {
-        let (start, end) = (start.clamp(last, limit), end.clamp(last, limit));
+        let start = start.clamp(last, limit);
+        let end = end.clamp(start, limit);
         overlay.begin(track, start, name, &[]);
         let mut done = start;
         for step in steps.iter().filter(|_| name != "queued") {
