@@ -74,7 +74,7 @@ pub struct Record {
     pub label: Label,
     /// When it began, in unix nanoseconds.
     pub start: Nanos,
-    /// When it ended, in unix nanoseconds; the start, if it is no span.
+    /// When it ended, in unix nanoseconds, never before its start; the start, if it is no span.
     pub end: Nanos,
     /// Where.
     pub process: ProcessId,

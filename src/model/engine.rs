@@ -80,15 +80,16 @@ impl Engine {
     /// times.
     pub fn finish(self) -> (Vec<Gap>, Option<f64>) {
         let lines = if self.executions.is_empty() { self.forwards } else { self.executions };
-        let (mut total, mut busy, mut gaps) = (0, 0, Vec::new());
+        let (mut total, mut idle, mut gaps) = (0.0, 0.0, Vec::new());
         let mut lines: Vec<_> = lines.into_iter().collect();
         lines.sort_by_key(|(process, _)| *process);
         for (_, line) in lines {
-            total += line.covered.0 - line.first.unwrap_or(line.covered).0;
-            busy += line.busy;
+            let time = line.covered.0 - line.first.unwrap_or(line.covered).0;
+            total += time as f64;
+            idle += (time - line.busy) as f64;
             gaps.extend(line.gaps);
         }
-        (gaps, (total > 0).then(|| (total - busy) as f64 / total as f64))
+        (gaps, (total > 0.0).then(|| idle / total))
     }
 }
 
@@ -96,7 +97,10 @@ impl Line {
     /// Executions come in the order of their ends: one that began before a gap closes it, as far as it reaches.
     fn execution(&mut self, record: &Record) {
         let (start, end) = (record.start, record.end);
-        if self.first.is_none() {
+        if let Some(first) = self.first {
+            // It began before the others.
+            self.busy += first.0.saturating_sub(start.0);
+        } else {
             self.covered = start;
         }
         self.first = Some(self.first.map_or(start, |first| first.min(start)));
@@ -125,7 +129,7 @@ impl Line {
         for (name, start, end) in &self.between {
             let inside = (*end).min(to).0.saturating_sub((*start).max(from).0);
             match times.iter_mut().find(|(known, _)| known == name) {
-                Some((_, time)) => *time += inside,
+                Some((_, time)) => *time = time.saturating_add(inside),
                 None => times.push((name, inside)),
             }
         }
@@ -135,6 +139,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::event::Label;
 
@@ -157,6 +163,24 @@ mod tests {
         let gaps: Vec<_> = gaps.iter().map(|gap| (gap.process.0, gap.start.0, gap.end.0)).collect();
         assert_eq!(gaps, [(0, 20, 40)]);
         assert_eq!(Engine::default().finish(), (Vec::new(), None));
+    }
+
+    proptest! {
+        #[test]
+        fn the_idle_share_is_that_of_the_moments_that_nothing_covers(
+            mut times in prop::collection::vec((0..60_u64, 1..20_u64).prop_map(|(start, time)| (start, start + time)), 1..12),
+        ) {
+            times.sort_by_key(|(_, end)| *end);
+            let mut engine = Engine::default();
+            times.iter().for_each(|times| engine.push(&span(0, *times, "modelExec")));
+            let (gaps, idle) = engine.finish();
+            let is_covered = |moment: u64| times.iter().any(|(start, end)| *start <= moment && moment < *end);
+            let first = times.iter().map(|(start, _)| *start).min().unwrap();
+            let last = times.iter().map(|(_, end)| *end).max().unwrap();
+            let uncovered = (first..last).filter(|moment| !is_covered(*moment)).count();
+            prop_assert_eq!(idle, Some(uncovered as f64 / (last - first) as f64));
+            prop_assert_eq!(gaps.iter().map(|gap| gap.end.0 - gap.start.0).sum::<u64>(), uncovered as u64);
+        }
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl Experts {
             "Kernel" if record.name().contains("GroupedMatmul") => {
                 let (count, layers) = self.products.entry(record.process).or_insert((0, [0; LAYERS]));
                 // Two products make a layer.
-                layers[*count / 2 % LAYERS] += record.end.0.saturating_sub(record.start.0);
+                let layer = &mut layers[*count / 2 % LAYERS];
+                *layer = layer.saturating_add(record.end.0 - record.start.0);
                 *count += 1;
             }
             _ => {}
@@ -151,7 +152,11 @@ impl Experts {
                 // A routing tells the experts of this rank, or those of all of them.
                 let routes = routing.get(layer).map_or(&[][..], Vec::as_slice);
                 let is_of_all = routes.len() > experts.len();
-                let place = if is_of_all { rank.max(0) as usize * experts.len() + slot } else { slot };
+                let place = if is_of_all {
+                    (rank.max(0) as usize).saturating_mul(experts.len()).saturating_add(slot)
+                } else {
+                    slot
+                };
                 if let Some(expert) = routes.get(place).filter(|expert| (0.0..65_536.0).contains(*expert)) {
                     *cell(&mut placement.by_model_expert, layer, *expert as usize) += load;
                 }

@@ -28,14 +28,14 @@ impl Figures {
         let first_arrival = requests.iter().filter_map(|request| request.arrival).min();
         let ended = requests.iter().filter(|request| request.end.is_some());
         let last_end = ended.clone().filter_map(|request| request.end).max();
-        let tokens: i64 = ended.filter_map(|request| request.output_tokens).sum();
+        let tokens: f64 = ended.filter_map(|request| request.output_tokens).map(|tokens| tokens as f64).sum();
         let seconds =
             first_arrival.zip(last_end).map(|(first, last)| last.0.saturating_sub(first.0) as f64 / 1e9);
         Self {
             requests: requests.iter().filter(|request| request.arrival.is_some()).count(),
             first_token: both(requests.iter().filter_map(Request::first_token).collect()),
             latency: both(requests.iter().filter_map(Request::latency).collect()),
-            tokens_per_second: seconds.filter(|s| *s > 0.0 && tokens > 0).map(|s| tokens as f64 / s),
+            tokens_per_second: seconds.filter(|s| *s > 0.0 && tokens > 0.0).map(|s| tokens / s),
             idle_share,
         }
     }

@@ -67,7 +67,7 @@ impl KvForms {
     /// The share of blocks in use, by free blocks of the older form: (most − free) / most; 0 while no `Free` told any.
     pub fn usage(&self, free: Option<i64>) -> Option<f64> {
         let most = self.most_free;
-        Some(if most > 0 { (most - free?) as f64 / most as f64 } else { 0.0 })
+        Some(if most > 0 { most.saturating_sub(free?) as f64 / most as f64 } else { 0.0 })
     }
 }
 
@@ -88,8 +88,12 @@ impl KvState {
             }
         }
         state.free = after.or(state.free);
-        let change = before.zip(after).map(|(before, after)| before - after).or(change).unwrap_or_default();
-        (state.allocated, state.freed) = (change.max(0), (-change).max(0));
+        let change = before
+            .zip(after)
+            .map(|(before, after)| before.saturating_sub(after))
+            .or(change)
+            .unwrap_or_default();
+        (state.allocated, state.freed) = (change.max(0), change.saturating_neg().max(0));
         state.usage = match (usage, state.used(), state.total) {
             // Some senders state per cent, others a share.
             (Some(usage), ..) if usage > 1.0 => Some(usage / 100.0),
@@ -102,7 +106,7 @@ impl KvState {
 
     /// Blocks in use.
     pub fn used(&self) -> Option<i64> {
-        Some(self.total? - self.free?)
+        Some(self.total?.saturating_sub(self.free?))
     }
 }
 

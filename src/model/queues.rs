@@ -67,7 +67,7 @@ impl Queues {
                     state.parse().ok().and_then(|number: usize| STATES.get(number).copied()).unwrap_or(state);
                 let queue = Name::new(&state.to_ascii_uppercase());
                 let sum = self.sums.entry((record.process, queue)).or_default();
-                *sum += change;
+                *sum = sum.saturating_add(change);
                 let (time, size) = (record.start, *sum);
                 self.rows
                     .push(time.0, &QueueRow { time, process: record.process, queue, size, is_sum: true });

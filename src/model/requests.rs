@@ -202,7 +202,8 @@ impl Requests {
                         earliest(&mut state.prefilled, record.end);
                     }
                     if name == "modelExec" {
-                        state.execution += record.end.0 - record.start.0;
+                        let time = record.end.0 - record.start.0;
+                        state.execution = state.execution.saturating_add(time);
                     }
                     latest(&mut state.last_execution, record.end);
                 }
@@ -213,7 +214,8 @@ impl Requests {
                 "Dequeue" if is_waiting() => {
                     earliest(&mut state.marks.scheduled, record.end);
                     if let Some(since) = state.waiting.take() {
-                        *state.waited.get_or_insert(0) += record.end.0.saturating_sub(since.0);
+                        let waited = record.end.0.saturating_sub(since.0);
+                        state.waited = Some(state.waited.unwrap_or(0).saturating_add(waited));
                     }
                 }
                 "CacheHitRate" if state.cache_hit.is_none() => {

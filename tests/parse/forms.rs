@@ -125,30 +125,40 @@ impl Databases {
         }
     }
 
-    fn row(
+    fn record(
         &mut self,
         process: usize,
         (start, end): (u64, u64),
-        domain: &str,
-        name: &str,
+        label: (&str, &str),
         (kind, attributes): (i64, &[(&'static str, Value)]),
     ) {
-        let mut args = serde_json::Map::new();
-        args.insert("type".into(), kind.into());
-        args.extend(attributes.iter().map(|(key, value)| ((*key).to_owned(), json(value))));
-        let args = serde_json::Value::Object(args).to_string();
+        let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), json(value)));
+        let args = std::iter::once(("type".to_owned(), kind.into())).chain(attributes).collect();
+        self.row(process, (start as i64, end as i64), label, &args);
+    }
+
+    /// A row as it stands there, whatever it says.
+    pub fn row(
+        &mut self,
+        process: usize,
+        (start, end): (i64, i64),
+        (domain, name): (&str, &str),
+        args: &serde_json::Map<String, serde_json::Value>,
+    ) {
         let (database, pid) = (&self.processes[process].0, 100 + process as i64);
-        let (start, end) = (start as i64, end as i64);
+        let flag = if args.get("type") == Some(&2.into()) { 2 } else { 1 };
+        let args = serde_json::to_string(args).unwrap();
         if self.is_old {
             let message = serde_json::json!({"name": name, "domain": domain, "msg": args}).to_string();
-            let flag = if kind == 2 { 2 } else { 1 };
             let sql = "INSERT INTO Mstx (message, flag, markId, timestamp, endTimestamp, pid, tid) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?5)";
             let mut insert = database.prepare_cached(sql).unwrap();
             insert.execute(rusqlite::params![message, flag, start, end, pid]).unwrap();
         } else {
             let sql = "INSERT INTO slice (timestamp, duration, name, cat, args, end_time, pid, tid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
             let mut insert = database.prepare_cached(sql).unwrap();
-            insert.execute(rusqlite::params![start, end - start, name, domain, args, end, pid]).unwrap();
+            insert
+                .execute(rusqlite::params![start, end.wrapping_sub(start), name, domain, args, end, pid])
+                .unwrap();
         }
     }
 }
@@ -173,7 +183,7 @@ impl Recorder for Databases {
 
     fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, Value)]) {
         let (start, domain, name) = self.processes[process].1.pop().unwrap();
-        self.row(process, (start, time), domain, name, (2, attributes));
+        self.record(process, (start, time), (domain, name), (2, attributes));
     }
 
     fn instant(
@@ -184,6 +194,6 @@ impl Recorder for Databases {
         name: &'static str,
         attributes: &[(&'static str, Value)],
     ) {
-        self.row(process, (time, time), domain, name, (0, attributes));
+        self.record(process, (time, time), (domain, name), (0, attributes));
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests; the bench shares two of the files")]
 
 mod forms;
+mod nonsense;
 mod simulator;
 
 use std::collections::HashMap;

@@ -1,0 +1,106 @@
+//! Whatever stands in another tool's database, well-formed or not in what it says: nothing panics, nothing overflows.
+
+use msprof_rs::cli::{Format, parse};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Map, Number, Value};
+
+use crate::forms::Databases;
+use crate::options;
+use crate::simulator::BEGIN;
+
+const DOMAINS: &str = "Engine Request Schedule BatchSchedule Execute KVCache PullKVCache Communication PDSplit \
+    Coordinator eplb_observe";
+
+const NAMES: &str = "httpReq httpRes receiveReq tokenize detokenize sendResponse DecodeEnd coreReq coreRes firstToken \
+    outputSync Enqueue Dequeue Queue ReqState ReqFinish CacheHitRate batchFrameworkProcessing BatchSchedule dummyBatch \
+    modelExec modelRunnerExec specDecoding forward preprocess sample Allocate Free KVCacheStatus RequestDispatch \
+    sendReqToD sendReqToDSucc prefillRes decodeRes GroupedMatmul aclnnGroupedMatmul";
+
+const KEYS: &str = "rid type iter batch_type batchType batch_size from to rank load QueueSize= scope#QueueName scope#dp \
+    status deviceBlock= usage= AllocatedBlocks= TotalBlocks= FreeBlocks= FreeBlocksBefore= FreeBlocksAfter= \
+    UsagePercent= hitCache expert_routing expert_hot chunk arrival num_spec_output_tokens num_scheduled_tokens \
+    num_prompt_tokens num_computed_tokens recvTokenSize= replyTokenSize= spec_decode_accepted_by_req batch_seq_len \
+    block_tables PrefillAddress DecodeAddress 0+ WAITING+ RUNNING+";
+
+const TEXTS: [&str; 14] = [
+    "",
+    "a",
+    "a-12345678",
+    "b,c",
+    "None",
+    "Prefill,Decode",
+    "WAITING",
+    "9223372036854775807",
+    "-1",
+    "1e400",
+    "NaN",
+    "[[1,2],[3]]",
+    "\u{0}\u{feff}",
+    "127.0.0.1:8000",
+];
+
+fn word(words: &'static str) -> impl Strategy<Value = &'static str> {
+    select(words.split_whitespace().collect::<Vec<_>>())
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..100_i64).prop_map(Value::from),
+        select(vec![i64::MIN, i64::MAX, -1, 1 << 53]).prop_map(Value::from),
+        Just(Value::from(u64::MAX)),
+        select(vec![0.5, -1e308, 1e308, 5e-324, 1e19])
+            .prop_map(|x| Number::from_f64(x).map_or(Value::Null, Value::from)),
+        select(&TEXTS[..]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((word(KEYS), inner), 0..4).prop_map(|entries| {
+                Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+fn args() -> impl Strategy<Value = Map<String, Value>> {
+    let rid = prop_oneof![select(vec!["a", "a-12345678", "b", "c"]).prop_map(Value::from), value()];
+    let entries = prop::collection::vec((word(KEYS), value()), 0..5);
+    (rid, entries).prop_map(|(rid, entries)| {
+        let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), value));
+        std::iter::once(("rid".to_owned(), rid)).chain(entries).collect()
+    })
+}
+
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        6 => (0..1_000_000_i64).prop_map(|after| BEGIN as i64 + after),
+        1 => select(vec![0, 1, -1, i64::MIN, i64::MAX, BEGIN as i64]),
+        1 => any::<i64>(),
+    ]
+}
+
+/// Process, start, end, domain and name, arguments.
+type Row = (usize, i64, i64, (&'static str, &'static str), Map<String, Value>);
+
+fn row() -> impl Strategy<Value = Row> {
+    (0..2_usize, time(), time(), (word(DOMAINS), word(NAMES)), args())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn nonsense_never_makes_it_panic(rows in prop::collection::vec(row(), 1..40), is_old in any::<bool>()) {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut databases = Databases::create(input.path(), 1, is_old);
+        for (process, start, end, label, args) in &rows {
+            databases.row(*process, (*start, *end), *label, args);
+        }
+        databases.finish();
+        let all = [Format::Csv, Format::Db, Format::Json, Format::Perfetto, Format::Parquet];
+        // Whether anything could be read is another question.
+        let _ = parse(&options(input.path(), output.path(), &all), true);
+    }
+}
