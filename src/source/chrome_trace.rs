@@ -10,6 +10,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::imports::{Damaged, Imports};
@@ -239,7 +240,7 @@ impl<'a> Taker<'a> {
     /// What never ended was running when the trace was written.
     fn finish(&mut self) {
         let mut left: Vec<Record> = std::mem::take(&mut self.open).into_values().flatten().collect();
-        left.sort_by_key(|record| record.start);
+        left.sort_by_key(|record| (record.start, record.process, record.thread, record.name().to_owned()));
         for mut record in left {
             (record.kind, record.end) = (Kind::Unfinished, self.last.max(record.start));
             self.imports.push(&record);
@@ -290,8 +291,12 @@ impl<'de> Visitor<'de> for Trace<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<(), A::Error> {
-        while let Some(event) = events.next_element()? {
-            self.0.take(event);
+        while let Some(text) = events.next_element::<Box<RawValue>>()? {
+            match serde_json::from_str(text.get()) {
+                Ok(event) => self.0.take(event),
+                // Of another shape: the others may be well.
+                Err(_) => self.0.imports.malformed += 1,
+            }
         }
         Ok(())
     }
@@ -359,6 +364,15 @@ mod tests {
         );
         let (_, damage, seen) = import("a.pt.trace.json", text);
         assert_eq!((damage.len(), seen.len()), (1, 2));
+    }
+
+    #[test]
+    fn an_event_of_another_shape_is_passed_over_alone() {
+        let text = br#"[{"ph": "i", "name": "a", "ts": 1}, null, {"ph": "i", "name": 5, "ts": 2}, [1, "}"],
+            {"ph": "i", "name": "b", "ts": 3}]"#;
+        let (imports, damage, seen) = import("trace_view.json", text);
+        assert_eq!((damage, imports.malformed), (Vec::new(), 3));
+        assert_eq!(seen, [("a".to_owned(), 1_000, 1_000), ("b".to_owned(), 3_000, 3_000)]);
     }
 
     #[test]

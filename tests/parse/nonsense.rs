@@ -1,5 +1,7 @@
 //! Whatever stands in another tool's database, well-formed or not in what it says: nothing panics, nothing overflows.
 
+use std::path::Path;
+
 use msprof_rs::cli::{Format, parse};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -89,8 +91,43 @@ fn row() -> impl Strategy<Value = Row> {
     (0..2_usize, time(), time(), (word(DOMAINS), word(NAMES)), args())
 }
 
+/// Whether anything could be read is another question.
+fn parse_all(input: &Path, output: &Path) {
+    let all = [Format::Csv, Format::Db, Format::Json, Format::Perfetto, Format::Parquet];
+    let _ = parse(&options(input, output, &all), true);
+}
+
+/// An event of a Chrome trace: its phase says what it is, the rest may be anything.
+fn event() -> impl Strategy<Value = Value> {
+    let phase = word("X B E b e n i C s t f M P");
+    let times = prop_oneof![3 => (0..1_000_i64).prop_map(Value::from), 1 => value()];
+    let names = word("httpReq modelExec forward process_name thread_name process_labels clock_sync k");
+    let place = prop_oneof![2 => (0..3_i64).prop_map(Value::from), 1 => value()];
+    let numbers = (times.clone(), times, place.clone(), place.clone(), place);
+    (phase, names, numbers, args()).prop_map(|(phase, name, (ts, dur, pid, tid, id), args)| {
+        serde_json::json!({
+            "ph": phase, "name": name, "cat": "Execute", "ts": ts, "dur": dur, "pid": pid, "tid": tid, "id": id,
+            "args": args,
+        })
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn nonsense_in_a_chrome_trace_never_makes_it_panic(
+        events in prop::collection::vec(event(), 1..40),
+        base in prop_oneof![Just(Value::from(BEGIN)), value()],
+        name in word("a.pt.trace.json trace_view.json msprof_1.json server_events_1.json"),
+    ) {
+        let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let trace = serde_json::json!({"baseTimeNanoseconds": base, "traceEvents": events});
+        // Some write the bare list of events.
+        let text = if name.contains("msprof") { trace["traceEvents"].to_string() } else { trace.to_string() };
+        std::fs::write(input.path().join(name), text).unwrap();
+        parse_all(input.path(), output.path());
+    }
+
     #[test]
     fn nonsense_never_makes_it_panic(rows in prop::collection::vec(row(), 1..40), is_old in any::<bool>()) {
         let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -99,8 +136,6 @@ proptest! {
             databases.row(*process, (*start, *end), *label, args);
         }
         databases.finish();
-        let all = [Format::Csv, Format::Db, Format::Json, Format::Perfetto, Format::Parquet];
-        // Whether anything could be read is another question.
-        let _ = parse(&options(input.path(), output.path(), &all), true);
+        parse_all(input.path(), output.path());
     }
 }
