@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::parse::create_folder;
-use super::progress::Progress;
+use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::event::{Kind, Name};
@@ -158,17 +158,14 @@ fn report(compared: &[Compared]) -> Report {
 /// A session's spans, and the exit code that says whether they are all.
 fn spans(folder: &Path) -> Result<(Spans, u8), ParseError> {
     let session = Session::open(folder)?;
-    let (mut records, mut spans) = (session.records(), Spans::default());
-    let mut progress = Progress::new("reading", session.length());
-    while let Some(record) = records.next() {
+    let mut spans = Spans::default();
+    let tally = progress::read(&session, |record| {
         if matches!(record.kind, Kind::Span | Kind::Instant) && !record.name().is_empty() {
-            let duration = record.end.0.saturating_sub(record.start.0);
             let known = spans.entry(record.label.name()).or_default();
-            known.all.push(duration);
-            known.series.push(duration);
+            known.all.push(record.duration());
+            known.series.push(record.duration());
         }
-        progress.tick(|| records.progress());
-    }
-    progress.finish();
-    Ok((spans, exit_code(session.intake(), &records.tally())))
+        Ok(())
+    })?;
+    Ok((spans, exit_code(session.intake(), &tally)))
 }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use thiserror::Error;
 
 use super::exit_code;
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use crate::clock::Nanos;
 use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
@@ -231,15 +231,11 @@ fn read(options: &ParseOptions, session: &Session, calendar: &Calendar) -> Resul
     let mut timeline = Timeline::new(places, calendar.clone(), sinks);
 
     let mut tables = Tables::new(places);
-    let mut records = session.records();
-    let mut progress = Progress::new("reading", session.length());
-    while let Some(record) = records.next() {
+    let tally = progress::read(session, |record| {
         let (resources, ids) = tables.push(record);
         timeline.push(record, resources, ids)?;
-        progress.tick(|| records.progress());
-    }
-    let tally = records.tally();
-    progress.finish();
+        Ok(())
+    })?;
     let model = tables.finish(places).map_err(ParseError::Temporary)?;
     timeline.finish(&model.ids, &model.requests)?;
     let mut outputs = Vec::new();

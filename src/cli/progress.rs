@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::ParseError;
+use crate::event::Record;
+use crate::source::{Session, Tally};
+
 /// Ticks between two looks at the clock.
 const TICKS: u64 = 1 << 14;
 
@@ -70,4 +74,22 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Gives each record of the session to `take`, and tells how far that is.
+///
+/// # Errors
+/// The first of `take`.
+pub(super) fn read(
+    session: &Session,
+    mut take: impl FnMut(&Record) -> Result<(), ParseError>,
+) -> Result<Tally, ParseError> {
+    let mut records = session.records();
+    let mut progress = Progress::new("reading", session.length());
+    while let Some(record) = records.next() {
+        take(record)?;
+        progress.tick(|| records.progress());
+    }
+    progress.finish();
+    Ok(records.tally())
 }

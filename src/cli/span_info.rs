@@ -7,7 +7,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Serialize};
 
 use super::parse::{ParseOptions, calendar, create_folder};
-use super::progress::Progress;
+use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{ParseError, exit_code};
 use crate::clock::Nanos;
@@ -74,7 +74,7 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
     let (ids, tally) = each(&session, &names, |span, resources| {
         totals.push(&span, resources);
         spans.push(span.start.0, &span);
-    });
+    })?;
     let slowest = totals.slowest();
     let mut told = Slowest::default();
     if !slowest.is_empty() {
@@ -84,7 +84,7 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
             for resource in resources.list.iter().filter(|resource| slowest.contains(&resource.request)) {
                 told.push(&span, resource.request, &mut bubbles);
             }
-        });
+        })?;
     }
     let spans = spans.finish().map_err(ParseError::Temporary)?;
     let folder = options.output_path.join("span_info");
@@ -101,22 +101,22 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
 }
 
 /// Gives each span of these names to `take`. Numbers of requests are the same in each pass.
-fn each(session: &Session, names: &[Name], mut take: impl FnMut(Span, &Resources)) -> (Ids, Tally) {
+fn each(
+    session: &Session,
+    names: &[Name],
+    mut take: impl FnMut(Span, &Resources),
+) -> Result<(Ids, Tally), ParseError> {
     let (mut ids, mut resources) = (Ids::of(session.places()), Resources::default());
-    let mut records = session.records();
-    let mut progress = Progress::new("reading", session.length());
-    loop {
-        progress.tick(|| records.progress());
-        let Some(record) = records.next() else { break };
+    let tally = progress::read(session, |record| {
         // Also what is not asked for tells the ids that the user knows.
         resources.read(record, &mut ids);
         if record.kind == Kind::Span && names.contains(&record.label.name()) {
             let (name, process) = (record.label.name(), record.process);
             take(Span { name, start: record.start, end: record.end, process }, &resources);
         }
-    }
-    progress.finish();
-    (ids, records.tally())
+        Ok(())
+    })?;
+    Ok((ids, tally))
 }
 
 fn write(
@@ -162,7 +162,8 @@ impl Totals {
         if span.name.as_str() == FORWARD {
             for resource in &resources.list {
                 let bubble = self.bubbles.push(span, resource.request).unwrap_or_default();
-                *self.spent.entry(resource.request).or_default() += span.duration() + bubble;
+                let spent = self.spent.entry(resource.request).or_default();
+                *spent = spent.saturating_add(span.duration()).saturating_add(bubble);
             }
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use rustc_hash::FxHashMap;
 
 use super::parse::create_folder;
-use super::progress::Progress;
+use super::progress;
 use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, ThreadId};
@@ -114,17 +114,13 @@ impl Split {
         let (mut ids, mut resources) = (Ids::of(session.places()), Resources::default());
         let (mut parts, mut framework) = (Vec::new(), FRAMEWORKS.len() - 1);
         let is_step = |name: &str| FRAMEWORKS.iter().any(|(_, steps)| steps.contains(&name));
-        let mut records = session.records();
-        let mut progress = Progress::new("reading", session.length());
-        loop {
-            progress.tick(|| records.progress());
-            let Some(record) = records.next() else { break };
+        let tally = progress::read(&session, |record| {
             resources.read(record, &mut ids);
             if let Some(known) = FRAMEWORKS.iter().position(|(tells, _)| *tells == record.name()) {
                 framework = framework.min(known);
             }
             if record.kind != Kind::Span || resources.list.is_empty() || !is_step(record.name()) {
-                continue;
+                return Ok(());
             }
             let has = |phase| resources.list.iter().any(|resource| resource.phase() == Some(phase));
             let mut requests: Vec<RequestId> =
@@ -143,9 +139,8 @@ impl Split {
                     _ => None,
                 },
             });
-        }
-        progress.finish();
-        let tally = records.tally();
+            Ok(())
+        })?;
         parts.sort_by_key(|part| part.start);
         let (_, steps) = FRAMEWORKS[framework];
         let mut written = false;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::progress::Progress;
+use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, ParseError, exit_code};
-use crate::event::{Kind, Label, Name, Places, ProcessId, Record};
+use crate::event::{Kind, Label, Name, Places, ProcessId};
 use crate::model::{Distribution, Gap, Model, Request, Tables};
 use crate::source::Session;
 
@@ -109,11 +109,9 @@ impl Stats {
         let session = Session::open(&self.folder)?;
         let needs_tables = is_asked(Subject::Requests) || is_asked(Subject::Gaps);
         let mut tables = needs_tables.then(|| Tables::new(session.places()));
-        let mut records = session.records();
-        let mut progress = Progress::new("reading", session.length());
-        while let Some(record) = records.next() {
+        let tally = progress::read(&session, |record| {
             if record.kind == Kind::Span {
-                let duration = duration(record);
+                let duration = record.duration();
                 labels.push(record.label, duration);
                 domains.push(record.label.domain(), duration);
                 processes.push(record.process, duration);
@@ -121,9 +119,8 @@ impl Stats {
             if let Some(tables) = &mut tables {
                 tables.push(record);
             }
-            progress.tick(|| records.progress());
-        }
-        progress.finish();
+            Ok(())
+        })?;
         let places = session.places();
         let label = |label: &Label| format!("{}/{}", label.domain().as_str(), label.name().as_str());
         let mut reports = Vec::new();
@@ -139,12 +136,8 @@ impl Stats {
                 reports.push(gaps(&model, places, self.limit));
             }
         }
-        Ok((reports, exit_code(session.intake(), &records.tally())))
+        Ok((reports, exit_code(session.intake(), &tally)))
     }
-}
-
-fn duration(record: &Record) -> u64 {
-    record.end.0.saturating_sub(record.start.0)
 }
 
 /// `VLLM::EngineCore dp0 (host, 4711)`

@@ -109,6 +109,11 @@ impl Places {
 }
 
 impl Record {
+    /// How long it lasted, in nanoseconds.
+    pub fn duration(&self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+
     /// An instant without attributes, somewhere.
     pub fn instant(label: Label, time: Nanos) -> Self {
         Self {

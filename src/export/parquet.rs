@@ -364,7 +364,7 @@ pub fn write_records(folder: &Path, session: &Session) -> Result<u64, OutputErro
         table.of(record.process)?.row([
             record.start.0.into(),
             record.end.0.into(),
-            (record.end.0 - record.start.0).into(),
+            record.duration().into(),
             kind.into(),
             text(record.domain()).into(),
             text(record.name()).into(),

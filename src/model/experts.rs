@@ -116,7 +116,7 @@ impl Experts {
                 let (count, layers) = self.products.entry(record.process).or_insert((0, [0; LAYERS]));
                 // Two products make a layer.
                 let layer = &mut layers[*count / 2 % LAYERS];
-                *layer = layer.saturating_add(record.end.0 - record.start.0);
+                *layer = layer.saturating_add(record.duration());
                 *count += 1;
             }
             _ => {}

@@ -202,8 +202,7 @@ impl Requests {
                         earliest(&mut state.prefilled, record.end);
                     }
                     if name == "modelExec" {
-                        let time = record.end.0 - record.start.0;
-                        state.execution = state.execution.saturating_add(time);
+                        state.execution = state.execution.saturating_add(record.duration());
                     }
                     latest(&mut state.last_execution, record.end);
                 }
