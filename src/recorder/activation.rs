@@ -10,8 +10,7 @@ use crossbeam_channel::Sender;
 use thiserror::Error;
 
 use super::flusher::{Command, Flusher};
-use super::signals::{self, Waker};
-use super::{door, names_file, role, thread};
+use super::{door, names_file, role, signals, thread};
 use crate::clock::{Nanos, boottime};
 use crate::config::{ConfigError, rewrite_enable};
 use crate::event;
@@ -73,7 +72,6 @@ pub enum DumpError {
 struct Handle {
     options: Options,
     pid: u32,
-    waker: Arc<Waker>,
     commands: Sender<Command>,
 }
 
@@ -85,7 +83,7 @@ static NEXT_DUMP: AtomicU64 = AtomicU64::new(0);
 /// Starts this process's recorder. A second call in the same process does nothing.
 ///
 /// # Errors
-/// The thread or its waker can't be made.
+/// The thread can't be made.
 pub fn activate(options: Options) -> std::io::Result<()> {
     if HANDLE.load().as_ref().is_some_and(|handle| handle.pid == std::process::id()) {
         return Ok(());
@@ -94,9 +92,9 @@ pub fn activate(options: Options) -> std::io::Result<()> {
         // SAFETY: the handlers touch atomics, the forking thread's own thread-locals, and locks that they hold together.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
     }
-    let waker = Arc::new(Waker::new()?);
+    signals::forget_reasons();
     let (sender, commands) = crossbeam_channel::unbounded();
-    let flusher = Flusher::new(options.clone(), waker.clone(), commands);
+    let flusher = Flusher::new(options.clone(), commands);
     let (ready, wait) = crossbeam_channel::bounded(1);
     std::thread::Builder::new().name("msprof-rs".into()).spawn(move || flusher.run(&ready))?;
     if wait.recv_timeout(START_PATIENCE).is_err() {
@@ -104,9 +102,9 @@ pub fn activate(options: Options) -> std::io::Result<()> {
             "the collection config has not been read within {START_PATIENCE:?}; the server goes on meanwhile"
         );
     }
-    signals::watch(&waker);
+    signals::watch();
     let pid = std::process::id();
-    HANDLE.store(Some(Arc::new(Handle { options, pid, waker, commands: sender })));
+    HANDLE.store(Some(Arc::new(Handle { options, pid, commands: sender })));
     Ok(())
 }
 
@@ -199,6 +197,6 @@ impl Handle {
     fn command(&self, command: Command) {
         // Where the flusher has ended, the command's own channel tells whoever waits.
         let _ = self.commands.send(command);
-        self.waker.wake();
+        signals::wake();
     }
 }

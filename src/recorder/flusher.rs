@@ -2,7 +2,6 @@
 //! It never takes Python's lock.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -10,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::activation::{DumpError, Options};
 use super::rendezvous::{Membership, Rendezvous};
 use super::session::Session;
-use super::signals::{self, Waker, Woken};
+use super::signals::{self, Woken};
 use super::{facts, gate, limits, steps};
 use crate::config::{self, Collection, Mode, Watch};
 use crate::control::{self, Dumps, Page, State};
@@ -40,7 +39,6 @@ pub(super) enum Command {
 /// The thread's own state.
 pub(super) struct Flusher {
     options: Options,
-    waker: Arc<Waker>,
     commands: Receiver<Command>,
     watch: Watch,
     rendezvous: Rendezvous,
@@ -57,10 +55,10 @@ struct Running {
 }
 
 impl Flusher {
-    pub(super) fn new(options: Options, waker: Arc<Waker>, commands: Receiver<Command>) -> Self {
+    pub(super) fn new(options: Options, commands: Receiver<Command>) -> Self {
         let watch = Watch::new(&options.config, &options.home);
         let rendezvous = Rendezvous::new(&options.config);
-        Self { options, waker, commands, watch, rendezvous, running: None, page: None }
+        Self { options, commands, watch, rendezvous, running: None, page: None }
     }
 
     /// The thread's life. Says when it has looked at the config for the first time.
@@ -87,7 +85,7 @@ impl Flusher {
                 Some(_) => CALM_PERIOD,
                 None => CONFIG_PERIOD,
             };
-            match self.waker.sleep(period.min(next_look.saturating_duration_since(Instant::now()))) {
+            match signals::sleep(period.min(next_look.saturating_duration_since(Instant::now()))) {
                 Woken::Terminated => {
                     self.end();
                     signals::die();

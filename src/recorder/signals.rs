@@ -3,24 +3,21 @@
 //! SIGTERM kills a process that has no handler on the spot; ours lets the flusher write the last events first and then
 //! die of the same signal. Another signal may ask a flight recorder for a dump.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::thread::futex;
 
-static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
+/// The process whose flusher sleeps here; 0: there is none. A forked child has its parent's until it has its own.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
-const COMMAND: u64 = 1;
-/// As [`TERMINATE`], for the signal that asks for a dump.
-const DUMP: u64 = 1 << 16;
-/// Added to the eventfd by the signal handler; more than commands can ever sum up to between two looks.
-const TERMINATE: u64 = 1 << 32;
+/// What the flusher sleeps on: why it is to wake up, 0 while there is no reason. A word of memory and no descriptor: a
+/// program that closes the descriptors that it doesn't know would get our wake-ups in a file of its own.
+static REASONS: AtomicU32 = AtomicU32::new(0);
 
-/// What the flusher sleeps on: it is woken by commands and by signals.
-#[derive(Debug)]
-pub(super) struct Waker(OwnedFd);
+const WORK: u32 = 1;
+const DUMP: u32 = 2;
+const TERMINATE: u32 = 4;
 
 /// Why the flusher woke up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,41 +30,39 @@ pub(super) enum Woken {
     Terminated,
 }
 
-impl Waker {
-    pub(super) fn new() -> rustix::io::Result<Self> {
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Self)
-    }
+/// For a new flusher: whatever its predecessor was to do is over.
+pub(super) fn forget_reasons() {
+    REASONS.store(0, Ordering::Release);
+}
 
-    /// Wakes the flusher for a command.
-    pub(super) fn wake(&self) {
-        // Fails only when the counter is full, and then the flusher is awake anyway.
-        let _ = rustix::io::write(&self.0, &COMMAND.to_ne_bytes());
+/// Wakes the flusher for a command.
+pub(super) fn wake() {
+    // Whoever was the first to give a reason wakes it.
+    if REASONS.fetch_or(WORK, Ordering::Release) & WORK == 0 {
+        wake_sleeper();
     }
+}
 
-    /// Sleeps until woken, or for `time`.
-    pub(super) fn sleep(&self, time: Duration) -> Woken {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        let timeout = Timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos().into() };
-        if poll(&mut fds, Some(&timeout)).unwrap_or(0) == 0 {
-            return Woken::Work;
-        }
-        let mut counter = [0_u8; 8];
-        match rustix::io::read(&self.0, &mut counter).map(|_| u64::from_ne_bytes(counter)) {
-            Ok(TERMINATE..) => Woken::Terminated,
-            Ok(DUMP..) => Woken::Dump,
-            _ => Woken::Work,
-        }
-    }
+/// A plain system call, which a signal handler may make too.
+fn wake_sleeper() {
+    // Fails for no word of our own.
+    let _ = futex::wake(&REASONS, futex::Flags::PRIVATE, 1);
+}
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+/// Sleeps until woken, or for `time`.
+pub(super) fn sleep(time: Duration) -> Woken {
+    let timeout = futex::Timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos().into() };
+    // Whatever ended it: the reasons are what counts.
+    let _ = futex::wait(&REASONS, futex::Flags::PRIVATE, 0, Some(&timeout));
+    match REASONS.swap(0, Ordering::Acquire) {
+        reasons if reasons & TERMINATE != 0 => Woken::Terminated,
+        reasons if reasons & DUMP != 0 => Woken::Dump,
+        _ => Woken::Work,
     }
 }
 
 /// Puts our handler where SIGTERM would kill without a word.
-pub(super) fn watch(waker: &Waker) {
-    use std::os::fd::AsRawFd;
-    WAKE_FD.store(waker.fd().as_raw_fd(), Ordering::Release);
+pub(super) fn watch() {
     OWNER.store(std::process::id(), Ordering::Release);
     // SAFETY: a zeroed sigaction is a valid one; the handler only does what a signal handler may do.
     unsafe {
@@ -87,7 +82,7 @@ pub(super) fn watch(waker: &Waker) {
 
 /// Takes our handler away again.
 pub(super) fn unwatch() {
-    WAKE_FD.store(-1, Ordering::Release);
+    OWNER.store(0, Ordering::Release);
     // SAFETY: as in `watch`.
     unsafe {
         let mut current: libc::sigaction = std::mem::zeroed();
@@ -114,12 +109,12 @@ pub(super) fn die() {
 }
 
 extern "C" fn on_sigterm(_: libc::c_int) {
-    let fd = WAKE_FD.load(Ordering::Acquire);
-    // SAFETY: getpid, write, poll, signal and kill may be called in a signal handler; the bytes outlive the call.
+    // SAFETY: getpid, futex, poll, signal and kill may be called in a signal handler.
     unsafe {
-        // A forked child that has no flusher (yet) must not wake its parent's.
-        let ours = fd >= 0 && OWNER.load(Ordering::Acquire) == libc::getpid() as u32;
-        if ours && libc::write(fd, (&raw const TERMINATE_BYTES).cast(), 8) == 8 {
+        // A forked child that has no flusher (yet) has nobody to wait for.
+        if OWNER.load(Ordering::Acquire) == libc::getpid() as u32 {
+            REASONS.fetch_or(TERMINATE, Ordering::Release);
+            wake_sleeper();
             // The interrupted code would have run no further, so it does not: the flusher ends the process meanwhile.
             libc::poll(std::ptr::null_mut(), 0, PATIENCE_MS);
         }
@@ -151,23 +146,19 @@ pub(super) fn watch_for_dump(signal: i32) {
 
 /// The handler stays after flight mode has ended: the signal would kill otherwise, and somebody may still send it.
 extern "C" fn on_dump_signal(_: libc::c_int) {
-    let fd = WAKE_FD.load(Ordering::Acquire);
-    // SAFETY: getpid and write may be called in a signal handler; the bytes outlive the call.
+    // SAFETY: getpid and futex may be called in a signal handler; errno is the thread's own.
     unsafe {
         let errno = *libc::__errno_location();
-        if fd >= 0 && OWNER.load(Ordering::Acquire) == libc::getpid() as u32 {
-            libc::write(fd, (&raw const DUMP_BYTES).cast(), 8);
+        if OWNER.load(Ordering::Acquire) == libc::getpid() as u32 {
+            REASONS.fetch_or(DUMP, Ordering::Release);
+            wake_sleeper();
         }
         *libc::__errno_location() = errno;
     }
 }
 
-static DUMP_BYTES: [u8; 8] = DUMP.to_ne_bytes();
-
 /// Longer than any flush should take; what it could not write is in the ring files.
 const PATIENCE_MS: libc::c_int = 5_000;
-
-static TERMINATE_BYTES: [u8; 8] = TERMINATE.to_ne_bytes();
 
 /// Keeps all signals away from the calling thread: they belong to the program's own threads.
 pub(super) fn block_signals() {
