@@ -115,6 +115,11 @@ fn stamp() -> String {
 /// What it says about itself, on standard error; how much, `PROF_LOG_LEVEL` tells.
 mod logging {
     use log::{LevelFilter, Log, Metadata, Record};
+    use once_cell::sync::OnceCell;
+    use rustix::io::{FdFlags, fcntl_getfd};
+    use rustix::stdio::stderr;
+
+    use crate::own_file::Identity;
 
     struct StandardError;
 
@@ -127,12 +132,26 @@ mod logging {
             if self.enabled(record.metadata()) {
                 let (pid, level, text) = (std::process::id(), record.level(), record.args());
                 let line = format!("[msprof_rs] [PID:{pid}] [{level}] {text}\n");
-                // Not through `eprintln`: its lock could be copied by a fork while the flusher writes a line.
-                let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+                if is_stderr() {
+                    // Not through `eprintln`: its lock could be copied by a fork while the flusher writes a line.
+                    let _ = rustix::io::write(stderr(), line.as_bytes());
+                }
             }
         }
 
         fn flush(&self) {}
+    }
+
+    /// What descriptor 2 stood for when the first line could have come.
+    static FIRST: OnceCell<Option<Identity>> = OnceCell::new();
+
+    /// Whether descriptor 2 is standard error: what it was at first, or what the program has put there since. Its
+    /// children are meant to have that too. A file that only got the number because standard error was closed is closed
+    /// on exec, as all are that Python opens.
+    fn is_stderr() -> bool {
+        let first = *FIRST.get_or_init(|| Identity::of(stderr()).ok());
+        first.is_some() && Identity::of(stderr()).ok() == first
+            || fcntl_getfd(stderr()).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
     }
 
     /// Once per process; a second call does nothing.
@@ -144,6 +163,7 @@ mod logging {
             "NONE" => LevelFilter::Off,
             _ => LevelFilter::Info,
         };
+        is_stderr(); // which notes what it is
         if log::set_logger(&StandardError).is_ok() {
             log::set_max_level(level);
         }

@@ -12,6 +12,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::own_file::OwnFile;
+
 const MAGIC: u64 = u64::from_le_bytes(*b"msprofS\x01");
 const SIZE: usize = 8192;
 /// Bytes for the facts.
@@ -89,7 +91,7 @@ pub struct Page {
     path: PathBuf,
     map: MmapRaw,
     /// Locked as long as the process lives.
-    _file: File,
+    file: OwnFile,
 }
 
 impl Page {
@@ -107,14 +109,26 @@ impl Page {
             return Err(error);
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        file.set_len(SIZE as u64)?;
-        let map = MmapOptions::new().len(SIZE).map_raw(&file)?;
-        let page = Self { path, map, _file: file };
+        let mut file = OwnFile::new(file, &path)?;
+        flock(file.get()?, FlockOperation::NonBlockingLockExclusive)?;
+        file.get()?.set_len(SIZE as u64)?;
+        let map = MmapOptions::new().len(SIZE).map_raw(file.get()?)?;
+        let page = Self { path, map, file };
         page.head().pid.store(std::process::id(), Ordering::Relaxed);
         page.set_facts(facts);
         page.head().magic.store(MAGIC, Ordering::Release);
         Ok(page)
+    }
+
+    /// Locks the page again if the program has closed its descriptor: the lock went with that.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn hold(&mut self) -> io::Result<()> {
+        if self.file.restore()? {
+            flock(self.file.get()?, FlockOperation::NonBlockingLockExclusive)?;
+        }
+        Ok(())
     }
 
     /// States what it does, and its numbers.

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod name;
+pub mod names_log;
 mod record;
 mod value;
 mod view;

@@ -1,18 +1,18 @@
 //! The files of one capture: `<host>-<pid>.pftrace`, and when that gets too large, `<host>-<pid>.1.pftrace` and so on.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Storage;
+use crate::own_file::OwnFile;
 
 /// The part that is being written.
 #[derive(Debug)]
 pub(super) struct CaptureFile {
     stem: PathBuf,
-    path: PathBuf,
-    file: File,
+    file: OwnFile,
     /// Bytes in it.
     length: u64,
     /// Parts of this capture that are complete, oldest first.
@@ -23,13 +23,12 @@ pub(super) struct CaptureFile {
 impl CaptureFile {
     /// Makes the first part. The file is new: nobody else's, and not through a link.
     pub(super) fn create(stem: &Path, storage: Storage) -> io::Result<Self> {
-        let (path, file) = new_part(stem)?;
-        Ok(Self { stem: stem.into(), path, file, length: 0, former: Vec::new(), storage })
+        Ok(Self { stem: stem.into(), file: new_part(stem)?, length: 0, former: Vec::new(), storage })
     }
 
     /// The current part.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Bytes in the current part.
@@ -44,9 +43,10 @@ impl CaptureFile {
 
     /// Appends the bytes, all or none.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes).inspect_err(|_| {
+        let written = self.file.write_all(bytes);
+        written.inspect_err(|_| {
             // Where a part of them can't be taken back either, readers find the file torn there.
-            let _ = self.file.set_len(self.length);
+            let _ = self.file.get().and_then(|file| file.set_len(self.length));
         })?;
         self.length += bytes.len() as u64;
         Ok(())
@@ -55,9 +55,9 @@ impl CaptureFile {
     /// Begins a new part. Removes this capture's oldest parts where the session's folder has got too large; gives the
     /// number of those.
     pub(super) fn next_part(&mut self) -> io::Result<u32> {
-        let (path, file) = new_part(&self.stem)?;
-        self.former.push(std::mem::replace(&mut self.path, path));
-        (self.file, self.length) = (file, 0);
+        let former = std::mem::replace(&mut self.file, new_part(&self.stem)?);
+        self.former.push(former.path().to_owned());
+        self.length = 0;
         let Some(limit) = self.storage.session else { return Ok(0) };
         let mut removed = 0;
         // The part that begins now will grow to a whole one.
@@ -70,13 +70,13 @@ impl CaptureFile {
 }
 
 /// `<stem>.pftrace`, or `<stem>.1.pftrace` … where there are parts already.
-fn new_part(stem: &Path) -> io::Result<(PathBuf, File)> {
+fn new_part(stem: &Path) -> io::Result<OwnFile> {
     let newest = parts(stem)?.into_iter().max();
     for part in newest.map_or(0, |newest| newest + 1).. {
         let suffix = if part == 0 { ".pftrace".into() } else { format!(".{part}.pftrace") };
         let path = PathBuf::from(format!("{}{suffix}", stem.display()));
         match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => return Ok((path, file)),
+            Ok(file) => return OwnFile::new(file, &path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         }

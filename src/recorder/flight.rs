@@ -3,7 +3,7 @@
 //! What was forgotten leaves two things behind: spans that are still open, and facts about the process.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::session::{Session, write, writer};
 use crate::clock::{Calibration, Nanos, Ticks};
 use crate::event::Label;
+use crate::own_file::OwnFile;
 use crate::ring::Kind;
 use crate::trace::{Sequence, Writer, compressed};
 
@@ -125,7 +126,8 @@ impl Session {
         self.look_at_clocks();
         self.welcome();
         let unfinished = path.with_extension("part");
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut file = OwnFile::new(file, &unfinished)?;
         let mut writer = writer(self.process(), Some(reason));
         for (time, label, attributes) in &self.forgotten.facts {
             writer.meta(*time, *label, attributes);

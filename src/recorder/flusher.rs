@@ -76,6 +76,7 @@ impl Flusher {
         let mut next_look = Instant::now() + CONFIG_PERIOD;
         loop {
             if Instant::now() >= next_look {
+                self.hold_page();
                 self.follow_config();
                 self.follow_dumps();
                 next_look = Instant::now() + CONFIG_PERIOD;
@@ -127,7 +128,10 @@ impl Flusher {
                 _ => {}
             }
         }
-        let Some(running) = &self.running else { return };
+        let Some(running) = &mut self.running else { return };
+        if let Err(error) = running.membership.hold() {
+            log::debug!("other processes take the session for ended: {error}");
+        }
         if self.rendezvous.has_newer(&running.membership) {
             let collection = self.watch.collection().clone();
             self.leave();
@@ -262,6 +266,13 @@ impl Flusher {
             role: facts::process(self.options.process_name.as_deref()).name,
             config: std::path::absolute(&self.options.config).unwrap_or_else(|_| self.options.config.clone()),
             session: self.running.as_ref().map(|running| running.membership.folder.clone()),
+        }
+    }
+
+    /// The program may have closed its descriptor.
+    fn hold_page(&mut self) {
+        if let Some(Err(error)) = self.page.as_mut().map(Page::hold) {
+            log::debug!("the next process that starts removes this one's page: {error}");
         }
     }
 

@@ -1,16 +1,25 @@
-//! The texts behind the numbers in the rings, in a file beside the capture: for whoever reads the rings of a process that
-//! was killed.
+//! The texts behind the numbers in the rings, in a mapped file beside the capture: for whoever reads the rings of a process
+//! that was killed.
+//!
+//! A thread that makes up a name puts it there itself, before anybody can record with it, and makes no system call for
+//! that. Making the file and letting it grow is the flusher's part.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
+use memmap2::MmapRaw;
 use parking_lot::Mutex;
 
 use crate::event;
+use crate::event::names_log::{Entry, HEAD, MAGIC};
+use crate::own_file::{map_longer, map_new};
+use crate::ring::Place;
+
+/// What the file has at first, unless it needs more.
+const FIRST_SIZE: usize = 64 << 10;
 
 /// The running session's file.
 static NAMES: ArcSwapOption<Shared> = ArcSwapOption::const_empty();
@@ -19,33 +28,89 @@ static NAMES: ArcSwapOption<Shared> = ArcSwapOption::const_empty();
 struct Shared {
     /// Whose it is: in a forked child nothing of it may be touched, its lock least of all.
     pid: u32,
-    file: Mutex<NamesFile>,
+    path: PathBuf,
+    /// Nobody waits for a disk while he has it.
+    log: Mutex<Log>,
 }
 
-/// One JSON array a line, `["n", index, text]` or `["l", index, domain, name]`.
+/// The mapped file, and how far it has come.
 #[derive(Debug)]
-struct NamesFile {
-    path: PathBuf,
-    file: File,
+struct Log {
+    map: MmapRaw,
+    /// Bytes behind the head that are taken.
+    length: usize,
+    /// The next name and label to be noted.
     names: u32,
     labels: u32,
+    /// Bytes that found no room.
+    missing: usize,
 }
 
 /// Makes `<stem>.names` for the capture of this name, and notes from now on each name as it is made.
-pub(super) fn open(capture: &Path) -> io::Result<()> {
-    let path = capture.with_extension("names");
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    let names = NamesFile { path, file, names: 0, labels: 0 };
-    NAMES.store(Some(Arc::new(Shared { pid: std::process::id(), file: Mutex::new(names) })));
+pub(super) fn open(capture: &Path) {
+    if let Err(error) = try_to_open(capture) {
+        log::warn!("no file for names can be mapped: a kill would lose what is still in the rings: {error}");
+    }
+}
+
+fn try_to_open(capture: &Path) -> io::Result<()> {
+    let mut log = Log {
+        map: MmapRaw::from(memmap2::MmapMut::map_anon(HEAD)?),
+        length: 0,
+        names: 0,
+        labels: 0,
+        missing: 0,
+    };
+    log.append(); // which finds out how much there is
+    let size = size_for(log.missing);
+    let name = capture.with_extension("names");
+    let name = name.file_name().unwrap_or_default().to_string_lossy();
+    let (path, map) = make(capture.parent().unwrap_or(Path::new(".")), &name, size)?;
+    log.move_to(map);
+    NAMES.store(Some(Arc::new(Shared { pid: std::process::id(), path, log: Mutex::new(log) })));
     event::listen_to_names(note);
-    // From here on names are noted as they come; now those that were there before.
-    NAMES.load().as_ref().map_or(Ok(()), |names| names.file.lock().append())
+    note(); // what has been made since
+    Ok(())
+}
+
+fn make(folder: &Path, name: &str, size: usize) -> io::Result<(PathBuf, MmapRaw)> {
+    let mut outcome = Err(io::ErrorKind::NotFound.into());
+    for place in Place::choices(folder, name) {
+        let Place::File(path) = place else { continue };
+        match map_new(&path, size) {
+            Ok(map) => return Ok((path, map)),
+            Err(error) => outcome = Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        }
+    }
+    outcome
+}
+
+/// Lets the file grow where half of it is taken, and notes what found no room. For the flusher.
+pub(super) fn look_after() {
+    let names = NAMES.load();
+    let Some(names) = names.as_deref() else { return };
+    let size = {
+        let log = names.log.lock();
+        if log.missing == 0 && log.length <= log.map.len() / 2 {
+            return;
+        }
+        size_for(log.length + log.missing)
+    };
+    match map_longer(&names.path, size) {
+        Ok(map) => {
+            let former = names.log.lock().move_to(map);
+            drop(former); // not under the lock
+        }
+        Err(error) => log::debug!("{}: a kill would lose names: {error}", names.path.display()),
+    }
 }
 
 /// Notes no more names. The file goes if the capture has all of its events, and so every name that was used.
 pub(super) fn close(is_complete: bool) {
-    if let Some(names) = NAMES.swap(None).filter(|_| is_complete) {
-        names.file.lock().remove();
+    if let Some(names) = NAMES.swap(None).filter(|_| is_complete)
+        && let Err(error) = std::fs::remove_file(&names.path)
+    {
+        log::debug!("{}: {error}", names.path.display());
     }
 }
 
@@ -58,31 +123,106 @@ pub(super) fn forget_parents() {
 fn note() {
     if let Some(names) = &*NAMES.load()
         && names.pid == std::process::id()
-        && let Err(error) = names.file.lock().append()
     {
-        log::debug!("a name could not be noted: {error}");
+        names.log.lock().append();
     }
 }
 
-impl NamesFile {
-    fn append(&mut self) -> io::Result<()> {
-        let mut lines = String::new();
+/// Twice as much as is needed.
+fn size_for(bytes: usize) -> usize {
+    (2 * (HEAD + bytes)).next_power_of_two().max(FIRST_SIZE)
+}
+
+impl Log {
+    /// Notes what is new. What finds no room is noted once there is some.
+    fn append(&mut self) {
+        if self.missing > 0 {
+            return; // the flusher comes within one of its periods
+        }
+        let (mut bytes, room) = (Vec::new(), self.map.len() - HEAD - self.length);
+        let (mut names, mut labels, mut fitting) = (self.names, self.labels, 0);
         for (index, text) in event::names_from(self.names) {
-            lines.push_str(&serde_json::json!(["n", index, text]).to_string());
-            lines.push('\n');
-            self.names = index + 1;
+            Entry::Name { index, text }.encode(&mut bytes);
+            if bytes.len() <= room {
+                (names, fitting) = (index + 1, bytes.len());
+            }
         }
         for (index, domain, name) in event::labels_from(self.labels) {
-            lines.push_str(&serde_json::json!(["l", index, domain, name]).to_string());
-            lines.push('\n');
-            self.labels = index + 1;
+            Entry::Label { index, domain, name }.encode(&mut bytes);
+            if bytes.len() <= room {
+                (labels, fitting) = (index + 1, bytes.len());
+            }
         }
-        if lines.is_empty() { Ok(()) } else { self.file.write_all(lines.as_bytes()) }
+        (self.names, self.labels, self.missing) = (names, labels, bytes.len() - fitting);
+        if fitting > 0 {
+            // SAFETY: `fitting` bytes behind what is taken are in the mapping, and whoever writes there has the lock.
+            unsafe {
+                let end = self.map.as_mut_ptr().add(HEAD + self.length);
+                end.copy_from_nonoverlapping(bytes.as_ptr(), fitting);
+            }
+            self.length += fitting;
+            self.committed().store(self.length as u64, Ordering::Release);
+        }
     }
 
-    fn remove(&self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::debug!("{}: {error}", self.path.display());
+    /// Goes on in another mapping, of the same file or of a new one. Gives the former.
+    fn move_to(&mut self, map: MmapRaw) -> MmapRaw {
+        let former = std::mem::replace(&mut self.map, map);
+        // SAFETY: a mapping begins at a page and has room for the head; readers come after this process.
+        #[allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+        unsafe {
+            self.map.as_mut_ptr().cast::<u64>().write(MAGIC.to_le());
         }
+        self.missing = 0;
+        self.append();
+        former
+    }
+
+    fn committed(&self) -> &AtomicU64 {
+        // SAFETY: a mapping begins at a page, and its head is 16 bytes long; nobody uses the word but as an atomic.
+        #[allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+        unsafe {
+            &*self.map.as_ptr().add(8).cast::<AtomicU64>()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::names_log::entries;
+
+    fn texts(path: &Path) -> Vec<String> {
+        let bytes = std::fs::read(path).unwrap();
+        let text = |entry| if let Entry::Name { text, .. } = entry { Some(text.to_owned()) } else { None };
+        entries(&bytes).unwrap().filter_map(text).collect()
+    }
+
+    #[test]
+    fn a_name_is_in_the_file_before_anybody_can_use_it_and_the_flusher_makes_room_for_more() {
+        let folder = tempfile::tempdir().unwrap();
+        open(&folder.path().join("h-1.pftrace"));
+        let path = folder.path().join("h-1.names");
+        let mut known = Vec::new();
+        for round in 0..4 {
+            for n in 0..100 {
+                let text =
+                    format!("a name of some length, in round {round}, number {n}: {}", "x".repeat(200));
+                event::Name::new(&text);
+                known.push(text);
+            }
+            look_after();
+            let noted = texts(&path);
+            assert!(known.iter().all(|name| noted.contains(name)), "in round {round}");
+        }
+        // More at once than there is room for: noted at the flusher's next visit.
+        let long = "y".repeat(path.metadata().unwrap().len() as usize);
+        event::Name::new(&long);
+        event::Name::new("behind it");
+        assert!(!texts(&path).contains(&long));
+        look_after();
+        assert!(texts(&path).contains(&long) && texts(&path).contains(&"behind it".into()));
+        close(true);
+        assert!(!path.exists());
     }
 }

@@ -4,14 +4,16 @@
 //! The first that starts collecting makes the folder and notes it; the others join it while somebody still
 //! collects into it. Liveness is a shared file lock, which the kernel takes back when a process dies in any way.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::own_file::OwnFile;
 
 /// One process's end of the meeting point.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ struct Note {
 pub(super) struct Membership {
     pub(super) folder: PathBuf,
     pub(super) generation: u64,
-    _live: File,
+    live: OwnFile,
 }
 
 impl Rendezvous {
@@ -60,16 +62,14 @@ impl Rendezvous {
     pub(super) fn join(&self, prof_dir: &Path, stamp: &str) -> io::Result<Membership> {
         let mut file = self.lock_note()?;
         let mut note = read(&mut file);
-        let live = open_private(&self.live)?;
-        let deserted = flock(&live, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let mut live = open_private(&self.live)?;
+        let deserted = flock(live.get()?, FlockOperation::NonBlockingLockExclusive).is_ok();
         if deserted || !note.open || !note.folder.is_dir() {
             note = Note { generation: note.generation + 1, folder: new_folder(prof_dir, stamp)?, open: true };
-            file.rewind()?;
-            file.set_len(0)?;
-            file.write_all(&serde_json::to_vec(&note)?)?;
+            write(&mut file, &note)?;
         }
-        flock(&live, FlockOperation::LockShared)?;
-        Ok(Membership { folder: note.folder, generation: note.generation, _live: live })
+        flock(live.get()?, FlockOperation::LockShared)?;
+        Ok(Membership { folder: note.folder, generation: note.generation, live })
     }
 
     /// Says that the session is over for everybody, if it is still the newest.
@@ -78,9 +78,7 @@ impl Rendezvous {
         let mut note = read(&mut file);
         if note.generation == membership.generation {
             note.open = false;
-            file.rewind()?;
-            file.set_len(0)?;
-            file.write_all(&serde_json::to_vec(&note)?)?;
+            write(&mut file, &note)?;
         }
         Ok(())
     }
@@ -91,8 +89,8 @@ impl Rendezvous {
             return Ok(());
         }
         let _note = self.lock_note()?;
-        let live = open_private(&self.live)?;
-        if flock(&live, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let mut live = open_private(&self.live)?;
+        if flock(live.get()?, FlockOperation::NonBlockingLockExclusive).is_ok() {
             std::fs::remove_file(&self.live)?;
             std::fs::remove_file(&self.note)?;
         }
@@ -100,11 +98,11 @@ impl Rendezvous {
     }
 
     /// The note under its lock. One that was removed while this waited for the lock is made anew.
-    fn lock_note(&self) -> io::Result<File> {
+    fn lock_note(&self) -> io::Result<OwnFile> {
         loop {
-            let file = open_private(&self.note)?;
-            flock(&file, FlockOperation::LockExclusive)?;
-            let ours = file.metadata()?;
+            let mut file = open_private(&self.note)?;
+            flock(file.get()?, FlockOperation::LockExclusive)?;
+            let ours = file.get()?.metadata()?;
             if std::fs::metadata(&self.note).is_ok_and(|there| there.ino() == ours.ino()) {
                 return Ok(file);
             }
@@ -114,21 +112,39 @@ impl Rendezvous {
     /// Whether another process has begun a newer session than this one: its folder is then where everybody
     /// collects, even a process that never saw the switch off between the two.
     pub(super) fn has_newer(&self, membership: &Membership) -> bool {
-        let note = File::open(&self.note).map(|mut file| read(&mut file));
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.note);
+        let note = file.and_then(|file| OwnFile::new(file, &self.note)).map(|mut file| read(&mut file));
         note.is_ok_and(|note| note.open && note.generation > membership.generation)
     }
 }
 
+impl Membership {
+    /// Locks the file again if the program has closed it: the lock went with that.
+    pub(super) fn hold(&mut self) -> io::Result<()> {
+        if self.live.restore()? {
+            flock(self.live.get()?, FlockOperation::LockShared)?;
+        }
+        Ok(())
+    }
+}
+
 /// An unreadable note is an empty one: the next session begins anew.
-fn read(file: &mut File) -> Note {
+fn read(file: &mut OwnFile) -> Note {
     let mut text = String::new();
-    let outcome = file.read_to_string(&mut text);
+    let outcome = file.get().and_then(|mut file| file.read_to_string(&mut text));
     outcome.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+fn write(file: &mut OwnFile, note: &Note) -> io::Result<()> {
+    let text = serde_json::to_vec(note)?;
+    let file = file.get()?;
+    file.set_len(0)?;
+    file.write_all_at(&text, 0)
 }
 
 /// Opens a file of this user's own: the folder is everybody's, so a file or link that another user put there is
 /// refused.
-fn open_private(path: &Path) -> io::Result<File> {
+fn open_private(path: &Path) -> io::Result<OwnFile> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -138,7 +154,7 @@ fn open_private(path: &Path) -> io::Result<File> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;
     if file.metadata()?.uid() == rustix::process::geteuid().as_raw() {
-        Ok(file)
+        OwnFile::new(file, path)
     } else {
         Err(io::Error::new(
             io::ErrorKind::PermissionDenied,

@@ -64,7 +64,7 @@ impl Session {
     pub(super) fn start(folder: &Path, options: &Options, mode: Mode, storage: Storage) -> io::Result<Self> {
         let stem = folder.join(format!("{}-{}", facts::hostname(), std::process::id()));
         let file = CaptureFile::create(&stem, storage)?;
-        names_file::open(file.path())?;
+        names_file::open(file.path());
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
         calibration.publish();
@@ -116,6 +116,7 @@ impl Session {
         let before = self.figures.events;
         self.look_at_clocks();
         self.look_at_role();
+        names_file::look_after();
         self.welcome();
         match self.mode {
             Mode::Capture => self.drain()?,

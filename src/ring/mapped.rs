@@ -2,15 +2,14 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page, records at multiples of 8")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
-use rustix::fs::FallocateFlags;
 
 use super::layout::{HEADER_SIZE, Header};
+use crate::own_file;
 
 /// A header, and the bytes of the records behind it.
 #[derive(Debug)]
@@ -22,18 +21,9 @@ impl Memory {
         MmapMut::map_anon(HEADER_SIZE + capacity).map(|map| Self(map.into()))
     }
 
-    /// A new file, zeroed. Its blocks are reserved now: a page that can't be had later would kill the server.
+    /// A new file, zeroed.
     pub(super) fn new_file(path: &Path, capacity: usize) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        let size = HEADER_SIZE + capacity;
-        let map = |file: &File| {
-            rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size as u64)?;
-            MmapOptions::new().len(size).map_raw(file)
-        };
-        map(&file).map(Self).inspect_err(|_| {
-            // The half-made file is of no use; that it can't be removed either adds nothing to the first error.
-            let _ = std::fs::remove_file(path);
-        })
+        own_file::map_new(path, HEADER_SIZE + capacity).map(Self)
     }
 
     /// A private copy of a file that nobody writes to any more. None: it is too short for a ring.

@@ -9,8 +9,9 @@ use rustc_hash::FxHashMap;
 
 use super::folder::CaptureFiles;
 use crate::clock::{Calibration, Snapshot};
+use crate::event::names_log::{self, Entry};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
-use crate::ring::{Consumer, Kind, Record, Ring};
+use crate::ring::{Consumer, Kind, Place, Record, Ring};
 use crate::trace::{Clocks, Index, META_DOMAIN, Process, Thread, TrackKind, Writer};
 
 /// The tail of a capture.
@@ -33,9 +34,7 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<T
     if rings.is_empty() || is_running(files) {
         return None;
     }
-    // It has the name of the part that was the first when collection began.
-    let names =
-        files.parts.iter().rev().map(|part| part.with_extension("names")).find(|names| names.exists());
+    let names = names_files(files).pop();
     let first = || last.with_file_name(format!("{}.names", files.name));
     let texts = match Texts::read(&names.unwrap_or_else(first)) {
         Ok(texts) => texts,
@@ -72,8 +71,18 @@ pub(super) fn certain_length(files: &CaptureFiles, length: u64) -> u64 {
 
 /// What a killed process has left beside its capture: rings, and the names for them.
 pub(super) fn leavings(last: &Path, files: &CaptureFiles) -> Vec<PathBuf> {
-    let names = files.parts.iter().map(|part| part.with_extension("names")).filter(|names| names.exists());
-    ring_files(last, &files.name).into_iter().chain(names).collect()
+    ring_files(last, &files.name).into_iter().chain(names_files(files)).collect()
+}
+
+/// The names for a capture's rings, beside it or in shared memory; the newest last. A file of this kind is called like
+/// the part that was the first when collection began.
+fn names_files(files: &CaptureFiles) -> Vec<PathBuf> {
+    let places = |part: &PathBuf| {
+        let beside = part.with_extension("names");
+        let shared = Place::in_shared_memory(&beside.file_name().unwrap_or_default().to_string_lossy());
+        [shared, beside]
+    };
+    files.parts.iter().flat_map(places).filter(|names| names.exists()).collect()
 }
 
 /// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped. In the order in
@@ -88,7 +97,9 @@ fn ring_files(capture: &Path, name: &str) -> Vec<PathBuf> {
         entries.filter_map(number).collect::<Vec<_>>()
     };
     let mut rings = in_folder(capture.parent().unwrap_or(Path::new(".")), &format!("{name}-"));
-    rings.extend(in_folder(Path::new("/dev/shm"), &format!("msprof_rs-{name}-")));
+    let shared = Place::in_shared_memory(&format!("{name}-"));
+    let prefix = shared.file_name().unwrap_or_default().to_string_lossy();
+    rings.extend(in_folder(shared.parent().unwrap_or(Path::new("/dev/shm")), &prefix));
     rings.sort();
     rings.into_iter().map(|(_, path)| path).collect()
 }
@@ -191,10 +202,28 @@ struct Texts {
 }
 
 impl Texts {
-    /// Reads the file that the recorder keeps beside the rings. A line that was cut by the process's death is left out.
+    /// Reads the file that the recorder keeps beside the rings.
     fn read(path: &Path) -> io::Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let Some(entries) = names_log::entries(&bytes) else {
+            return Ok(Self::of_lines(&String::from_utf8_lossy(&bytes)));
+        };
         let mut texts = Self::default();
-        for line in std::fs::read_to_string(path)?.lines() {
+        for entry in entries {
+            match entry {
+                Entry::Name { index, text } => drop(texts.names.insert(index, Name::new(text))),
+                Entry::Label { index, domain, name } => {
+                    texts.labels.insert(index, Label::new(domain, name));
+                }
+            }
+        }
+        Ok(texts)
+    }
+
+    /// What version 0.1.0 wrote: a JSON array a line. One that was cut by the process's death is left out.
+    fn of_lines(lines: &str) -> Self {
+        let mut texts = Self::default();
+        for line in lines.lines() {
             if let Ok(("n", index, text)) = serde_json::from_str::<(&str, u32, String)>(line) {
                 texts.names.insert(index, Name::new(&text));
             } else if let Ok(("l", index, domain, name)) =
@@ -203,7 +232,7 @@ impl Texts {
                 texts.labels.insert(index, Label::new(&domain, &name));
             }
         }
-        Ok(texts)
+        texts
     }
 
     fn label(&self, index: u32) -> Option<Label> {
@@ -224,5 +253,22 @@ impl Texts {
             attributes.value(&reader.value(&text)?);
         }
         Ok(attributes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_an_older_version_has_left_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("h-1.names");
+        std::fs::write(&path, "[\"n\",5,\"rid\"]\n[\"l\",3,\"Request\",\"httpReq\"]\n[\"n\",6,\"cut")
+            .unwrap();
+        let texts = Texts::read(&path).unwrap();
+        assert_eq!(texts.names.get(&5), Some(&Name::new("rid")));
+        assert_eq!(texts.label(3), Some(Label::new("Request", "httpReq")));
+        assert_eq!(texts.names.len(), 1);
     }
 }

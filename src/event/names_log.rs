@@ -1,0 +1,130 @@
+//! The texts behind the numbers in a process's rings, as bytes: for whoever reads the rings after it was killed.
+//!
+//! A head of [`HEAD`] bytes, `MAGIC` and the length of what is committed behind it, then one entry after the other: a
+//! byte that says what it is, its number, and its texts, each after its length. All numbers are little-endian.
+
+/// What such a file begins with.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"msprofN\x01");
+
+/// Bytes before the first entry.
+pub const HEAD: usize = 16;
+
+const NAME: u8 = 1;
+const LABEL: u8 = 2;
+
+/// One number and what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A name.
+    Name {
+        /// Its position in the process's table.
+        index: u32,
+        /// The text.
+        text: &'a str,
+    },
+    /// A label.
+    Label {
+        /// Its position in the process's table.
+        index: u32,
+        /// Its domain's text.
+        domain: &'a str,
+        /// Its name's text.
+        name: &'a str,
+    },
+}
+
+impl Entry<'_> {
+    /// Appends its bytes.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
+        let mut put = |kind: u8, index: u32, texts: &[&str]| {
+            bytes.push(kind);
+            bytes.extend(index.to_le_bytes());
+            for text in texts {
+                bytes.extend((text.len() as u32).to_le_bytes());
+                bytes.extend(text.as_bytes());
+            }
+        };
+        match *self {
+            Self::Name { index, text } => put(NAME, index, &[text]),
+            Self::Label { index, domain, name } => put(LABEL, index, &[domain, name]),
+        }
+    }
+}
+
+/// The committed entries of a file. None: it is no such file. What is damaged ends them.
+pub fn entries(file: &[u8]) -> Option<impl Iterator<Item = Entry<'_>>> {
+    let (head, rest) = file.split_first_chunk::<HEAD>()?;
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| head[at + n]));
+    if word(0) != MAGIC {
+        return None;
+    }
+    let committed = usize::try_from(word(8)).unwrap_or(usize::MAX).min(rest.len());
+    let mut rest = &rest[..committed];
+    Some(std::iter::from_fn(move || decode(&mut rest)))
+}
+
+fn decode<'a>(rest: &mut &'a [u8]) -> Option<Entry<'a>> {
+    let (kind, tail) = rest.split_first()?;
+    *rest = tail;
+    let index = number(rest)?;
+    match *kind {
+        NAME => Some(Entry::Name { index, text: text(rest)? }),
+        LABEL => Some(Entry::Label { index, domain: text(rest)?, name: text(rest)? }),
+        _ => None,
+    }
+}
+
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    let (bytes, tail) = rest.split_first_chunk()?;
+    *rest = tail;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = number(rest)? as usize;
+    let (bytes, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    std::str::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(entries: &[Entry<'_>], committed: Option<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        let committed = committed.unwrap_or(bytes.len() as u64);
+        [&MAGIC.to_le_bytes(), &committed.to_le_bytes(), &*bytes].concat()
+    }
+
+    const ENTRIES: [Entry<'_>; 3] = [
+        Entry::Name { index: 7, text: "" },
+        Entry::Label { index: 0, domain: "Schedule", name: "größe\n" },
+        Entry::Name { index: u32::MAX, text: "x" },
+    ];
+
+    #[test]
+    fn what_was_committed_is_read_and_what_was_not_is_left_out() {
+        let read = |file: &[u8]| entries(file).map(|all| all.map(|entry| format!("{entry:?}")).collect());
+        let expected =
+            |count: usize| Some(ENTRIES[..count].iter().map(|e| format!("{e:?}")).collect::<Vec<_>>());
+        assert_eq!(read(&file(&ENTRIES, None)), expected(3));
+        let two = file(&ENTRIES[..2], None).len() - HEAD;
+        assert_eq!(read(&file(&ENTRIES, Some(two as u64))), expected(2));
+        assert_eq!(read(&file(&ENTRIES, Some(u64::MAX))), expected(3), "cut by a full disk");
+        assert_eq!(read(&file(&ENTRIES, None)[..HEAD + two + 3]), expected(2));
+        assert_eq!(read(b"[\"n\", 0, \"of an older version\"]\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_fail(bytes: Vec<u8>) {
+            let file = [&MAGIC.to_le_bytes(), &u64::MAX.to_le_bytes(), &*bytes].concat();
+            entries(&file).into_iter().flatten().for_each(drop);
+            entries(&bytes).into_iter().flatten().for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A file of ours among the descriptors of a program.
+//!
+//! A program may close descriptors that it doesn't know (`os.closerange`, a daemon's first steps) or put its own onto
+//! their numbers. What we write then must not land in its files. So ours lie where a program's don't come to lie by
+//! themselves, and before each use it is made sure that the number still stands for our file. One that was lost is
+//! opened again by its path. A number that isn't ours any more is neither used nor closed.
+//!
+//! What remains: a program that closes our number and takes exactly that number between the look and the system call
+//! behind it, some hundred nanoseconds later.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::process::{Resource, getrlimit};
+
+/// Numbers of ours lie above three quarters of those that a program may use; of the first thousand only, since the
+/// kernel keeps a table up to the highest number.
+const FIRST_NUMBERS: u64 = 1024;
+
+/// An open file that knows whether its descriptor is still its own.
+#[derive(Debug)]
+pub struct OwnFile {
+    path: PathBuf,
+    file: ManuallyDrop<File>,
+    identity: Identity,
+    flags: OFlags,
+}
+
+/// What a file is, whatever it is called and whoever has opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// Of what the descriptor stands for now.
+    pub(crate) fn of(descriptor: impl std::os::fd::AsFd) -> rustix::io::Result<Self> {
+        let status = rustix::fs::fstat(descriptor)?;
+        #[allow(clippy::useless_conversion, reason = "the fields' types differ by architecture")]
+        Ok(Self { device: status.st_dev.into(), inode: status.st_ino.into() })
+    }
+}
+
+impl OwnFile {
+    /// Takes a file that was just opened at `path`, and moves it out of the program's way.
+    ///
+    /// # Errors
+    /// What it is can't be found out.
+    pub fn new(file: File, path: &Path) -> io::Result<Self> {
+        let identity = Identity::of(&file)?;
+        let flags = rustix::fs::fcntl_getfl(&file)?;
+        Ok(Self { path: path.into(), file: ManuallyDrop::new(out_of_the_way(file)), identity, flags })
+    }
+
+    /// The file; opened again if the program has closed it.
+    ///
+    /// # Errors
+    /// The program has closed it, and it is no longer to be had at its path.
+    pub fn get(&mut self) -> io::Result<&File> {
+        self.restore()?;
+        Ok(&self.file)
+    }
+
+    /// Opens the file again if the program has closed it. Whether it had: a lock that was on it is then gone.
+    ///
+    /// # Errors
+    /// As [`OwnFile::get`].
+    pub fn restore(&mut self) -> io::Result<bool> {
+        if self.is_ours() {
+            return Ok(false);
+        }
+        let lost = |error: &dyn std::fmt::Display| {
+            let path = self.path.display();
+            io::Error::other(format!("the program has closed {path}, and it can't be opened again: {error}"))
+        };
+        let access = self.flags & OFlags::RWMODE;
+        let file = OpenOptions::new()
+            .read(access != OFlags::WRONLY)
+            .write(access != OFlags::RDONLY)
+            .append(self.flags.contains(OFlags::APPEND))
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+            .open(&self.path)
+            .map_err(|error| lost(&error))?;
+        if Identity::of(&file)? != self.identity {
+            return Err(lost(&"another file has its name"));
+        }
+        log::debug!("{}: opened again, since the program had closed it", self.path.display());
+        // The former number is the program's.
+        self.file = ManuallyDrop::new(out_of_the_way(file));
+        Ok(true)
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes all of the bytes.
+    ///
+    /// # Errors
+    /// As [`OwnFile::get`], or the file can't be written.
+    pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.get()?.write_all(bytes)
+    }
+
+    fn is_ours(&self) -> bool {
+        Identity::of(&*self.file).is_ok_and(|identity| identity == self.identity)
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+/// Makes a file of `size` zeroes at `path`, for this user alone, and maps it shared. Its blocks are reserved now: a page
+/// that can't be had later would kill the program.
+///
+/// # Errors
+/// It is there already, can't be made or mapped, or has no room.
+pub fn map_new(path: &Path, size: usize) -> io::Result<MmapRaw> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    map_whole(file, path, size).inspect_err(|_| {
+        // The half-made file is of no use; that it can't be removed either adds nothing to the first error.
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// Maps a file that [`map_new`] has made once more, after it has grown to `size`.
+///
+/// # Errors
+/// It is gone, can't be mapped, or has no room.
+pub fn map_longer(path: &Path, size: usize) -> io::Result<MmapRaw> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
+    map_whole(file, path, size)
+}
+
+fn map_whole(file: File, path: &Path, size: usize) -> io::Result<MmapRaw> {
+    let mut file = OwnFile::new(file, path)?;
+    rustix::fs::fallocate(file.get()?, FallocateFlags::empty(), 0, size as u64)?;
+    MmapOptions::new().len(size).map_raw(file.get()?)
+}
+
+/// The same open file under a higher number, where one is free.
+fn out_of_the_way(file: File) -> File {
+    let numbers = getrlimit(Resource::Nofile).current.unwrap_or(FIRST_NUMBERS).min(FIRST_NUMBERS);
+    let lowest = (numbers / 4 * 3) as i32;
+    rustix::io::fcntl_dupfd_cloexec(&file, lowest).map_or(file, |descriptor: OwnedFd| descriptor.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+
+    use super::*;
+
+    fn new_file(path: &Path) -> OwnFile {
+        let file = OpenOptions::new().append(true).create_new(true).open(path).unwrap();
+        OwnFile::new(file, path).unwrap()
+    }
+
+    /// What a program does that closes a number and opens a file that gets it.
+    fn put_in_place(own: &OwnFile, other: &File) {
+        let number = own.file.as_raw_fd();
+        // SAFETY: the number is open, and stays so.
+        unsafe { assert_eq!(libc::dup2(other.as_raw_fd(), number), number) };
+    }
+
+    #[test]
+    fn what_is_written_never_lands_in_a_file_that_took_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut own = new_file(&folder.path().join("own"));
+        own.write_all(b"one ").unwrap();
+        let theirs = folder.path().join("theirs");
+        let other = File::create(&theirs).unwrap();
+        let number = own.file.as_raw_fd();
+        put_in_place(&own, &other);
+        own.write_all(b"two").unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("own")).unwrap(), "one two");
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "");
+        // SAFETY: `put_in_place` made it, and nobody else has it.
+        let mut taken = unsafe { File::from_raw_fd(number) };
+        drop(own);
+        taken.write_all(b"still open").unwrap();
+    }
+
+    #[test]
+    fn a_number_that_is_not_ours_any_more_is_not_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = new_file(&folder.path().join("own"));
+        let other = File::create(folder.path().join("theirs")).unwrap();
+        put_in_place(&own, &other);
+        let number = own.file.as_raw_fd();
+        drop(own);
+        // SAFETY: as above.
+        unsafe { File::from_raw_fd(number) }.write_all(b"still open").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_closed_and_is_gone_or_replaced_is_an_error_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own");
+        let mut own = new_file(&path);
+        let other = File::create(folder.path().join("theirs")).unwrap();
+        put_in_place(&own, &other);
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        let error = own.write_all(b"x").unwrap_err().to_string();
+        assert!(error.contains("the program has closed") && error.contains("own"), "{error}");
+        std::fs::write(&path, "another's").unwrap();
+        assert!(own.get().is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "another's");
+        // SAFETY: as above.
+        drop(unsafe { File::from_raw_fd(own.file.as_raw_fd()) });
+    }
+
+    #[test]
+    fn it_lies_above_the_numbers_that_a_program_gets() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = new_file(&folder.path().join("own"));
+        let next = File::create(folder.path().join("theirs")).unwrap().into_raw_fd();
+        assert!(own.file.as_raw_fd() > next && own.file.as_raw_fd() >= 100, "{own:?}");
+        // SAFETY: just taken from its file.
+        drop(unsafe { File::from_raw_fd(next) });
+    }
+}
