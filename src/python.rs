@@ -2,14 +2,17 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::hook::{self, Finder, Registry, follow_symbols};
 use crate::symbols::Frameworks;
-use crate::{cli, recorder};
+use crate::{cli, clock, recorder};
 
 /// Installs the hooks and starts the recorder. `config` is the collection config's path; `frameworks` has the
 /// versions of the packages that are installed, `process_name` is the process's name, if they are known. Without
@@ -26,6 +29,7 @@ fn activate(
     hooks: bool,
 ) -> PyResult<()> {
     logging::init();
+    ZONE.get_or_init(|| clock::time_zone(std::env::var("TZ").ok().as_deref()));
     let before_start = follow_symbols;
     let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
     recorder::activate(options)?;
@@ -108,8 +112,12 @@ fn thread_name() -> Option<String> {
     .flatten()
 }
 
+/// Read once, at the start: the flusher must not look at an environment that the program may be changing.
+static ZONE: OnceLock<TimeZone> = OnceLock::new();
+
 fn stamp() -> String {
-    jiff::Zoned::now().strftime("%m%d-%H%M").to_string()
+    let zone = ZONE.get().cloned().unwrap_or(TimeZone::UTC);
+    Timestamp::now().to_zoned(zone).strftime("%m%d-%H%M").to_string()
 }
 
 /// What it says about itself, on standard error; how much, `PROF_LOG_LEVEL` tells.

@@ -5,9 +5,11 @@
 
 mod calibration;
 mod ticks;
+mod zone;
 
 pub use calibration::{Anchor, Calibration, duration};
 pub use ticks::{Source, Ticks, source};
+pub use zone::time_zone;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
