@@ -1,8 +1,8 @@
 //! The symbols that are to be hooked: which module has them, and how an entry of the table becomes a hook.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -27,7 +27,8 @@ use crate::symbols::{self, Frameworks, HandlerRef, Pattern, Symbol, SymbolFile, 
 pub(crate) struct Registry {
     file: Mutex<SymbolFile>,
     frameworks: Frameworks,
-    table: ArcSwap<Table>,
+    /// The packs' is read when the first of the modules comes that it may name. Many processes of a server import none.
+    table: OnceLock<ArcSwap<Table>>,
     seats: Seats,
 }
 
@@ -35,14 +36,26 @@ impl Registry {
     /// Reads the symbols at `path` (see [`SymbolFile`]). Keeps the entries that the installed versions admit.
     pub(crate) fn open(path: Option<PathBuf>, frameworks: Frameworks) -> Self {
         let (file, table) = SymbolFile::open(path, frameworks.clone());
-        let table = ArcSwap::from_pointee(admitted(table, &frameworks));
-        Self { file: Mutex::new(file), frameworks, table, seats: Seats::default() }
+        let table = table.map(|table| ArcSwap::from_pointee(admitted(table, &frameworks)).into());
+        Self { file: Mutex::new(file), frameworks, table: table.unwrap_or_default(), seats: Seats::default() }
+    }
+
+    fn table(&self) -> &ArcSwap<Table> {
+        self.table.get_or_init(|| ArcSwap::from_pointee(admitted(self.frameworks.table(), &self.frameworks)))
+    }
+
+    /// The table, unless it is known without reading it that it names nothing in this module.
+    fn table_for(&self, module: &str) -> Option<&ArcSwap<Table>> {
+        let may_name = self.table.get().is_some() || self.frameworks.packs_may_name(module);
+        may_name.then(|| self.table())
     }
 
     /// Whether there is something to do when this module is there.
     pub(super) fn wants(&self, module: &str) -> bool {
         module == dynamo::MODULE
-            || self.table.load().symbols.iter().any(|symbol| symbol.target.matches(module))
+            || self
+                .table_for(module)
+                .is_some_and(|table| table.load().symbols.iter().any(|symbol| symbol.target.matches(module)))
     }
 
     /// Whether the symbol file is another than the one that was read.
@@ -56,10 +69,10 @@ impl Registry {
     pub(super) fn read_again(&self) -> bool {
         let Some(table) = self.file.lock().read_again() else { return false };
         let table = admitted(table, &self.frameworks);
-        if table == **self.table.load() {
+        if table == **self.table().load() {
             return false;
         }
-        self.table.store(Arc::new(table));
+        self.table().store(Arc::new(table));
         self.seats.clear();
         true
     }
@@ -72,7 +85,7 @@ impl Registry {
     /// Hooks everything that the entries name in a module. An entry that fails is reported, and the others go on.
     /// What is hooked already stays so.
     pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyAny>) {
-        let table = self.table.load_full();
+        let table = self.table_for(name).map(ArcSwap::load_full).unwrap_or_default();
         let mut aliases = Exchanges::default();
         for (number, symbol) in table.symbols.iter().enumerate() {
             if !symbol.target.matches(name) {

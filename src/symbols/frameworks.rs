@@ -4,23 +4,41 @@
 use std::fmt;
 
 use super::table::BUILT_IN;
-use super::{Target, Version};
+use super::{Table, Target, Version};
 
 /// A symbol file that comes with this profiler.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pack {
     /// The Python package that it is for.
     pub package: &'static str,
+    /// The top-level packages of its symbols' modules.
+    pub names: &'static [&'static str],
     /// Its text.
     pub text: &'static str,
 }
 
 /// All packs.
 pub static PACKS: [Pack; 4] = [
-    Pack { package: "vllm", text: include_str!("../../python/msprof_rs/packs/vllm.yaml") },
-    Pack { package: "vllm_ascend", text: include_str!("../../python/msprof_rs/packs/vllm_ascend.yaml") },
-    Pack { package: "vllm_gaudi", text: include_str!("../../python/msprof_rs/packs/vllm_gaudi.yaml") },
-    Pack { package: "sglang", text: include_str!("../../python/msprof_rs/packs/sglang.yaml") },
+    Pack {
+        package: "vllm",
+        names: &["vllm", "uvicorn"],
+        text: include_str!("../../python/msprof_rs/packs/vllm.yaml"),
+    },
+    Pack {
+        package: "vllm_ascend",
+        names: &["vllm_ascend"],
+        text: include_str!("../../python/msprof_rs/packs/vllm_ascend.yaml"),
+    },
+    Pack {
+        package: "vllm_gaudi",
+        names: &["vllm_gaudi"],
+        text: include_str!("../../python/msprof_rs/packs/vllm_gaudi.yaml"),
+    },
+    Pack {
+        package: "sglang",
+        names: &["sglang"],
+        text: include_str!("../../python/msprof_rs/packs/sglang.yaml"),
+    },
 ];
 
 /// The frameworks, and the platforms of vLLM, that are installed.
@@ -69,6 +87,18 @@ impl Frameworks {
         let texts: Vec<_> = packs.iter().map(|pack| pack.text).collect();
         (format!("{BUILT_IN}{}", names.join(" + ")), texts.join("\n"))
     }
+
+    /// The table of those packs.
+    pub fn table(&self) -> Table {
+        let (name, text) = self.pack();
+        Table::parse(&text, &name).0 // a test holds that there is nothing to say of a pack
+    }
+
+    /// Whether that table may name something in this module. The table need not be read to know.
+    pub fn packs_may_name(&self, module: &str) -> bool {
+        let top = module.split('.').next().unwrap_or(module);
+        self.packs().iter().any(|pack| pack.names.contains(&top))
+    }
 }
 
 impl fmt::Display for Frameworks {
@@ -90,7 +120,6 @@ impl fmt::Display for Frameworks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbols::Table;
 
     fn frameworks(installed: &[(&str, &str)]) -> Frameworks {
         Frameworks::new(installed.iter().map(|(name, version)| ((*name).into(), Some((*version).into()))))
@@ -130,5 +159,21 @@ mod tests {
             PACKS.iter().map(|pack| Table::parse(pack.text, pack.package).0.symbols.len()).sum();
         assert_eq!(joined.symbols.len(), one_by_one);
         assert!(PACKS.iter().all(|pack| Table::parse(pack.text, pack.package).0.symbols.len() > 3));
+    }
+
+    #[test]
+    fn a_pack_says_which_packages_its_symbols_are_in() {
+        for pack in &PACKS {
+            let frameworks = frameworks(&[(pack.package, "1")]);
+            let table = frameworks.table();
+            let mut named: Vec<_> = table.symbols.iter().map(|symbol| symbol.target.package()).collect();
+            named.sort_unstable();
+            named.dedup();
+            let mut names = pack.names.to_vec();
+            names.sort_unstable();
+            assert_eq!(named, names);
+            assert!(names.iter().all(|name| frameworks.packs_may_name(&format!("{name}.a.b"))));
+            assert!(!frameworks.packs_may_name("json") && !frameworks.packs_may_name("vllm2"));
+        }
     }
 }

@@ -19,13 +19,14 @@ pub struct SymbolFile {
 }
 
 impl SymbolFile {
-    /// Reads the symbol table, and logs what is wrong with it.
-    pub fn open(path: Option<PathBuf>, frameworks: Frameworks) -> (Self, Table) {
+    /// Reads the user's symbol table, and logs what is wrong with it. None: the packs take its place, which
+    /// [`Frameworks::table`] reads.
+    pub fn open(path: Option<PathBuf>, frameworks: Frameworks) -> (Self, Option<Table>) {
         let path = path.filter(|path| !path.as_os_str().is_empty());
         let stamp = || path.as_deref().and_then(Stamp::of);
         // Before it is read: what is written in between shows later. Or after it was made.
         let before = stamp();
-        let (table, problems) = find(path.as_deref(), &frameworks);
+        let (table, problems) = path.as_deref().map_or((None, Vec::new()), |path| find(path, &frameworks));
         log_all(&problems);
         let read = before.or_else(stamp);
         (Self { path, frameworks, read }, table)
@@ -60,20 +61,17 @@ fn log_all(problems: &[Problem]) {
     }
 }
 
-fn find(path: Option<&Path>, frameworks: &Frameworks) -> (Table, Vec<Problem>) {
-    let built_in = || {
-        let (name, text) = frameworks.pack();
-        Table::parse(&text, &name)
-    };
-    let Some(path) = path else { return built_in() };
+/// No table where the user's file can't be had.
+fn find(path: &Path, frameworks: &Frameworks) -> (Option<Table>, Vec<Problem>) {
     let file = path.display().to_string();
     match read(path, frameworks) {
-        Ok(text) => Table::parse(&text, &file),
+        Ok(text) => {
+            let (table, problems) = Table::parse(&text, &file);
+            (Some(table), problems)
+        }
         Err(message) => {
-            let (table, mut problems) = built_in();
             let message = format!("{message}; the built-in symbols are used");
-            problems.insert(0, Problem { file, line: None, message });
-            (table, problems)
+            (None, vec![Problem { file, line: None, message }])
         }
     }
 }
@@ -97,21 +95,15 @@ fn read(path: &Path, frameworks: &Frameworks) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn find(path: Option<&Path>) -> (Table, Vec<Problem>) {
+    fn find(path: &Path) -> (Option<Table>, Vec<Problem>) {
         super::find(path, &Frameworks::default())
     }
 
-    fn built_in() -> Vec<super::super::Symbol> {
-        find(None).0.symbols
-    }
-
     #[test]
-    fn the_built_in_pack_is_read_without_a_word() {
-        assert_eq!(find(None).1, []);
+    fn without_a_file_the_packs_are_left_to_be_read_when_they_are_needed() {
         for path in [None, Some(PathBuf::new())] {
             let (file, table) = SymbolFile::open(path, Frameworks::default());
-            assert_eq!(table.file, "built-in vllm.yaml");
-            assert!(!table.symbols.is_empty());
+            assert_eq!(table, None);
             assert!(!file.is_changed());
         }
     }
@@ -122,7 +114,8 @@ mod tests {
         for name in ["s.yaml", "s.yml"] {
             let path = folder.path().join(name);
             fs::write(&path, "- symbol: a:f\n").unwrap();
-            let (table, problems) = find(Some(&path));
+            let (table, problems) = find(&path);
+            let table = table.unwrap();
             assert_eq!((table.symbols.len(), problems.len()), (1, 0));
             assert_eq!(table.file, path.display().to_string());
         }
@@ -132,9 +125,9 @@ mod tests {
     fn a_missing_file_is_made_from_the_pack_with_its_folders() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/folder/s.yaml");
-        let (table, problems) = find(Some(&path));
+        let (table, problems) = find(&path);
         assert_eq!(problems, []);
-        assert_eq!(table.symbols, built_in());
+        assert_eq!(table.unwrap().symbols, Frameworks::default().table().symbols);
         assert_eq!(fs::read_to_string(&path).unwrap(), Frameworks::default().pack().1);
     }
 
@@ -150,8 +143,8 @@ mod tests {
             (is_file.join("s.yaml"), "can't be made"),
             (broken, "can't be read"),
         ] {
-            let (table, problems) = find(Some(&path));
-            assert_eq!(table.symbols, built_in());
+            let (table, problems) = find(&path);
+            assert_eq!(table, None);
             let text = problems[0].to_string();
             assert!(text.starts_with(&path.display().to_string()) && text.contains(reason), "{text}");
             assert!(text.ends_with("the built-in symbols are used"), "{text}");
