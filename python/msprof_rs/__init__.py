@@ -7,20 +7,16 @@ Code of your own records with `span`, `timed`, `event` and `counter`; while noth
 cost next to nothing.
 """
 
-from __future__ import annotations
-
+# Every process of a server imports this, profiled or not: it loads no other module, not even `typing`.
 import os as _os
 import sys as _sys
-from pathlib import Path as _Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from msprof_rs._control import dump, is_enabled, shutdown, start, stop
     from msprof_rs._core import Profiler, Span, __version__, counter, event, span
     from msprof_rs._level import Level
-
-    _F = TypeVar("_F", bound=Callable[..., Any])
+    from msprof_rs._timed import timed
 
 __all__ = [
     "Level",
@@ -65,96 +61,33 @@ def _is_our_command() -> bool:
     return program in ("msprof-rs", "msserviceprofiler") or "msprof_rs" in _sys.orig_argv[1:3]
 
 
-def shutdown() -> None:
-    """Writes all events to disk and stops recording here. Happens by itself when the process ends."""
-    if _activated:
-        from msprof_rs import _core
-
-        _core.shutdown()
-
-
-def is_enabled() -> bool:
-    """Whether events are being collected at this moment."""
-    if not _activated:
-        return False
-    from msprof_rs import _core
-
-    return _core.is_recording()
-
-
-def start() -> bool:
-    """Begins to collect, in all processes of this server; returns whether this one does now.
-
-    Changes `enable` in the collection config. A limit that has been reached may keep collection off.
-    """
-    return _switch(True)
-
-
-def stop() -> bool:
-    """Ends collection, in all processes of this server; returns whether this one has."""
-    return _switch(False)
-
-
-def _switch(on: bool) -> bool:
-    _need_activation("there is nothing to switch")
-    from msprof_rs import _core
-
-    return _core.switch(on)
-
-
-def dump(reason: str = "msprof_rs.dump()") -> _Path:
-    """Has all flight recorders of this server write what they remember; gives the folder of the dump.
-
-    For `"mode": "flight"` in the collection config. Returns when this process has written its part. Raises
-    RuntimeError if there is nothing to dump, or if it could not be written.
-    """
-    _need_activation("there is nothing to dump")
-    from msprof_rs import _core
-
-    return _core.dump(reason)
-
-
-def _need_activation(problem: str) -> None:
-    if not _activated:
-        raise RuntimeError(f"{problem}: msprof_rs was imported without SERVICE_PROF_CONFIG_PATH")
-
-
-@overload
-def timed(function: _F, /) -> _F: ...
-@overload
-def timed(*, name: str | None = None, domain: str = "Default", level: int = 20) -> Callable[[_F], _F]: ...
-def timed(
-    function: Any = None, /, *, name: str | None = None, domain: str = "Default", level: int = 20
-) -> Any:
-    """Decorates a function, so that each call becomes a span; a coroutine's lasts until it is done.
-
-    The name is the function's qualified name, unless another is given.
-    """
-    if function is None:
-        return lambda function: timed(function, name=name, domain=domain, level=level)  # type: ignore[call-overload]
-    if isinstance(function, (staticmethod, classmethod)):
-        inner = timed(function.__func__, name=name, domain=domain, level=level)  # type: ignore[call-overload]
-        return type(function)(inner)
-    from msprof_rs import _core
-
-    known_as = name or getattr(function, "__qualname__", None) or type(function).__qualname__
-    return _core.timed(function, known_as, domain, level)
-
-
-def __getattr__(name: str) -> Any:
-    # What records is native: loaded when it is first used.
-    if name == "Level":
-        from msprof_rs import _level
-
-        value: Any = _level.Level
-    elif name in ("Profiler", "Span", "__version__", "counter", "event", "span"):
+def __getattr__(name: str) -> object:
+    """All else is loaded when it is first used."""
+    value: object
+    if name in ("Profiler", "Span", "__version__", "counter", "event", "span"):
         from msprof_rs import _core
 
         value = getattr(_core, name)
+    elif name in ("dump", "is_enabled", "shutdown", "start", "stop"):
+        from msprof_rs import _control
+
+        value = getattr(_control, name)
+    elif name == "timed":
+        from msprof_rs import _timed
+
+        value = _timed.timed
+    elif name == "Level":
+        from msprof_rs import _level
+
+        value = _level.Level
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING"})
 
 
 activate()

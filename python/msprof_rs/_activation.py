@@ -1,7 +1,6 @@
 """Switches the profiler on in one process; sees to it that nothing is lost when it forks or ends."""
 
-from __future__ import annotations
-
+# This and what it imports runs at the start of every process of a server: see tests/test_footprint.py.
 import atexit
 import os
 import sys

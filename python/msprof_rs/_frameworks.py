@@ -1,9 +1,12 @@
 """Which serving frameworks are installed, and in which versions; none of them is imported."""
 
-from __future__ import annotations
-
 import os
 import sys
+
+TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, which is slow to import
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from typing import Any
 
 # The package, then the distributions that bring it: the builds for other hardware have names of their own.
 _DISTRIBUTIONS = {
@@ -38,34 +41,59 @@ def folder_of(package: str) -> str | None:
     Finders of editable installations are asked too; finding a top-level package runs none of its code.
     """
     for folder in sys.path:
+        if not isinstance(folder, str):
+            continue  # imports pass over it as well
         place = os.path.join(folder, package)
         if os.path.isdir(place) or os.path.isfile(f"{place}.py"):
             return folder or os.getcwd()
-    from importlib.util import find_spec  # slow to import
-
-    try:
-        spec = find_spec(package)
-    except (ImportError, ValueError):
-        return None
+    spec = _spec_of(package)
     places = list(spec.submodule_search_locations or ()) if spec else []
     return os.path.dirname(places[0]) if places else None
 
 
+def _spec_of(package: str) -> "ModuleSpec | None":
+    """What `importlib.util.find_spec` gives, which is slow to import."""
+    spec: ModuleSpec | None
+    if package in sys.modules:
+        spec = _global_of_loaded(package, "__spec__")
+        return spec
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(package, None)
+        except Exception:
+            continue  # one that can't find this, or nothing at all, is no reason to fail
+        if spec is not None:
+            return spec
+    return None
+
+
 def _version(package: str, folder: str | None) -> str | None:
     """What the package says of itself, or its distribution."""
-    version = getattr(sys.modules.get(package), "__version__", None)
+    version = _global_of_loaded(package, "__version__")
     if isinstance(version, str):
         return version
     for name in ("_version.py", "version.py"):
-        try:
-            with open(os.path.join(folder or "", package, name), encoding="utf-8") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            continue
-        for line in lines:
+        for line in _lines(os.path.join(folder or "", package, name)):
             if line.startswith(("__version__ =", "version =")) and (quoted := _quoted(line)):
                 return quoted
-    return _distribution_version(package)
+    return _distribution_version(package, folder)
+
+
+def _global_of_loaded(package: str, name: str) -> "Any":
+    """A global of a package that is imported. One that a lazy loader has yet to load stays unloaded."""
+    try:
+        return object.__getattribute__(sys.modules[package], "__dict__").get(name)
+    except (KeyError, AttributeError):
+        return None
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a text file; none if it can't be read."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as text:
+            return text.read().splitlines()
+    except OSError:
+        return []
 
 
 def _quoted(line: str) -> str | None:
@@ -74,12 +102,34 @@ def _quoted(line: str) -> str | None:
     return parts[1] if len(parts) >= 3 else None
 
 
-def _distribution_version(package: str) -> str | None:
-    from importlib import metadata  # slow to import, and the last resort
+def _distribution_version(package: str, folder: str | None) -> str | None:
+    """The version of the distribution that brings the package."""
+    names = _DISTRIBUTIONS[package]
+    beside = _metadata_beside(folder, names[0])
+    if len(beside) == 1:
+        for line in _lines(beside[0]):
+            if line.startswith("Version:"):
+                return line.partition(":")[2].strip()
+    # An editable installation, an egg, another build's name, two versions in one folder.
+    from importlib import metadata  # imports a hundred modules
 
-    for name in _DISTRIBUTIONS[package]:
+    for name in names:
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def _metadata_beside(folder: str | None, distribution: str) -> list[str]:
+    """The metadata files of a distribution in the folder of its package."""
+    prefix = f"{distribution.replace('-', '_')}-"
+    try:
+        entries = os.listdir(folder) if folder is not None else []
+    except OSError:
+        entries = []
+    return [
+        os.path.join(folder or "", entry, "METADATA")
+        for entry in entries
+        if entry.endswith(".dist-info") and entry.lower().startswith(prefix)
+    ]

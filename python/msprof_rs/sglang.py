@@ -1,7 +1,5 @@
 """SGLang: the plugin's entry point (group `sglang.srt.plugins`)."""
 
-from __future__ import annotations
-
 
 def register() -> None:
     """The entry point: SGLang calls it in every process."""

@@ -1,7 +1,5 @@
 """vLLM: the plugin's entry point (group `vllm.general_plugins`)."""
 
-from __future__ import annotations
-
 import sys
 from itertools import pairwise
 

@@ -1,12 +1,12 @@
 """Has code that was written for msServiceProfiler find what it imports, where that is not installed."""
 
-from __future__ import annotations
-
 import os
 import sys
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
-from types import ModuleType
+
+TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, which is slow to import
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 PACKAGE = "ms_service_profiler"
 _FOLDER = os.path.join(os.path.dirname(__file__), PACKAGE)
@@ -17,10 +17,12 @@ class Finder:
     """Finds our stand-in for the package. Asked last, so never where the real one is installed."""
 
     @staticmethod
-    def find_spec(name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: object = None, target: "ModuleType | None" = None) -> "ModuleSpec | None":
         """The spec of the top-level package alone: what is below it is found in its folder."""
         if name != PACKAGE:
             return None
+        from importlib.util import spec_from_file_location  # slow to import
+
         file = os.path.join(_FOLDER, "__init__.py")
         return spec_from_file_location(name, file, submodule_search_locations=[_FOLDER])
 
