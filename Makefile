@@ -82,7 +82,8 @@ e2e: venv  ## the real vLLM on CPython 3.11 and 3.12; makes its environments on 
 	$(BIN)/pytest tests/e2e
 
 # For other versions: make bench PYTHON=python3.13 VENV=.venv313
-bench: build $(VENV)/.bench-ready  ## what a hook adds to a call, beside its peers, and what all add to an engine step
+bench: build $(VENV)/.bench-ready  ## what an import costs, what a hook adds to a call, beside its peers, and to an engine step
+	$(BIN)/python benches/import_cost.py
 	$(BIN)/python benches/call_cost.py
 	$(BIN)/python benches/spans.py
 	$(BIN)/python benches/handlers.py
