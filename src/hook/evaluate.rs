@@ -1,18 +1,19 @@
 //! Runs compiled expressions on the objects of a call. A failing expression leaves its attribute out, and is reported
 //! once.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::basic::CompareOp as Rich;
-use pyo3::exceptions::{PyNameError, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyNameError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
 
 use super::args::Args;
-use super::value;
+use super::limits::{Refused, refused};
+use super::walk::walkable;
+use super::{operators, value};
 use crate::event::{Attributes, Name};
-use crate::expr::{BinaryOp, Builtin, CompareOp, Constant, Op, Program, UnaryOp};
+use crate::expr::{Builtin, Constant, Op, Program};
 
 /// An attribute and the program that gives its value, with all its texts as Python objects.
 pub(crate) struct Evaluated {
@@ -22,7 +23,8 @@ pub(crate) struct Evaluated {
     names: Box<[Py<PyString>]>,
     arguments: Box<[Argument]>,
     stack: usize,
-    failures: AtomicU32,
+    has_failed: AtomicBool,
+    has_refused: AtomicBool,
 }
 
 struct Argument {
@@ -49,7 +51,8 @@ impl Evaluated {
             names: program.names().iter().map(interned).collect(),
             arguments: arguments.collect(),
             stack: program.stack(),
-            failures: AtomicU32::new(0),
+            has_failed: AtomicBool::new(false),
+            has_refused: AtomicBool::new(false),
         })
     }
 
@@ -72,13 +75,13 @@ impl Evaluated {
         Ok(())
     }
 
-    /// Counts a failure; says so the first time.
-    pub(super) fn report(&self, symbol: &str, problem: &str) {
-        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+    /// Says the first time that the expression failed, and the first time that it asked for too much.
+    pub(super) fn report(&self, py: Python<'_>, symbol: &str, error: &PyErr) {
+        let is_refused = error.is_instance_of::<Refused>(py);
+        let has_spoken = if is_refused { &self.has_refused } else { &self.has_failed };
+        if !has_spoken.swap(true, Ordering::Relaxed) {
             let name = self.name.as_str();
-            log::warn!(
-                "{symbol}: attribute {name} is left out where its expression fails, as now: {problem}"
-            );
+            log::warn!("{symbol}: attribute {name} is left out where its expression fails, as now: {error}");
         }
     }
 
@@ -115,14 +118,14 @@ impl Evaluated {
                 }
                 Op::Index => {
                     let (object, index) = stack.pop_two()?;
-                    stack.push(object.get_item(index)?);
+                    stack.push(operators::item(&object, &index)?);
                 }
                 Op::Slice => {
                     let step = stack.pop()?;
                     let (start, stop) = stack.pop_two()?;
                     let slice = py.get_type::<PySlice>().call1((start, stop, step))?;
                     let object = stack.pop()?;
-                    stack.push(object.get_item(slice)?);
+                    stack.push(operators::item(&object, &slice)?);
                 }
                 Op::Call(builtin, count) => {
                     let start = stack.values.len().checked_sub(usize::from(count)).ok_or_else(malformed)?;
@@ -132,15 +135,15 @@ impl Evaluated {
                 }
                 Op::Unary(op) => {
                     let value = stack.pop()?;
-                    stack.push(unary(op, &value)?);
+                    stack.push(operators::unary(op, &value)?);
                 }
                 Op::Binary(op) => {
                     let (a, b) = stack.pop_two()?;
-                    stack.push(binary(op, &a, &b)?);
+                    stack.push(operators::binary(op, &a, &b)?);
                 }
                 Op::Compare(op) => {
                     let (a, b) = stack.pop_two()?;
-                    stack.push(compare(op, &a, &b)?);
+                    stack.push(operators::compare(op, &a, &b)?);
                 }
                 Op::JumpIfFalseOrPop(to) => at = stack.jump_or_pop(false, to, at)?,
                 Op::JumpIfTrueOrPop(to) => at = stack.jump_or_pop(true, to, at)?,
@@ -245,65 +248,52 @@ fn call<'py>(
     arguments: &[Bound<'py, PyAny>],
 ) -> PyResult<Bound<'py, PyAny>> {
     let first = || arguments.first().ok_or_else(malformed);
-    Ok(match builtin {
-        Builtin::Len => first()?.len()?.into_pyobject(py)?.into_any(),
-        Builtin::Str => first()?.str()?.into_any(),
-        Builtin::Bool => truth(py, first()?.is_truthy()?)?,
-        Builtin::Type => first()?.get_type().qualname()?.into_any(),
+    let builtins = || py.import(intern!(py, "builtins"));
+    let python = |arguments: &[Bound<'py, PyAny>]| {
+        builtins()?.getattr(PyString::intern(py, builtin.name()))?.call1(PyTuple::new(py, arguments)?)
+    };
+    match builtin {
+        Builtin::Len => Ok(first()?.len()?.into_pyobject(py)?.into_any()),
+        Builtin::Str => Ok(operators::text(first()?, false)?.into_any()),
+        Builtin::Repr => Ok(operators::text(first()?, true)?.into_any()),
+        Builtin::Bool => operators::truth(py, first()?.is_truthy()?),
+        Builtin::Type => Ok(first()?.get_type().qualname()?.into_any()),
         Builtin::Get => {
             let mut rest = arguments.iter().skip(1);
             let (key, default) = (rest.next().ok_or_else(malformed)?, rest.next());
-            match first()?.get_item(key) {
-                Ok(value) => value,
-                Err(_) => default.cloned().unwrap_or_else(|| py.None().into_bound(py)),
+            match operators::item(first()?, key) {
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    Ok(default.cloned().unwrap_or_else(|| py.None().into_bound(py)))
+                }
+                outcome => outcome,
             }
         }
         Builtin::Keys | Builtin::Values | Builtin::Items => {
-            let list = py.get_type::<PyList>();
-            list.call1((first()?.call_method0(PyString::intern(py, builtin.name()))?,))?
+            let items = first()?.call_method0(PyString::intern(py, builtin.name()))?;
+            py.get_type::<PyList>().call1((walkable(&items)?,))
         }
-        _ => {
-            let builtins = py.import(intern!(py, "builtins"))?;
-            builtins.getattr(PyString::intern(py, builtin.name()))?.call1(PyTuple::new(py, arguments)?)?
+        Builtin::Sum
+            if arguments.get(1).is_some_and(|start| {
+                !start.is_instance_of::<PyInt>() && !start.is_instance_of::<PyFloat>()
+            }) =>
+        {
+            Err(refused("`sum` of something else than numbers"))
         }
-    })
-}
-
-fn unary<'py>(op: UnaryOp, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    match op {
-        UnaryOp::Not => truth(value.py(), !value.is_truthy()?),
-        UnaryOp::Negate => value.neg(),
-        UnaryOp::Plus => value.pos(),
+        Builtin::Sum | Builtin::Sorted | Builtin::Any | Builtin::All => {
+            let mut arguments = arguments.to_vec();
+            *arguments.first_mut().ok_or_else(malformed)? = walkable(first()?)?;
+            python(&arguments)
+        }
+        Builtin::Min | Builtin::Max if arguments.len() == 1 => python(&[walkable(first()?)?]),
+        Builtin::Int => {
+            operators::check_integer(first()?)?;
+            python(arguments)
+        }
+        Builtin::Round => {
+            operators::check_integer(first()?)?;
+            arguments.get(1).map_or(Ok(()), operators::check_rounding)?;
+            python(arguments)
+        }
+        Builtin::Min | Builtin::Max | Builtin::Float | Builtin::Abs => python(arguments),
     }
-}
-
-fn binary<'py>(op: BinaryOp, a: &Bound<'py, PyAny>, b: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    match op {
-        BinaryOp::Add => a.add(b),
-        BinaryOp::Subtract => a.sub(b),
-        BinaryOp::Multiply => a.mul(b),
-        BinaryOp::Divide => a.div(b),
-        BinaryOp::FloorDivide => a.floor_div(b),
-        BinaryOp::Remainder => a.rem(b),
-    }
-}
-
-fn compare<'py>(op: CompareOp, a: &Bound<'py, PyAny>, b: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = a.py();
-    match op {
-        CompareOp::Less => a.rich_compare(b, Rich::Lt),
-        CompareOp::LessOrEqual => a.rich_compare(b, Rich::Le),
-        CompareOp::Equal => a.rich_compare(b, Rich::Eq),
-        CompareOp::NotEqual => a.rich_compare(b, Rich::Ne),
-        CompareOp::Greater => a.rich_compare(b, Rich::Gt),
-        CompareOp::GreaterOrEqual => a.rich_compare(b, Rich::Ge),
-        CompareOp::In => truth(py, b.contains(a)?),
-        CompareOp::NotIn => truth(py, !b.contains(a)?),
-        CompareOp::Is => truth(py, a.is(b)),
-        CompareOp::IsNot => truth(py, !a.is(b)),
-    }
-}
-
-fn truth(py: Python<'_>, value: bool) -> PyResult<Bound<'_, PyAny>> {
-    Ok(value.into_pyobject(py)?.to_owned().into_any())
 }

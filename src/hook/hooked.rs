@@ -222,13 +222,13 @@ impl Hook {
         for attribute in attributes {
             let mark = buffer.mark();
             let outcome = catch_unwind(AssertUnwindSafe(|| attribute.append(py, args, result, buffer)));
-            let problem = match outcome {
+            let error = match outcome {
                 Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "a defect in msprof_rs".into(),
+                Ok(Err(error)) => error,
+                Err(_) => PyRuntimeError::new_err("a defect in msprof_rs"),
             };
             buffer.truncate(mark);
-            attribute.report(&self.symbol, &problem);
+            attribute.report(py, &self.symbol, &error);
         }
     }
 

@@ -15,9 +15,13 @@ mod imports;
 #[cfg(Py_3_12)]
 mod in_place;
 mod install;
+mod limits;
+mod operators;
 mod place;
 mod registry;
+mod text;
 mod value;
+mod walk;
 mod wrapper;
 
 pub(crate) use args::Args;
@@ -27,5 +31,6 @@ pub(crate) use follow::{Ending, Follower, returned};
 pub(crate) use hooked::Handler;
 pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use registry::Registry;
+pub(crate) use text::utf8;
 pub(crate) use value::append as append_value;
 pub(crate) use wrapper::stood_for;

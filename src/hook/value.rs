@@ -14,12 +14,20 @@ use pyo3::types::{
     PyType,
 };
 
+use super::limits::characters;
+use super::operators;
+use super::text::utf8;
+use super::walk::Base;
 use crate::config::Limits;
 use crate::event::Attributes;
 use crate::recorder;
 
 /// Containers in containers deeper than this are only marked.
 const DEEPEST: usize = 6;
+
+/// Values of one attribute, those in containers counted; containers beyond are only marked. Lists that are in many
+/// lists would else be written as often.
+const MOST_VALUES: usize = 100_000;
 
 /// Where something was left out.
 const CUT: &str = "…";
@@ -29,12 +37,14 @@ const CUT: &str = "…";
 /// # Errors
 /// Its `str()` raised, or another method that had to be asked.
 pub(crate) fn append(attributes: &mut Attributes, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    Writer { attributes, limits: recorder::limits() }.append(value, 0)
+    Writer { attributes, limits: recorder::limits(), left: MOST_VALUES }.append(value, 0)
 }
 
 struct Writer<'a> {
     attributes: &'a mut Attributes,
     limits: Limits,
+    /// Values that may still be written.
+    left: usize,
 }
 
 impl Writer<'_> {
@@ -49,8 +59,8 @@ impl Writer<'_> {
             self.attributes.double(number.value());
         } else if let Ok(dict) = value.cast::<PyDict>() {
             self.dict(dict, depth)?;
-        } else if is_sequence(value) {
-            self.items(value, depth)?;
+        } else if let Some(base) = Base::of(value).filter(|_| is_sequence(value)) {
+            self.items(value, base, depth)?;
         } else if let Some((shape, dtype)) = shape_and_dtype(value) {
             if is_numpy_scalar(value)? {
                 return self.numpy_scalar(value, &dtype);
@@ -84,14 +94,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn items(&mut self, container: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
-        let length = container.len()?;
-        if depth >= DEEPEST && length > 0 {
-            self.attributes.str(CUT);
-            return Ok(());
-        }
+    fn items(&mut self, container: &Bound<'_, PyAny>, base: Base, depth: usize) -> PyResult<()> {
+        let length = base.len(container)?;
+        let Some(count) = self.take(length, depth) else { return Ok(()) };
         // A copy of the references: `str()` of an item may change the container.
-        let items: Vec<_> = container.try_iter()?.take(self.limits.max_items).collect::<PyResult<_>>()?;
+        let items: Vec<_> = base.walk(container)?.take(count).collect::<PyResult<_>>()?;
         let more = length.saturating_sub(items.len());
         self.attributes.array(items.len() + usize::from(more > 0));
         for item in &items {
@@ -104,11 +111,8 @@ impl Writer<'_> {
     }
 
     fn dict(&mut self, dict: &Bound<'_, PyDict>, depth: usize) -> PyResult<()> {
-        if depth >= DEEPEST && !dict.is_empty() {
-            self.attributes.str(CUT);
-            return Ok(());
-        }
-        let entries: Vec<_> = dict.iter().take(self.limits.max_items).collect();
+        let Some(count) = self.take(dict.len(), depth) else { return Ok(()) };
+        let entries: Vec<_> = dict.iter().take(count).collect();
         let more = dict.len().saturating_sub(entries.len());
         self.attributes.dict(entries.len() + usize::from(more > 0));
         for (key, value) in &entries {
@@ -122,13 +126,24 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// How many of `length` items are written. None: the container is marked as left out.
+    fn take(&mut self, length: usize, depth: usize) -> Option<usize> {
+        let count = length.min(self.limits.max_items);
+        if (depth >= DEEPEST && length > 0) || count > self.left {
+            self.attributes.str(CUT);
+            return None;
+        }
+        self.left -= count;
+        Some(count)
+    }
+
     /// A text, or an object as text, cut to the longest that is kept.
     fn text<'a>(&self, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
         let longest = self.limits.text_length;
         if let Ok(text) = value.cast::<PyString>() {
             return cut_text(text, longest);
         }
-        if let Some((bytes, length)) = first_bytes(value, longest)? {
+        if let Some((bytes, length)) = first_bytes(value, longest) {
             let mut text = cut(&readable(&bytes), longest).into_owned();
             if length > longest && !text.ends_with(CUT) {
                 text.push_str(CUT);
@@ -137,7 +152,7 @@ impl Writer<'_> {
         }
         let text = match enum_name(value)? {
             Some(name) => name,
-            None => value.str()?,
+            None => operators::text(value, false)?,
         };
         Ok(cut_text(&text, longest)?.into_owned().into())
     }
@@ -145,15 +160,15 @@ impl Writer<'_> {
 
 /// Only what is kept is taken out of a long text: UTF-8 of the whole would stay with the object.
 fn cut_text<'a>(text: &'a Bound<'_, PyString>, longest: usize) -> PyResult<Cow<'a, str>> {
-    if text.len()? <= longest {
-        return Ok(text.to_string_lossy());
+    if characters(text) <= longest {
+        return Ok(utf8(text));
     }
     // SAFETY: a text, and indices within it; the new reference is taken over.
     let start = unsafe {
         let start = ffi::PyUnicode_Substring(text.as_ptr(), 0, longest as ffi::Py_ssize_t);
         Bound::from_owned_ptr_or_err(text.py(), start)?.cast_into::<PyString>()?
     };
-    Ok((start.to_string_lossy().into_owned() + CUT).into())
+    Ok((utf8(&start).into_owned() + CUT).into())
 }
 
 fn cut(text: &str, longest: usize) -> Cow<'_, str> {
@@ -164,14 +179,13 @@ fn cut(text: &str, longest: usize) -> Cow<'_, str> {
 }
 
 /// The first bytes of a bytes-like object, and how many it has.
-fn first_bytes(value: &Bound<'_, PyAny>, count: usize) -> PyResult<Option<(Vec<u8>, usize)>> {
+fn first_bytes(value: &Bound<'_, PyAny>, count: usize) -> Option<(Vec<u8>, usize)> {
+    let first = |bytes: &[u8]| (bytes[..bytes.len().min(count)].to_vec(), bytes.len());
     if let Ok(bytes) = value.cast::<PyBytes>() {
-        let bytes = bytes.as_bytes();
-        return Ok(Some((bytes[..bytes.len().min(count)].to_vec(), bytes.len())));
+        return Some(first(bytes.as_bytes()));
     }
-    let Ok(array) = value.cast::<PyByteArray>() else { return Ok(None) };
-    let first = array.as_any().get_item(pyo3::types::PySlice::new(value.py(), 0, count as isize, 1))?;
-    Ok(Some((first.cast::<PyByteArray>()?.to_vec(), array.len())))
+    // SAFETY: nothing of Python's runs between the look and the copy.
+    value.cast::<PyByteArray>().ok().map(|array| first(unsafe { array.as_bytes() }))
 }
 
 /// UTF-8 as it is, other bytes as `\xff`.
@@ -225,6 +239,19 @@ fn shape_and_dtype<'py>(value: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyAny>,
     };
     let shape = own(intern!(py, "shape")).filter(|shape| is_sequence(shape))?;
     Some((shape, own(intern!(py, "dtype"))?))
+}
+
+/// The number of elements of an array or tensor. None: it is nothing of the kind.
+pub(super) fn elements(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    let is_something_else = value.is_none()
+        || value.is_instance_of::<PyInt>()
+        || value.is_instance_of::<PyFloat>()
+        || Base::of(value).is_some();
+    let Some((shape, _)) = (!is_something_else).then(|| shape_and_dtype(value)).flatten() else {
+        return Ok(None);
+    };
+    let sizes: Vec<usize> = shape.extract()?;
+    Ok(Some(sizes.iter().fold(1, |all, size| all.saturating_mul(*size))))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 
@@ -42,18 +44,66 @@ class Proxy:
         return f"asked {Proxy.asked} times"
 
 
-class Endless(list[int]):
-    """Says how many it has, and counts how many of them were looked at."""
+class Own(list[int]):
+    """Says something else than it holds, and counts how often it is asked."""
 
-    seen = 0
+    asked = 0
 
     def __len__(self) -> int:
-        return 10**9
+        self.asked += 1
+        return 10**18
 
     def __iter__(self) -> Iterator[int]:
-        for number in range(10**9):
-            self.seen += 1
-            yield number
+        self.asked += 1
+        return itertools.count()
+
+
+class Shared:
+    """Gives the same iterator to everybody."""
+
+    def __init__(self, items: Iterable[int]) -> None:
+        self.items = iter(items)
+
+    def __iter__(self) -> Iterator[int]:
+        return self.items
+
+
+class Drained:
+    """Gives a new iterator each time, over the same items."""
+
+    def __init__(self, items: Iterable[int]) -> None:
+        self.items = list(items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[int]:
+        while self.items:
+            yield self.items.pop(0)
+
+
+class Sized:
+    """Has as many as an integer can say."""
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+
+class Numbers(Sequence[int]):
+    """Is a sequence without an end, by what it gives."""
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: Any) -> Any:
+        return index
+
+
+@dataclasses.dataclass
+class Request:
+    """Its text has all of its tokens."""
+
+    tokens: list[int]
 
 
 class Plain(enum.Enum):
