@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
-use super::record::{RID, argument, event};
+use super::record::{self, RID, argument, event};
 use crate::clock::Ticks;
 use crate::event::{Label, Name};
 use crate::hook::{Call, Ending, Follower, append_error, with_buffer};
@@ -79,7 +79,7 @@ pub(super) fn request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let arrival = Ticks::now();
     let open = recorder::async_begin(*REQUEST, arrival);
     let scope = call.this()?.getattr(intern!(py, "scope"))?;
-    let text = |key: &str| scope.get_item(key).and_then(|value| value.extract()).unwrap_or_default();
+    let text = |key: &str| scope.get_item(key).and_then(|value| record::text(&value)).unwrap_or_default();
     let request = Request { arrival, method: text("method"), path: text("path"), open };
     call.when_ended(Ending::Handler(Box::new(request)));
     Ok(())

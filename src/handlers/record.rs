@@ -7,12 +7,12 @@ use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyIterator, PyString};
 use rustc_hash::FxHashMap;
 
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
-use crate::hook::{Call, append_error, with_buffer};
+use crate::hook::{Call, append_error, refuse_iterator, utf8, with_buffer};
 use crate::recorder;
 
 /// Attribute names that are made once.
@@ -130,6 +130,17 @@ macro_rules! outermost {
     };
 }
 pub(super) use outermost;
+
+/// Walks over the items of a value, unless it is an iterator: that one's items are the server's.
+pub(super) fn each<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    refuse_iterator(items)?;
+    items.try_iter()
+}
+
+/// A text, such as a request's id, which a client may have chosen.
+pub(super) fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(utf8(value.cast::<PyString>()?).into_owned())
+}
 
 /// Records a span of the call; `append` adds what it reads after the call, if that did not raise.
 pub(super) fn span(

@@ -13,6 +13,7 @@ use super::custom;
 use super::evaluate::Evaluated;
 use super::follow::{self, Ending};
 use super::hooked::{Action, Handler, Hook, Hooked, Until};
+use super::text::utf8;
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
 use crate::recorder;
@@ -274,7 +275,7 @@ impl<'a, 'py> Call<'a, 'py> {
 fn is_below(py: Python<'_>, name: &str) -> bool {
     let is_called = |frame: &Bound<'_, PyAny>| {
         let called = frame.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_name"))?;
-        Ok::<_, PyErr>(called.cast::<PyString>()?.to_str()? == name)
+        Ok::<_, PyErr>(utf8(called.cast::<PyString>()?) == name)
     };
     let first = py.import(intern!(py, "sys")).and_then(|sys| sys.call_method0(intern!(py, "_getframe")));
     let mut next = first.ok();

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyList, PyModule, PyString};
 use rustc_hash::FxHashSet;
 
 use super::registry::Registry;
+use super::text::utf8;
 
 /// The finder. It stays for the life of the process and costs a few comparisons of names per imported module.
 #[pyclass(frozen, module = "msprof_rs._core", name = "finder")]
@@ -55,7 +56,7 @@ impl Finder {
     fn hook_loaded(&self, this: &Bound<'_, Self>) -> PyResult<()> {
         let modules = this.py().import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         for (name, module) in modules.copy()?.iter() {
-            let Ok(name) = name.extract::<String>() else { continue };
+            let Ok(name) = name.cast::<PyString>().map(utf8) else { continue };
             if !self.registry.wants(&name) || module.is_none() {
                 continue;
             }
@@ -150,7 +151,7 @@ impl Finder {
         let this = slf.get();
         Self::stay_first(slf)?;
         this.look_again(py)?;
-        if !this.registry.wants(name.to_str()?) {
+        if !this.registry.wants(&utf8(name)) {
             return Ok(None);
         }
         for finder in meta_path(py)?.try_iter()? {
@@ -212,10 +213,10 @@ impl Loader {
             return Self::stand_before(self.finder.bind(py), &spec);
         }
         // A package may have replaced itself in `sys.modules`.
-        let name: String = spec.getattr("name")?.extract()?;
+        let Ok(name) = spec.getattr("name")?.cast_into::<PyString>() else { return Ok(()) };
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let current = modules.get_item(&name)?.filter(|current| !current.is_none());
-        self.finder.get().registry.apply(&name, current.as_ref().unwrap_or(module));
+        self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module));
         Ok(())
     }
 

@@ -33,4 +33,5 @@ pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use registry::Registry;
 pub(crate) use text::utf8;
 pub(crate) use value::append as append_value;
+pub(crate) use walk::refuse_iterator;
 pub(crate) use wrapper::stood_for;

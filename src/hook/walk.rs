@@ -175,7 +175,7 @@ pub(super) fn check_gives_items_again(value: &Bound<'_, PyAny>) -> PyResult<()> 
 
 /// # Errors
 /// The value is an iterator: who looks at its items takes them.
-pub(super) fn refuse_iterator(value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn refuse_iterator(value: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_iterator(value) {
         let kind = value.get_type().name()?;
         return Err(refused(format!("a {kind} gives each item once, and the program needs it")));

@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyString, PyType};
 
 use super::hooked::Hooked;
+use super::text::utf8;
 
 // SAFETY: as CPython declares it.
 unsafe extern "C" {
@@ -286,7 +287,7 @@ unsafe extern "C" fn reduce(object: *mut ffi::PyObject, protocol: *mut ffi::PyOb
                 target.call_method0("__reduce__")?
             };
             let Ok(name) = reduced.cast::<PyString>() else { return Ok(reduced) };
-            if named(target, name.to_str()?).is_ok_and(|named| named.is(wrapper)) {
+            if named(target, &utf8(name)).is_ok_and(|named| named.is(wrapper)) {
                 return Ok(reduced);
             }
             // Whoever loads it need not have msprof_rs.

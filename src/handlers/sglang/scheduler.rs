@@ -9,8 +9,8 @@ use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
 use crate::handlers::record::{
     BATCH_TYPE, FREE_BLOCKS, FULL_EVICTABLE_SIZE, HIT_RATE, QUEUE_NAME, QUEUE_SIZE, RECV_TOKEN_SIZE,
-    REPLY_TOKEN_SIZE, RID, SWA_AVAILABLE_SIZE, SWA_EVICTABLE_SIZE, append_ids, argument, datum, event, label,
-    span,
+    REPLY_TOKEN_SIZE, RID, SWA_AVAILABLE_SIZE, SWA_EVICTABLE_SIZE, append_ids, argument, datum, each, event,
+    label, span, text,
 };
 use crate::hook::{Call, with_buffer};
 use crate::recorder;
@@ -22,9 +22,9 @@ pub(in crate::handlers) fn receive(call: &mut Call<'_, '_>) -> PyResult<()> {
         return Ok(());
     }
     let ticks = Ticks::now();
-    for request in received.try_iter()?.flatten() {
+    for request in each(&received)?.flatten() {
         // Control messages have no id; several requests may come in one message.
-        let batch = request.getattr(intern!(call.py, "batch")).and_then(|batch| batch.try_iter());
+        let batch = request.getattr(intern!(call.py, "batch")).and_then(|batch| each(&batch));
         let ids = match batch {
             Ok(batch) => batch.flatten().filter_map(|request| ids_of(&request).ok()).flatten().collect(),
             Err(_) => ids_of(&request).unwrap_or_default(),
@@ -258,7 +258,7 @@ fn queue(scheduler: &Bound<'_, PyAny>) -> (&'static str, Option<i64>) {
     let mode = scheduler
         .getattr(intern!(py, "disaggregation_mode"))
         .and_then(|mode| mode.getattr(intern!(py, "name")));
-    let mode: String = mode.and_then(|mode| mode.extract()).unwrap_or_default();
+    let mode: String = mode.and_then(|mode| text(&mode)).unwrap_or_default();
     let (name, attribute) = match mode.as_str() {
         "PREFILL" => ("PrefillBootstrap", intern!(py, "disagg_prefill_bootstrap_queue")),
         "DECODE" => ("DecodePrealloc", intern!(py, "disagg_decode_prealloc_queue")),

@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 use super::ids_of;
 use crate::clock::Ticks;
 use crate::event::Label;
-use crate::handlers::record::{BOOTSTRAP_ROOM, RID, STREAM, append_ids, argument, datum, event, label, span};
+use crate::handlers::record::{
+    BOOTSTRAP_ROOM, RID, STREAM, append_ids, argument, datum, each, event, label, span,
+};
 use crate::hook::{Call, Ending, Follower, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
@@ -105,7 +107,7 @@ impl Follower for Response {
 
 /// A span of the call, or of the coroutine that it makes, with the ids of a request or of a list of them.
 fn follow(call: &mut Call<'_, '_>, label: Label, request: &Bound<'_, PyAny>) -> PyResult<()> {
-    let ids = match request.try_iter() {
+    let ids = match each(request) {
         Ok(requests) => {
             requests.map(|request| ids_of(&request?)).collect::<PyResult<Vec<_>>>().map(|it| it.concat())
         }

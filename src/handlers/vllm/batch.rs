@@ -12,8 +12,9 @@ use pyo3::types::{PyDict, PyList, PyString};
 use super::requests::{Requests, requests};
 use crate::event::Attributes;
 use crate::handlers::record::{
-    BATCH_TYPE, ITER, NUM_COMPUTED_TOKENS, NUM_PROMPT_TOKENS, NUM_SCHEDULED_TOKENS, RID, TYPE, datum,
+    BATCH_TYPE, ITER, NUM_COMPUTED_TOKENS, NUM_PROMPT_TOKENS, NUM_SCHEDULED_TOKENS, RID, TYPE, datum, each,
 };
+use crate::hook::utf8;
 
 /// As many outputs may be scheduled and not yet executed (pipeline stages, asynchronous scheduling).
 const MOST_WAITING: usize = 16;
@@ -169,14 +170,14 @@ impl Requests {
         step: impl Iterator<Item = &'a Bound<'py, PyString>>,
     ) -> Vec<Bound<'py, PyString>> {
         for (rid, prompt) in new {
-            self.update(rid.to_str().unwrap_or_default(), |_, request| {
+            self.update(&utf8(rid), |_, request| {
                 // One that was preempted comes as new again, in some versions.
                 request.is_whole |= request.steps == 0;
                 request.prompt_tokens = request.prompt_tokens.or(*prompt);
             });
         }
         let is_unknown = |rid: &&Bound<'_, PyString>| {
-            self.find(rid.to_str().unwrap_or_default()).is_none_or(|request| request.prompt_tokens.is_none())
+            self.find(&utf8(rid)).is_none_or(|request| request.prompt_tokens.is_none())
         };
         step.filter(is_unknown).cloned().collect()
     }
@@ -190,12 +191,12 @@ impl Requests {
         finished: &[Bound<'py, PyString>],
     ) -> PyResult<Contents> {
         for (rid, prompt) in prompts {
-            self.update(rid.to_str()?, |_, request| request.prompt_tokens = *prompt);
+            self.update(&utf8(rid), |_, request| request.prompt_tokens = *prompt);
         }
         let mut contents = Contents { entries: Vec::with_capacity(tokens.len()), ..Contents::default() };
         for (rid, scheduled) in &tokens {
             let computed = computed.of(rid);
-            let entry = self.update(rid.to_str()?, |name, request| {
+            let entry = self.update(&utf8(rid), |name, request| {
                 let prompt = request.prompt_tokens;
                 let is_prefill = matches!((computed, prompt), (Some(done), Some(all)) if done < all);
                 let iter = request.steps;
@@ -207,7 +208,7 @@ impl Requests {
             contents.entries.push(entry);
         }
         for rid in finished {
-            self.forget(rid.to_str()?);
+            self.forget(&utf8(rid));
         }
         let mut list = Attributes::default();
         list.array(contents.entries.len());
@@ -247,7 +248,7 @@ impl<'py> Computed<'py> {
                 computed.known.push((rid.cast_into()?, count.extract()?));
             }
         }
-        for new in output.getattr(intern!(py, "scheduled_new_reqs"))?.try_iter()? {
+        for new in output.getattr(intern!(py, "scheduled_new_reqs")).and_then(|new| each(&new))? {
             let new = new?;
             let rid = new.getattr(id)?.cast_into::<PyString>()?;
             computed.new.push((rid.clone(), prompt_tokens(&new)));
@@ -262,8 +263,8 @@ impl<'py> Computed<'py> {
             Some(_) => Some(self.next),
             // In another order, or (in a worker, where all was unpickled) another object of the same text.
             None => self.known.iter().position(is_it).or_else(|| {
-                let text = rid.to_str().ok()?;
-                self.known.iter().position(|(known, _)| known.to_str().is_ok_and(|known| known == text))
+                let text = utf8(rid);
+                self.known.iter().position(|(known, _)| utf8(known) == text)
             }),
         };
         self.next = found.map_or(self.next, |found| found + 1);
@@ -288,6 +289,6 @@ fn prompt_of(scheduler: &Bound<'_, PyAny>, rid: &Bound<'_, PyString>) -> PyResul
 }
 
 fn finished<'py>(output: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyString>> {
-    let ids = output.getattr(intern!(output.py(), "finished_req_ids")).and_then(|ids| ids.try_iter());
+    let ids = output.getattr(intern!(output.py(), "finished_req_ids")).and_then(|ids| each(&ids));
     ids.into_iter().flatten().flatten().filter_map(|rid| rid.cast_into().ok()).collect()
 }

@@ -9,15 +9,15 @@ use crate::clock::Ticks;
 use crate::event::Label;
 use crate::handlers::http;
 use crate::handlers::record::{
-    RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, append_ids, argument, datum, event, label,
+    RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, append_ids, argument, datum, each, event, label, text,
 };
-use crate::hook::{Call, Ending, Follower};
+use crate::hook::{Call, Ending, Follower, utf8};
 
 /// `async add_request(self, request_id, …)`: `httpReq` at the moment when the request reached this server, `tokenize`
 /// when it is on its way to the engine.
 pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
-    let rid = argument(call, 1, intern!(py, "request_id"))?.extract()?;
+    let rid = argument(call, 1, intern!(py, "request_id")).and_then(|rid| text(&rid))?;
     call.when_ended(Ending::Handler(Box::new(Adding { rid })));
     Ok(())
 }
@@ -62,7 +62,7 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
         return Ok(());
     };
     let mut before = Vec::new();
-    for output in outputs.iter().flat_map(pyo3::types::PyAnyMethods::try_iter).flatten() {
+    for output in outputs.iter().flat_map(each).flatten() {
         let rid = output?.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
         // Gone from the table when the request has ended, so it is taken now.
         if let Ok(state) = states.get_item(&rid) {
@@ -78,7 +78,7 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
             record_result(rid, state, ticks)?;
         }
     }
-    let ids = before.iter().map(|(rid, _)| rid.to_str()).collect::<PyResult<Vec<_>>>()?;
+    let ids = before.iter().map(|(rid, _)| utf8(rid)).collect::<Vec<_>>();
     event(label!("Engine", "detokenize"), ticks, |attributes| append_ids(attributes, &ids));
     Ok(())
 }
@@ -92,7 +92,7 @@ fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Tic
     });
     let prompt = datum("RequestState.prompt_len", prompt.and_then(|prompt| prompt.extract::<i64>()));
     let generated = generated_tokens(state);
-    let rid = rid.to_str()?;
+    let rid = &*utf8(rid);
     event(label!("Engine", "httpRes"), ticks, |attributes| {
         attributes.key(*RID).str(rid);
         if let Some(prompt) = prompt {

@@ -7,7 +7,7 @@ use crate::clock::Ticks;
 use crate::event::Attributes;
 use crate::handlers::record::{
     ALLOCATED_BLOCKS, DEVICE_BLOCK, FREE_BLOCKS, HIT_CACHE, NEW_TOKENS, RID, TOTAL_BLOCKS, USAGE_PERCENT,
-    USED_BLOCKS, argument, datum, event, label,
+    USED_BLOCKS, argument, datum, event, label, text,
 };
 use crate::hook::Call;
 
@@ -111,5 +111,5 @@ pub(in crate::handlers) fn get_computed_blocks(call: &mut Call<'_, '_>) -> PyRes
 /// The id of the parameter `request` of a method.
 pub(super) fn request_id(call: &Call<'_, '_>) -> PyResult<String> {
     let request = argument(call, 1, intern!(call.py, "request"))?;
-    request.getattr(intern!(call.py, "request_id"))?.extract()
+    request.getattr(intern!(call.py, "request_id")).and_then(|rid| text(&rid))
 }

@@ -13,9 +13,9 @@ use crate::config::Level;
 use crate::event::{Attributes, Label};
 use crate::handlers::record::{
     ACCEPTED_RATIO, ACCEPTED_RATIO_PER_POS, NUM_SPEC_ACCEPTED_TOKENS, NUM_SPEC_OUTPUT_TOKENS, RID, argument,
-    datum, label, outermost, span,
+    datum, label, outermost, span, text,
 };
-use crate::hook::{Call, append_error, with_buffer};
+use crate::hook::{Call, append_error, utf8, with_buffer};
 use crate::recorder::{self, Gate, Open};
 
 /// Names of parts are the server's; should it make them up without end, the later ones share a label.
@@ -99,7 +99,7 @@ fn append_each(
     attributes.key(*RID).array(tokens.len());
     for (rid, _) in tokens.iter() {
         // A list that was announced must be as long, so what is no text is nothing.
-        append(rid.cast::<PyString>().ok().and_then(|rid| rid.to_str().ok()).unwrap_or_default(), attributes);
+        append(&rid.cast::<PyString>().map_or_else(|_| "".into(), utf8), attributes);
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn accepted(output: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> Option<Vec<
     let tokens = result.getattr(intern!(py, "sampled_token_ids")).ok()?.cast_into::<PyList>().ok()?;
     let counted = ids.iter().zip(tokens.iter()).filter_map(|(rid, tokens)| {
         let count = tokens.len().ok()? as i64;
-        drafts.contains(&rid).ok()?.then_some((rid.extract().ok()?, (count - 1).max(0)))
+        drafts.contains(&rid).ok()?.then_some((text(&rid).ok()?, (count - 1).max(0)))
     });
     Some(counted.collect())
 }
@@ -168,7 +168,7 @@ pub(in crate::handlers) fn part(call: &mut Call<'_, '_>) -> PyResult<()> {
     // The function has the name alone; the method has it behind the instance.
     let name = call.args.values(py).find_map(|value| value.to_owned().cast_into::<PyString>().ok());
     let Some(name) = datum("the name of a part", name.ok_or_else(|| missing("name"))) else { return Ok(()) };
-    let name = name.to_str()?;
+    let name = &*utf8(&name);
     if name == FOR_EACH_REQUEST && !detailed().is_open() {
         return Ok(());
     }

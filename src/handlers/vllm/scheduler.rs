@@ -12,9 +12,9 @@ use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
 use crate::handlers::record::{
     ARRIVAL, NEW_TOKENS, QUEUE_NAME, QUEUE_SIZE, REASON, RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID,
-    SPEC_DECODE_ACCEPTED_BY_REQ, append_ids, argument, datum, event, label, outermost,
+    SPEC_DECODE_ACCEPTED_BY_REQ, append_ids, argument, datum, each, event, label, outermost, text,
 };
-use crate::hook::{Call, append_error, with_buffer};
+use crate::hook::{Call, append_error, utf8, with_buffer};
 use crate::recorder;
 
 /// `schedule(self, …)`: decides what the next step computes.
@@ -108,10 +108,10 @@ pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<
     let scheduler = call.this()?.to_owned();
     let all = datum("Scheduler.requests", scheduler.getattr(intern!(py, "requests")));
     let each = |ids: &Bound<'_, PyAny>| -> PyResult<Vec<String>> {
-        Ok(ids.try_iter()?.filter_map(|id| id.ok()?.extract().ok()).collect())
+        Ok(each(ids)?.filter_map(|id| text(&id.ok()?).ok()).collect())
     };
     let ids: Vec<String> = if let Ok(id) = ids.cast::<PyString>() {
-        vec![id.to_str()?.into()]
+        vec![utf8(id).into_owned()]
     } else if ids.is_none() {
         all.as_ref().map_or(Ok(Vec::new()), each)?
     } else if ids.len().is_err() {
@@ -126,7 +126,7 @@ pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<
         return Ok(());
     }
     let ticks = Ticks::now();
-    let reason = status.getattr(intern!(py, "name")).and_then(|name| name.extract::<String>());
+    let reason = status.getattr(intern!(py, "name")).and_then(|name| text(&name));
     let reason = datum("RequestStatus", reason).unwrap_or_default();
     if let Some(running) = running {
         datum("Scheduler.waiting", record_leavers(&scheduler, &running, &ids, ticks));
@@ -335,7 +335,7 @@ fn ids(all: &[Bound<'_, PyAny>], others: &[Bound<'_, PyAny>]) -> PyResult<Vec<St
     let others: rustc_hash::FxHashSet<_> = others.iter().map(Bound::as_ptr).collect();
     all.iter()
         .filter(|request| !others.contains(&request.as_ptr()))
-        .map(|request| request.getattr(intern!(request.py(), "request_id"))?.extract())
+        .map(|request| text(&request.getattr(intern!(request.py(), "request_id"))?))
         .collect()
 }
 
