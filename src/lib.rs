@@ -29,6 +29,7 @@ pub mod config;
 pub mod control;
 pub mod event;
 pub mod expr;
+pub mod files;
 pub mod own_file;
 pub mod ring;
 pub mod spool;

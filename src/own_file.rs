@@ -16,8 +16,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::OFlags;
 use rustix::process::{Resource, getrlimit};
+
+use crate::files;
 
 /// Numbers of ours lie above three quarters of those that a program may use; of the first thousand only, since the
 /// kernel keeps a table up to the highest number.
@@ -130,8 +132,7 @@ impl Drop for OwnFile {
 /// # Errors
 /// It is there already, can't be made or mapped, or has no room.
 pub fn map_new(path: &Path, size: usize) -> io::Result<MmapRaw> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    map_whole(file, path, size).inspect_err(|_| {
+    map_whole(files::create_private(path)?, path, size).inspect_err(|_| {
         // The half-made file is of no use; that it can't be removed either adds nothing to the first error.
         let _ = std::fs::remove_file(path);
     })
@@ -142,14 +143,12 @@ pub fn map_new(path: &Path, size: usize) -> io::Result<MmapRaw> {
 /// # Errors
 /// It is gone, can't be mapped, or has no room.
 pub fn map_longer(path: &Path, size: usize) -> io::Result<MmapRaw> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
-    map_whole(file, path, size)
+    map_whole(files::open_or_create_private(path)?, path, size)
 }
 
 fn map_whole(file: File, path: &Path, size: usize) -> io::Result<MmapRaw> {
     let mut file = OwnFile::new(file, path)?;
-    rustix::fs::fallocate(file.get()?, FallocateFlags::empty(), 0, size as u64)?;
+    files::reserve(file.get()?, size as u64)?;
     MmapOptions::new().len(size).map_raw(file.get()?)
 }
 

@@ -11,6 +11,7 @@ use super::installation::Installation;
 use super::{EXIT_FAILED, EXIT_FINE};
 use crate::code::{Found, Kind, Missing, Packages};
 use crate::expr::{self, Signature};
+use crate::files;
 use crate::symbols::{Frameworks, HandlerRef, PACKS, Symbol, Table, Target};
 
 #[derive(Debug, clap::Args)]
@@ -134,7 +135,7 @@ impl Check {
         let frameworks = self.frameworks(installation, &locate);
         let (file, text) = match &self.symbols {
             Some(path) => {
-                let text = std::fs::read_to_string(path);
+                let text = files::read_text(path, files::TEXT_LIMIT);
                 (path.display().to_string(), text.map_err(|error| format!("{}: {error}", path.display()))?)
             }
             None => frameworks.pack(),

@@ -71,7 +71,8 @@ impl Init {
     }
 
     fn put(&self, path: &Path, text: &str) -> Result<(), InitError> {
-        let outcome = if self.force { replace_file(path, text) } else { create_file(path, text) };
+        let outcome =
+            if self.force && path.exists() { replace_file(path, text) } else { create_file(path, text) };
         outcome.map_err(|error| InitError::Io { path: path.into(), error })
     }
 }

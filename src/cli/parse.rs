@@ -1,5 +1,6 @@
 //! `msprof-rs parse` and `analyze`: from the captures of a session to a timeline and tables, in one pass over the records.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
@@ -21,6 +22,7 @@ use crate::export::{
     Outcome, batch_csv, experts, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
     request_status_csv, spec_decode_csv, summary_csv,
 };
+use crate::files;
 use crate::model::{Figures, Model, Tables};
 use crate::source::{Intake, Session, SourceError, Tally};
 
@@ -310,7 +312,8 @@ fn copy_operators(files: &[PathBuf], folder: &Path) -> Result<(), ParseError> {
         let target = folder.join(profile);
         create_folder(&target)?;
         let path = target.join(file.file_name().unwrap_or_default());
-        std::fs::copy(file, &path).map_err(|error| OutputError::new(&path, error))?;
+        let copy = || io::copy(&mut files::open_regular(file)?, &mut File::create(&path)?);
+        copy().map_err(|error| OutputError::new(&path, error))?;
     }
     Ok(())
 }

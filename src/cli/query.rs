@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::parse::{Format, ParseOptions, parse};
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, EXIT_FINE, ParseError};
+use crate::files;
 
 /// Ask a session's tables with SQL
 #[derive(Debug, Args)]
@@ -31,6 +32,8 @@ enum QueryError {
     Parse(#[from] ParseError),
     #[error("cannot make a temporary folder: {0}. Set TMPDIR to a folder that can be written to")]
     Temporary(std::io::Error),
+    #[error("{path}: the database can't be read: {error}")]
+    Unreadable { path: PathBuf, error: std::io::Error },
     #[error("{0}")]
     Sql(#[from] rusqlite::Error),
 }
@@ -75,8 +78,10 @@ impl Query {
     }
 }
 
-fn open(database: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
+fn open(database: &Path) -> Result<Connection, QueryError> {
+    let unreadable = |error| QueryError::Unreadable { path: database.into(), error };
+    files::open_regular(database).map_err(unreadable)?;
+    Ok(Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
 }
 
 fn ask(connection: &Connection, sql: &str) -> rusqlite::Result<Report> {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::module::{Class, Function, Item, Module, Names};
+use crate::files::{TEXT_LIMIT, read_text};
 
 /// Imports and base classes lead on so many times at most: they could go round.
 const MOST_STEPS: usize = 20;
@@ -187,7 +188,7 @@ impl<'a> Packages<'a> {
         let Some(folder) = (self.locate)(top) else { return Vec::new() };
         let mut holders = Vec::new();
         for (file, _) in files(&folder, top) {
-            let Ok(text) = fs::read_to_string(&file) else { continue };
+            let Ok(text) = read_text(&file, TEXT_LIMIT) else { continue };
             if text.contains(function) {
                 holders.extend(
                     super::module::held_at(&text, function).into_iter().map(|line| (file.clone(), line)),
@@ -213,7 +214,7 @@ impl<'a> Packages<'a> {
         let package = stem.join("__init__.py");
         let is_package = package.is_file();
         let file = if is_package { package } else { stem.with_extension("py") };
-        let text = fs::read_to_string(&file).ok()?;
+        let text = read_text(&file, TEXT_LIMIT).ok()?;
         let parent = if is_package { name } else { name.rsplit_once('.').map_or("", |(parent, _)| parent) };
         Some(Source { file, module: Module::parse(&text, parent) })
     }
@@ -390,7 +391,7 @@ fn files(folder: &Path, top: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn mentions(file: &Path, text: &str) -> bool {
-    fs::read_to_string(file).is_ok_and(|code| code.contains(text))
+    read_text(file, TEXT_LIMIT).is_ok_and(|code| code.contains(text))
 }
 
 /// The file of a module that is an extension.

@@ -9,9 +9,10 @@ use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::atomic::{create_file, replace_file};
 use super::collection::default_prof_dir;
+use super::write::{create_file, replace_file};
 use super::{Collection, ConfigError};
+use crate::files;
 
 /// Makes the file with the default of each common key, collection off, so that a user only has to change values.
 /// A file that is there stays as it is.
@@ -66,10 +67,10 @@ fn refusal(path: &Path) -> Option<&'static str> {
 /// Switches collection on or off in the file and leaves everything else, in its order.
 ///
 /// # Errors
-/// The file can't be read, is no JSON object, or can't be replaced.
+/// The file can't be read, is no JSON object, or can't be written.
 pub fn rewrite_enable(path: &Path, enable: bool) -> Result<(), ConfigError> {
     let enable = i32::from(enable);
-    let text = fs::read_to_string(path).map_err(io_error(path, "read"))?;
+    let text = files::read_text(path, files::CONFIG_LIMIT).map_err(io_error(path, "read"))?;
     Collection::parse(&text, path, Path::new("/"))?;
     let mut object: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|problem| ConfigError::Syntax { path: path.into(), problem: problem.to_string() })?;
@@ -77,7 +78,10 @@ pub fn rewrite_enable(path: &Path, enable: bool) -> Result<(), ConfigError> {
         return Ok(()); // another process of the server was first
     }
     object.insert("enable".into(), enable.into());
-    replace_file(path, &indented(&object)).map_err(io_error(path, "rewrite"))
+    replace_file(path, &indented(&object)).map_err(|source| {
+        let (path, former) = (path.into(), 1 - enable);
+        ConfigError::NotSwitched { path, enable, former, source }
+    })
 }
 
 fn io_error<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ConfigError + 'a {

@@ -30,6 +30,22 @@ pub enum ConfigError {
         /// The check that failed, and what would help.
         reason: &'static str,
     },
+    /// Collection can't be switched in the file.
+    #[error(
+        "{}: can't be written: {source}. \"enable\" is still {former} there, and that is what the next start of the \
+         server will follow; set it to {enable} by hand",
+        path.display()
+    )]
+    NotSwitched {
+        /// The file.
+        path: PathBuf,
+        /// What was to be written.
+        enable: i32,
+        /// What is there.
+        former: i32,
+        /// Why it can't be written.
+        source: io::Error,
+    },
     /// The operating system said no.
     #[error("{}: can't {action} the file: {source}", path.display())]
     Io {

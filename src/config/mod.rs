@@ -2,7 +2,6 @@
 //!
 //! [`Watch`] follows the file for the recorder; [`Collection`] is what one reading of it says.
 
-mod atomic;
 mod collection;
 mod create;
 mod domain;
@@ -13,8 +12,8 @@ mod limits;
 mod stamp;
 mod storage;
 mod watch;
+mod write;
 
-pub(crate) use atomic::{create_file, replace_file};
 pub use collection::Collection;
 pub use create::{create_default, rewrite_enable};
 pub use domain::DomainFilter;
@@ -24,3 +23,4 @@ pub use limits::Limits;
 pub(crate) use stamp::Stamp;
 pub use storage::{Mode, Storage};
 pub use watch::Watch;
+pub(crate) use write::{create_file, replace_file};

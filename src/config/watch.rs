@@ -1,10 +1,9 @@
 //! Follows the config file: the recorder polls every 100 ms, and a poll that finds nothing new costs one `stat`.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Collection, ConfigError, Stamp, Warning, create_default};
+use crate::files;
 
 /// A config file that is followed. It has no thread and no clock of its own.
 #[derive(Debug)]
@@ -88,7 +87,7 @@ impl Watch {
     }
 
     fn read(&self) -> Result<(Collection, Vec<Warning>), ConfigError> {
-        let read = fs::read(&self.path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let read = files::read_text(&self.path, files::CONFIG_LIMIT);
         let text =
             read.map_err(|source| ConfigError::Io { path: self.path.clone(), action: "read", source })?;
         Collection::parse(&text, &self.path, &self.home)
@@ -106,6 +105,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Folder(tempfile::TempDir);

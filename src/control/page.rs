@@ -2,9 +2,10 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::mem::offset_of;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -12,10 +13,13 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::own_file::OwnFile;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"msprofS\x01");
 const SIZE: usize = 8192;
+/// Ending of a page's file, which is called by its process's number.
+const ENDING: &str = ".status";
 /// Bytes for the facts.
 const TEXT: usize = SIZE - size_of::<Head>();
 
@@ -98,21 +102,21 @@ impl Page {
     /// Makes this process's page.
     ///
     /// # Errors
-    /// The file can't be made or mapped.
+    /// The file can't be made or mapped, or there is no room for it.
     pub fn create(facts: &Facts) -> io::Result<Self> {
-        sweep();
-        let path = folder().join(format!("{}{}", prefix(), std::process::id()));
-        // One of this name is left from a process that had the same number.
-        if let Err(error) = std::fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut file = OwnFile::new(file, &path)?;
-        flock(file.get()?, FlockOperation::NonBlockingLockExclusive)?;
-        file.get()?.set_len(SIZE as u64)?;
-        let map = MmapOptions::new().len(SIZE).map_raw(file.get()?)?;
+        let folder = files::private_folder()?;
+        sweep(&folder);
+        let path = folder.join(format!("{}{ENDING}", std::process::id()));
+        let mut file = locked(&path)?;
+        let mut map = || {
+            // A page that can't be had later would kill the server.
+            files::reserve(file.get()?, SIZE as u64)?;
+            MmapOptions::new().len(SIZE).map_raw(file.get()?)
+        };
+        let map = map().inspect_err(|_| {
+            // It is of no use; that it can't be removed either adds nothing to the first error.
+            let _ = std::fs::remove_file(&path);
+        })?;
         let page = Self { path, map, file };
         page.head().pid.store(std::process::id(), Ordering::Relaxed);
         page.set_facts(facts);
@@ -175,88 +179,101 @@ impl Drop for Page {
 impl Live {
     /// All recorders of this user on this machine, by process id.
     pub fn all() -> Vec<Self> {
-        let mut all: Vec<Self> = pages().iter().filter_map(|(_, path)| Self::read(path)).collect();
+        let folders = files::private_folders_of(rustix::process::geteuid().as_raw());
+        let mut all: Vec<Self> =
+            folders.flat_map(|folder| pages(&folder)).filter_map(|path| Self::read(&path)).collect();
         all.sort_by_key(|live| live.pid);
         all
     }
 
     /// None: it is no page, or its process has ended.
     fn read(path: &Path) -> Option<Self> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
-        let metadata = file.metadata().ok()?;
-        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !is_ours || metadata.len() < SIZE as u64 {
+        let file = files::open_unlinked(path).ok()?;
+        let copy = Copy::of(&file)?;
+        if copy.word(offset_of!(Head, magic)) != MAGIC || !is_alive(copy.half(offset_of!(Head, pid))) {
             return None;
         }
-        let page = Mapped::new(&file)?;
-        let head = page.head();
-        if head.magic.load(Ordering::Acquire) != MAGIC {
-            return None;
-        }
-        let pid = head.pid.load(Ordering::Relaxed);
-        if !is_alive(pid) {
-            return None;
-        }
-        let [events, bytes, dropped, threads, ring_filled, ring_size] =
-            head.figures.each_ref().map(|figure| figure.load(Ordering::Relaxed));
-        let state = match head.state.load(Ordering::Relaxed) {
+        let state = match copy.half(offset_of!(Head, state)) {
             1 => State::Recording,
             2 => State::Flight,
             _ => State::Idle,
         };
+        let [events, bytes, dropped, threads, ring_filled, ring_size] =
+            std::array::from_fn(|number| copy.word(offset_of!(Head, figures) + number * size_of::<u64>()));
         let figures = Figures { events, bytes, dropped, threads, ring_filled, ring_size };
-        Some(Self { pid, state, facts: page.facts(), figures })
+        Some(Self { pid: copy.half(offset_of!(Head, pid)), state, facts: facts(&file), figures })
     }
 }
 
-/// Another process's page.
-struct Mapped(MmapRaw);
+/// Another process's page, as it was at an instant. It is read rather than mapped: its file may be cut meanwhile.
+struct Copy([u8; SIZE]);
 
-impl Mapped {
-    fn new(file: &File) -> Option<Self> {
-        MmapOptions::new().len(SIZE).map_raw_read_only(file).ok().map(Self)
+impl Copy {
+    /// None: it is shorter than a page.
+    fn of(file: &File) -> Option<Self> {
+        let mut bytes = [0; SIZE];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        Some(Self(bytes))
     }
 
-    fn head(&self) -> &Head {
-        // SAFETY: page-aligned, longer than a head, and all of it atomics, which are only read.
-        unsafe { &*self.0.as_ptr().cast::<Head>() }
+    fn word(&self, at: usize) -> u64 {
+        u64::from_ne_bytes(std::array::from_fn(|byte| self.0[at + byte]))
     }
 
-    fn facts(&self) -> Facts {
-        let head = self.head();
-        for _ in 0..100 {
-            let before = head.version.load(Ordering::Acquire);
-            let length = (head.length.load(Ordering::Relaxed) as usize).min(TEXT);
-            // SAFETY: below `TEXT`; a byte that is just being changed makes a text that is thrown away.
-            let byte = |at| unsafe { self.0.as_ptr().add(size_of::<Head>() + at).read_volatile() };
-            let text: Vec<u8> = (0..length).map(byte).collect();
-            std::sync::atomic::fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && head.version.load(Ordering::Relaxed) == before {
-                return serde_json::from_slice(&text).unwrap_or_default();
-            }
-            std::thread::yield_now();
+    fn half(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(std::array::from_fn(|byte| self.0[at + byte]))
+    }
+
+    fn version(&self) -> u64 {
+        self.word(offset_of!(Head, version))
+    }
+}
+
+/// What is on the page's file, read at a time when it was not being changed.
+fn facts(file: &File) -> Facts {
+    for _ in 0..100 {
+        let (Some(copy), Some(later)) = (Copy::of(file), Copy::of(file)) else { break };
+        if copy.version().is_multiple_of(2) && copy.version() == later.version() {
+            let length = (copy.word(offset_of!(Head, length)) as usize).min(TEXT);
+            let text = &copy.0[size_of::<Head>()..][..length];
+            return serde_json::from_slice(text).unwrap_or_default();
         }
-        Facts::default()
+        std::thread::yield_now();
+    }
+    Facts::default()
+}
+
+/// A new file, locked. Another process may sweep it away before it is; then it is made again.
+fn locked(path: &Path) -> io::Result<OwnFile> {
+    loop {
+        // One of this name is left from a process that had the same number.
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = OwnFile::new(files::create_private(path)?, path)?;
+        let is_ours = flock(file.get()?, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let inode = file.get()?.metadata()?.ino();
+        if is_ours && path.symlink_metadata().is_ok_and(|there| there.ino() == inode) {
+            return Ok(file);
+        }
     }
 }
 
-/// The pages of this user, with the process ids in their names.
-fn pages() -> Vec<(u32, PathBuf)> {
-    let prefix = prefix();
-    let entries = std::fs::read_dir(folder()).into_iter().flatten().flatten();
-    let page = |entry: std::fs::DirEntry| {
-        Some((entry.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok()?, entry.path()))
-    };
-    entries.filter_map(page).collect()
+/// The pages in a folder.
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.to_string_lossy().ends_with(ENDING)).collect()
 }
 
 /// Removes what killed processes have left. Their numbers say little: they may be another container's.
-fn sweep() {
+fn sweep(folder: &Path) {
     let is_abandoned = |path: &Path| {
-        let file = File::open(path);
+        let file = files::open_unlinked(path);
         file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
     };
-    for (_, path) in pages().iter().filter(|(_, path)| is_abandoned(path)) {
+    for path in pages(folder).iter().filter(|path| is_abandoned(path)) {
         // Another process may be doing the same.
         let _ = std::fs::remove_file(path);
     }
@@ -264,15 +281,6 @@ fn sweep() {
 
 fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).is_dir()
-}
-
-fn folder() -> PathBuf {
-    let shared_memory = Path::new("/dev/shm");
-    if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() }
-}
-
-fn prefix() -> String {
-    format!("msprof_rs-{}-status-", rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]

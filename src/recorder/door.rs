@@ -1,15 +1,15 @@
 //! How a thread gets its ring, without waiting for anybody: at its first event of a session, and once more when it turns
 //! out to be busy.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
+use super::ring_places::RingPlaces;
 use crate::config::Storage;
-use crate::ring::{Owner, Place, Ring};
+use crate::ring::{Owner, Ring};
 use crate::trace::{Thread, sequence_id};
 
 /// The first ring of a thread. Most threads of a server never fill it; who does gets one of the configured size.
@@ -22,7 +22,7 @@ static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
 #[derive(Debug)]
 struct Door {
     session: u64,
-    stem: PathBuf,
+    places: Arc<RingPlaces>,
     storage: Storage,
     /// Bytes of all rings that were made.
     taken: AtomicU64,
@@ -52,13 +52,18 @@ pub(super) struct Hall {
 }
 
 /// Opens the door for the threads of a session.
-pub(super) fn open(session: u64, stem: &Path, storage: Storage, thread_name: fn() -> Option<String>) -> Hall {
+pub(super) fn open(
+    session: u64,
+    places: Arc<RingPlaces>,
+    storage: Storage,
+    thread_name: fn() -> Option<String>,
+) -> Hall {
     let (sender, newcomers) = crossbeam_channel::unbounded();
     let (spare, ended) = crossbeam_channel::unbounded();
-    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), stem) as u32;
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), session) as u32;
     DOOR.store(Some(Arc::new(Door {
         session,
-        stem: stem.into(),
+        places,
         storage,
         taken: AtomicU64::new(0),
         is_full: AtomicBool::new(false),
@@ -130,38 +135,12 @@ impl Door {
             return None;
         }
         let number = self.next_ring.fetch_add(1, Ordering::Relaxed);
-        let ring = make_ring(&self.stem, number, size as usize, owner);
+        let ring = self.places.make(number, size as usize, owner);
         if ring.is_none() {
             self.taken.fetch_sub(size, Ordering::Relaxed);
         }
         ring.map(Arc::new)
     }
-}
-
-/// In the session's folder, so that it outlives the process; else in shared memory, else in private memory.
-fn make_ring(stem: &Path, number: u32, size: usize, owner: Owner) -> Option<Ring> {
-    let name = format!("{}-{number}.ring", stem.file_name().unwrap_or_default().to_string_lossy());
-    let places = [
-        Place::File(stem.with_file_name(&name)),
-        Place::File(Path::new("/dev/shm").join(format!("msprof_rs-{name}"))),
-        Place::Private,
-    ];
-    for place in places {
-        let is_private = place == Place::Private;
-        match Ring::create(place, size, owner) {
-            Ok(ring) => {
-                if is_private {
-                    log::warn!(
-                        "a thread records into private memory: a kill of this process would lose its last events"
-                    );
-                }
-                return Some(ring);
-            }
-            Err(error) => log::debug!("{error}"),
-        }
-    }
-    log::error!("no memory for a ring: the events of thread {} are not recorded", owner.tid);
-    None
 }
 
 fn system_thread_name(tid: u32) -> String {

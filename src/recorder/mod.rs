@@ -13,6 +13,7 @@ mod gate;
 mod limits;
 mod names_file;
 mod rendezvous;
+mod ring_places;
 mod role;
 mod session;
 mod signals;

@@ -13,10 +13,10 @@ use arc_swap::ArcSwapOption;
 use memmap2::MmapRaw;
 use parking_lot::Mutex;
 
+use super::ring_places::RingPlaces;
 use crate::event;
 use crate::event::names_log::{Entry, HEAD, MAGIC};
 use crate::own_file::{map_longer, map_new};
-use crate::ring::Place;
 
 /// What the file has at first, unless it needs more.
 const FIRST_SIZE: usize = 64 << 10;
@@ -47,13 +47,13 @@ struct Log {
 }
 
 /// Makes `<stem>.names` for the capture of this name, and notes from now on each name as it is made.
-pub(super) fn open(capture: &Path) {
-    if let Err(error) = try_to_open(capture) {
+pub(super) fn open(places: &RingPlaces, capture: &Path) {
+    if let Err(error) = try_to_open(places, capture) {
         log::warn!("no file for names can be mapped: a kill would lose what is still in the rings: {error}");
     }
 }
 
-fn try_to_open(capture: &Path) -> io::Result<()> {
+fn try_to_open(places: &RingPlaces, capture: &Path) -> io::Result<()> {
     let mut log = Log {
         map: MmapRaw::from(memmap2::MmapMut::map_anon(HEAD)?),
         length: 0,
@@ -65,7 +65,7 @@ fn try_to_open(capture: &Path) -> io::Result<()> {
     let size = size_for(log.missing);
     let name = capture.with_extension("names");
     let name = name.file_name().unwrap_or_default().to_string_lossy();
-    let (path, map) = make(capture.parent().unwrap_or(Path::new(".")), &name, size)?;
+    let (path, map) = make(places, &name, size)?;
     log.move_to(map);
     NAMES.store(Some(Arc::new(Shared { pid: std::process::id(), path, log: Mutex::new(log) })));
     event::listen_to_names(note);
@@ -73,10 +73,9 @@ fn try_to_open(capture: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn make(folder: &Path, name: &str, size: usize) -> io::Result<(PathBuf, MmapRaw)> {
+fn make(places: &RingPlaces, name: &str, size: usize) -> io::Result<(PathBuf, MmapRaw)> {
     let mut outcome = Err(io::ErrorKind::NotFound.into());
-    for place in Place::choices(folder, name) {
-        let Place::File(path) = place else { continue };
+    for path in places.files(name.to_owned(), size as u64) {
         match map_new(&path, size) {
             Ok(map) => return Ok((path, map)),
             Err(error) => outcome = Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
@@ -201,7 +200,7 @@ mod tests {
     #[test]
     fn a_name_is_in_the_file_before_anybody_can_use_it_and_the_flusher_makes_room_for_more() {
         let folder = tempfile::tempdir().unwrap();
-        open(&folder.path().join("h-1.pftrace"));
+        open(&RingPlaces::of(&folder.path().join("h-1")), &folder.path().join("h-1.pftrace"));
         let path = folder.path().join("h-1.names");
         let mut known = Vec::new();
         for round in 0..4 {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::capture_file::CaptureFile;
 use super::door::{self, Hall, Newcomer};
 use super::flight::Forgotten;
+use super::ring_places::RingPlaces;
 use super::{Options, facts, names_file, role, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
 use crate::config::{Mode, Storage};
@@ -38,6 +39,7 @@ pub(super) struct Session {
     pub(super) calibration: Calibration,
     next_snapshot: Nanos,
     hall: Hall,
+    places: Arc<RingPlaces>,
     /// All rings of the session, whoever has them now.
     rings: Vec<Arc<Ring>>,
     pub(super) threads: Vec<Recorded>,
@@ -64,7 +66,8 @@ impl Session {
     pub(super) fn start(folder: &Path, options: &Options, mode: Mode, storage: Storage) -> io::Result<Self> {
         let stem = folder.join(format!("{}-{}", facts::hostname(), std::process::id()));
         let file = CaptureFile::create(&stem, storage)?;
-        names_file::open(file.path());
+        let places = Arc::new(RingPlaces::of(&stem));
+        names_file::open(&places, file.path());
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
         calibration.publish();
@@ -76,9 +79,10 @@ impl Session {
             mode,
             process_name: options.process_name.clone(),
             writer: writer(facts::process(options.process_name.as_deref()), None),
-            hall: door::open(id, &stem, storage, options.thread_name),
+            hall: door::open(id, places.clone(), storage, options.thread_name),
             stem,
             file,
+            places,
             compress: storage.compress,
             calibration,
             next_snapshot: Nanos(now.boot.0 + SNAPSHOT_PERIOD.0),
@@ -315,6 +319,7 @@ impl Session {
             ring.remove_file();
         }
         names_file::close(outcome.is_ok());
+        self.places.tidy_up();
         let dropped = self.figures.dropped;
         if dropped > 0 {
             let path = self.path().display();

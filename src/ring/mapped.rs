@@ -2,14 +2,16 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page, records at multiples of 8")]
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapRaw};
 
 use super::layout::{HEADER_SIZE, Header};
-use crate::own_file;
+use crate::{files, own_file};
+
+/// No ring is longer: the config allows a gibibyte.
+const LONGEST: u64 = HEADER_SIZE as u64 + (1 << 30);
 
 /// A header, and the bytes of the records behind it.
 #[derive(Debug)]
@@ -26,14 +28,17 @@ impl Memory {
         own_file::map_new(path, HEADER_SIZE + capacity).map(Self)
     }
 
-    /// A private copy of a file that nobody writes to any more. None: it is too short for a ring.
+    /// A private copy of a file that nobody writes to any more. Copied rather than mapped: somebody may cut the file
+    /// meanwhile. None: it is too short for a ring, or too long.
     pub(super) fn copy_of(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() < HEADER_SIZE as u64 {
+        let mut file = files::open_unlinked(path)?;
+        let length = file.metadata()?.len();
+        if !(HEADER_SIZE as u64..=LONGEST).contains(&length) {
             return Ok(None);
         }
-        // SAFETY: a private copy; the process that wrote the file has ended.
-        Ok(Some(Self(unsafe { MmapOptions::new().map_copy(&file) }?.into())))
+        let mut copy = MmapMut::map_anon(length as usize)?;
+        file.read_exact(&mut copy)?;
+        Ok(Some(Self(copy.into())))
     }
 
     /// Bytes behind the header.

@@ -38,19 +38,6 @@ pub enum Place {
     Private,
 }
 
-impl Place {
-    /// Where what must outlive its process may be mapped, best first: in `folder` under this name, in shared memory, or,
-    /// where it can't outlive it, in private memory.
-    pub fn choices(folder: &Path, name: &str) -> [Self; 3] {
-        [Self::File(folder.join(name)), Self::File(Self::in_shared_memory(name)), Self::Private]
-    }
-
-    /// Where a file lies in shared memory that has found no place in its session's folder.
-    pub fn in_shared_memory(name: &str) -> PathBuf {
-        Path::new("/dev/shm").join(format!("msprof_rs-{name}"))
-    }
-}
-
 /// A ring's memory and header; producer and consumer share it.
 #[derive(Debug)]
 pub struct Ring {

@@ -9,6 +9,7 @@ mod layout;
 #[cfg_attr(model_check, path = "modelled.rs")]
 mod mapped;
 mod memory;
+mod places;
 mod producer;
 
 #[cfg(model_check)]
@@ -19,4 +20,5 @@ use std::sync::atomic;
 pub use consumer::Consumer;
 pub use layout::{Kind, Owner, Record, State};
 pub use memory::{Place, Ring, RingError};
+pub use places::{SharedFolder, folders_of, ring_name, rings_left, sweep};
 pub use producer::{Larger, Producer};

@@ -1,7 +1,6 @@
 //! Opens our own captures: maps their files, checks their format, and works out which processes and threads there
 //! are. The records come out through [`Captures::records`].
 
-use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use super::records::CaptureRecords;
 use super::rings::{certain_length, tail};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
+use crate::files;
 use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, unpack};
 
 /// Why a session can't be read at all.
@@ -325,7 +325,7 @@ fn forget(maps: &[Mmap]) {
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {
-    let file = File::open(path)?;
+    let file = files::open_regular(path)?;
     // SAFETY: a capture file is only ever appended to, so no mapped byte changes or goes away; the same holds for any
     // file that a person keeps from being cut while it is read.
     unsafe { Mmap::map(&file) }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -17,6 +16,7 @@ use super::imports::{Damaged, Imports};
 use super::json;
 use crate::clock::Nanos;
 use crate::event::{Attributes, Kind, Label, Process, ProcessId, Record};
+use crate::files;
 
 /// Torch writes its base time behind the events: it is looked for beforehand, under this key.
 const BASE_TIME: &[u8] = b"\"baseTimeNanoseconds\"";
@@ -59,7 +59,7 @@ pub(super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
 
 fn open(file: &Path) -> io::Result<Box<dyn Read>> {
     let is_packed = file.extension().is_some_and(|ending| ending == "gz");
-    let file = File::open(file)?;
+    let file = files::open_regular(file)?;
     Ok(if is_packed {
         Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file))))
     } else {

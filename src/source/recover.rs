@@ -1,13 +1,13 @@
 //! Puts what a killed process had left in its rings into its capture, so that other tools see it too.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::captures::{Opened, SourceError, open_capture};
 use super::folder::{CaptureFiles, find};
 use super::rings::{certain_length, is_running, leavings};
+use crate::files;
 
 /// What became of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,12 +71,17 @@ fn complete(files: &CaptureFiles) -> Recovered {
 
 /// Replaces a file by itself and more. It is whole at each instant: the old one, or the new one.
 fn append(files: &CaptureFiles, last: &Path, tail: &[u8]) -> io::Result<()> {
-    let mut former = File::open(last)?;
+    let mut former = files::open_regular(last)?;
     let certain = certain_length(files, former.metadata()?.len());
     let unfinished = last.with_extension("part");
     let mut write = || {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        // One that is there was left by a command that was killed.
+        if let Err(error) = fs::remove_file(&unfinished)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = files::create_private(&unfinished)?;
         io::copy(&mut io::Read::take(&mut former, certain), &mut file)?;
         file.write_all(tail)?;
         file.sync_all()

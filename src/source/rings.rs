@@ -11,7 +11,8 @@ use super::folder::CaptureFiles;
 use crate::clock::{Calibration, Snapshot};
 use crate::event::names_log::{self, Entry};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
-use crate::ring::{Consumer, Kind, Place, Record, Ring};
+use crate::files::{TEXT_LIMIT, open_unlinked, read_to_limit};
+use crate::ring::{Consumer, Kind, Record, Ring, folders_of, rings_left};
 use crate::trace::{Clocks, Index, META_DOMAIN, Process, Thread, TrackKind, Writer};
 
 /// The tail of a capture.
@@ -29,7 +30,7 @@ pub(super) struct Tail {
 /// `length` is that of the capture's last file, in bytes.
 pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<Tail> {
     let last = files.parts.last()?;
-    let rings = ring_files(last, &files.name);
+    let rings = rings_left(last, &files.name);
     let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
     if rings.is_empty() || is_running(files) {
         return None;
@@ -64,44 +65,24 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<T
 /// what is still in a ring.
 pub(super) fn certain_length(files: &CaptureFiles, length: u64) -> u64 {
     let Some(last) = files.parts.last().filter(|_| !is_running(files)) else { return length };
-    let rings = ring_files(last, &files.name);
+    let rings = rings_left(last, &files.name);
     let uncertain = rings.iter().filter_map(|path| Ring::open(path).ok()?.uncertain_from(length));
     uncertain.min().unwrap_or(length)
 }
 
 /// What a killed process has left beside its capture: rings, and the names for them.
 pub(super) fn leavings(last: &Path, files: &CaptureFiles) -> Vec<PathBuf> {
-    ring_files(last, &files.name).into_iter().chain(names_files(files)).collect()
+    rings_left(last, &files.name).into_iter().chain(names_files(files)).collect()
 }
 
 /// The names for a capture's rings, beside it or in shared memory; the newest last. A file of this kind is called like
 /// the part that was the first when collection began.
 fn names_files(files: &CaptureFiles) -> Vec<PathBuf> {
     let places = |part: &PathBuf| {
-        let beside = part.with_extension("names");
-        let shared = Place::in_shared_memory(&beside.file_name().unwrap_or_default().to_string_lossy());
-        [shared, beside]
+        let names = part.with_extension("names").file_name().unwrap_or_default().to_owned();
+        folders_of(part).into_iter().rev().map(move |folder| folder.join(&names))
     };
     files.parts.iter().flat_map(places).filter(|names| names.exists()).collect()
-}
-
-/// `<name>-<number>.ring` beside the capture, or in shared memory where the folder could not be mapped. In the order in
-/// which they were made: a thread may have gone from one to the next.
-fn ring_files(capture: &Path, name: &str) -> Vec<PathBuf> {
-    let in_folder = |folder: &Path, prefix: &str| {
-        let number = |path: PathBuf| {
-            let number = path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_suffix(".ring")?;
-            Some((number.parse::<u32>().ok()?, path))
-        };
-        let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.filter_map(number).collect::<Vec<_>>()
-    };
-    let mut rings = in_folder(capture.parent().unwrap_or(Path::new(".")), &format!("{name}-"));
-    let shared = Place::in_shared_memory(&format!("{name}-"));
-    let prefix = shared.file_name().unwrap_or_default().to_string_lossy();
-    rings.extend(in_folder(shared.parent().unwrap_or(Path::new("/dev/shm")), &prefix));
-    rings.sort();
-    rings.into_iter().map(|(_, path)| path).collect()
 }
 
 /// Whether the process that captures is still there. On another host it can't be seen, and its files lie still.
@@ -204,7 +185,7 @@ struct Texts {
 impl Texts {
     /// Reads the file that the recorder keeps beside the rings.
     fn read(path: &Path) -> io::Result<Self> {
-        let bytes = std::fs::read(path)?;
+        let bytes = read_to_limit(open_unlinked(path)?, TEXT_LIMIT)?;
         let Some(entries) = names_log::entries(&bytes) else {
             return Ok(Self::of_lines(&String::from_utf8_lossy(&bytes)));
         };

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::captures::{Captures, Intake, SourceError};
 use super::folder::{Form, search};
-use super::imports::Imports;
+use super::imports::{Damaged, Imports};
 use super::records::{CaptureRecords, Tally};
 use super::{chrome_trace, msprof, msserviceprofiler};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, Record};
+use crate::files;
 use crate::spool::{Rows, Sorted};
 
 /// That a file of another tool is being read is said from this length on, in bytes: it takes seconds.
@@ -69,6 +70,11 @@ impl Session {
             intake.bytes += length;
             if length >= WORTH_A_LINE {
                 log::info!("{}: reading {} MB", file.display(), length / 1_000_000);
+            }
+            // Whatever else lies there, no reader is to wait for it.
+            if let Err(error) = files::open_regular(file) {
+                intake.damaged.push(Damaged::new(file, error));
+                continue;
             }
             let damage = match form {
                 Form::ServiceDatabase => msserviceprofiler::read(file, &mut imports),

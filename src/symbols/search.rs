@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Frameworks, Problem, Table};
 use crate::config::{Stamp, create_file};
+use crate::files;
 
 /// Where the symbols come from.
 ///
@@ -88,7 +89,7 @@ fn read(path: &Path, frameworks: &Frameworks) -> Result<String, String> {
         made.map_err(|error| format!("the file is missing and can't be made: {error}"))?;
         log::info!("{}: made from the built-in symbols, for you to change", path.display());
     }
-    fs::read_to_string(path).map_err(|error| format!("the file can't be read: {error}"))
+    files::read_text(path, files::TEXT_LIMIT).map_err(|error| format!("the file can't be read: {error}"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,15 @@
+//! How files are opened that somebody else may have made, or may make where ours are expected: without waiting,
+//! without following links in places that others share, and with room on the disk before they are mapped.
+//!
+//! Nothing else in this crate opens a file that was not made by the same call.
+
+mod filesystem;
+mod private;
+mod regular;
+
+pub use filesystem::{has_room, keeps_its_blocks, reserve};
+pub use private::{private_folder, private_folders_of};
+pub use regular::{
+    CONFIG_LIMIT, Refusal, TEXT_LIMIT, create_private, open_or_create_private, open_regular,
+    open_regular_to_write, open_unlinked, owner, read_text, read_to_limit,
+};
