@@ -26,6 +26,9 @@ impl RingPlaces {
     pub(super) fn of(stem: &Path) -> Self {
         let folder = stem.parent().unwrap_or(Path::new("."));
         let beside = files::keeps_its_blocks(folder).then(|| folder.to_owned());
+        if beside.is_none() {
+            log::info!("{}: files there can't be mapped safely; rings go to shared memory", folder.display());
+        }
         let shared = files::private_folder().and_then(|private| {
             ring::sweep(&private, &facts::hostname());
             // Not every private folder is in shared memory.
