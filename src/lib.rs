@@ -41,6 +41,8 @@ pub mod recorder;
 #[cfg(feature = "python")]
 mod api;
 #[cfg(feature = "python")]
+mod forced_unwind;
+#[cfg(feature = "python")]
 pub mod handlers;
 #[cfg(feature = "python")]
 pub mod hook;

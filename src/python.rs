@@ -6,13 +6,14 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::hook::{self, Finder, Registry, follow_symbols};
 use crate::symbols::Frameworks;
-use crate::{cli, clock, recorder};
+use crate::{api, cli, clock, forced_unwind, recorder};
 
 /// Installs the hooks and starts the recorder. `config` is the collection config's path; `frameworks` has the
 /// versions of the packages that are installed, `process_name` is the process's name, if they are known. Without
@@ -29,6 +30,7 @@ fn activate(
     hooks: bool,
 ) -> PyResult<()> {
     logging::init();
+    py.import("_signal")?; // it notes what each signal does, so that comes before a handler of ours
     ZONE.get_or_init(|| clock::time_zone(std::env::var("TZ").ok().as_deref()));
     let before_start = follow_symbols;
     let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
@@ -180,19 +182,34 @@ mod logging {
 
 /// The Rust side of `msprof_rs`.
 #[pymodule(gil_used = true)] // docs/threads.md says what would have to change
-mod _core {
-    #[pymodule_export]
-    use super::{activate, cli_main, dump, forked_child, is_recording, shutdown, stood_for, switch};
-    #[pymodule_export]
-    use crate::api::{Profiler, Span, counter, timed};
-    #[pymodule_export]
-    use crate::hook::returned;
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    refuse_sub_interpreters()?; // before there is anything of ours that a sub-interpreter would take with it
+    forced_unwind::let_pass();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(activate, module)?)?;
+    module.add_function(wrap_pyfunction!(cli_main, module)?)?;
+    module.add_function(wrap_pyfunction!(dump, module)?)?;
+    module.add_function(wrap_pyfunction!(forked_child, module)?)?;
+    module.add_function(wrap_pyfunction!(is_recording, module)?)?;
+    module.add_function(wrap_pyfunction!(shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(stood_for, module)?)?;
+    module.add_function(wrap_pyfunction!(switch, module)?)?;
+    module.add_function(wrap_pyfunction!(hook::returned, module)?)?;
+    module.add_class::<api::Profiler>()?;
+    module.add_class::<api::Span>()?;
+    module.add_function(wrap_pyfunction!(api::counter, module)?)?;
+    module.add_function(wrap_pyfunction!(api::timed, module)?)?;
+    api::add_to(module)
+}
 
-    use pyo3::prelude::*;
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::api::add_to(module)
+/// What is static here (types, names, the recorder) belongs to one interpreter, and it has to be the one that lasts.
+fn refuse_sub_interpreters() -> PyResult<()> {
+    // SAFETY: the calling thread is attached to an interpreter: it imports this module.
+    if unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() } {
+        return Ok(());
     }
+    Err(PyImportError::new_err(
+        "msprof_rs records the main interpreter only, and this is a sub-interpreter; \
+         run the program in the main one (mod_wsgi: `WSGIApplicationGroup %{GLOBAL}`, uWSGI: `single-interpreter`)",
+    ))
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import subprocess
 from collections import Counter
 
 import pytest
 
-from program import Program
+from program import PATIENCE, Program
 
 SYMBOL = "- {symbol: 'shapes:add', domain: Test, attributes: [{name: a, expr: a}]}"
 
@@ -130,22 +130,50 @@ def test_a_daemon_records_after_its_parents_have_gone(program: Program) -> None:
     assert sorted(numbers_of(program).values()) == [[1], list(range(10, 20))]
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before 3.12 they share the module of the main interpreter"
-)
-def test_a_sub_interpreter_neither_crashes_nor_disturbs_the_main_one(program: Program) -> None:
+SUB_INTERPRETERS = """
+import subprocess
+import sys
+try: import _interpreters as interpreters
+except ImportError: import _xxsubinterpreters as interpreters
+
+def run_in_one(code, own_lock=False):
+    if sys.version_info >= (3, 13): number = interpreters.create("isolated" if own_lock else "legacy")
+    else: number = interpreters.create(isolated=own_lock)
+    interpreters.run_string(number, code)
+    interpreters.destroy(number)
+
+def refused(module):
+    return f"try:\\n import {module}; print('let in')\\nexcept ImportError as error: print(error, flush=True)"
+"""
+
+
+@pytest.mark.parametrize("own_lock", [False, True])
+def test_a_sub_interpreter_is_refused_and_the_main_one_records(program: Program, own_lock: bool) -> None:
     program.hook(SYMBOL)
-    program.run(
-        """
-        try: import _interpreters as interpreters
-        except ImportError: import _xxsubinterpreters as interpreters
-        import shapes
-        shapes.add(1)
-        number = interpreters.create()
-        code = "try:\\n import msprof_rs._core\\nexcept ImportError as error: print(error)"
-        print(interpreters.run_string(number, code))
-        interpreters.destroy(number)
-        shapes.add(2)
-        """
+    out, _ = program.run(
+        SUB_INTERPRETERS
+        + f"""
+import shapes
+shapes.add(1)
+run_in_one(refused("msprof_rs._core"), {own_lock})
+run_in_one(refused("msprof_rs"), {own_lock})
+shapes.add(2)
+"""
     )
+    assert "let in" not in out
+    assert len(out.splitlines()) == 2
+    assert own_lock or out.count("records the main interpreter only") == 2
     assert list(numbers_of(program).values()) == [[1, 2]]
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_process_ends_whose_sub_interpreters_import_it_first(program: Program, later: bool) -> None:
+    program.hook(SYMBOL)
+    code = SUB_INTERPRETERS + "run_in_one(refused('msprof_rs')); run_in_one(refused('msprof_rs'))\n"
+    if later:
+        code += "import msprof_rs, shapes; shapes.add(1)\nrun_in_one(refused('msprof_rs'))"
+    command = [program.python, "-c", code]
+    run = subprocess.run(command, env=program.environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("records the main interpreter only") == 2 + later
+    assert list(numbers_of(program).values()) == [[1]] * later

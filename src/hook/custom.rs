@@ -224,9 +224,10 @@ impl Original {
             }
         }
         let outcome = run();
+        let kept = copy(py, &outcome); // not under the lock: to complete an exception may run Python
         let mut progress = self.progress.lock();
         if let Progress::Running(_) = &*progress {
-            *progress = Progress::Done(copy(py, &outcome));
+            *progress = Progress::Done(kept);
         }
         self.changed.notify_all();
         outcome

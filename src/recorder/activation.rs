@@ -191,6 +191,7 @@ extern "C" fn after_fork() {
 extern "C" fn after_fork_in_child() {
     event::after_fork();
     thread::forget_parents();
+    signals::unwatch();
 }
 
 impl Handle {

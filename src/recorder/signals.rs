@@ -2,13 +2,17 @@
 //!
 //! SIGTERM kills a process that has no handler on the spot; ours lets the flusher write the last events first and then
 //! die of the same signal. Another signal may ask a flight recorder for a dump.
+//!
+//! The first process of a container (of a PID namespace) gets no such handler: the kernel drops signals for which it has
+//! none, so there SIGTERM does nothing at all. Children of any process begin without ours, and get it with their own
+//! recorder.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::thread::futex;
 
-/// The process whose flusher sleeps here; 0: there is none. A forked child has its parent's until it has its own.
+/// The process whose flusher sleeps here; 0: there is none. A child made without libc's `fork` has its parent's.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// What the flusher sleeps on: why it is to wake up, 0 while there is no reason. A word of memory and no descriptor: a
@@ -61,36 +65,44 @@ pub(super) fn sleep(time: Duration) -> Woken {
     }
 }
 
+/// The first process of a PID namespace.
+const INIT: u32 = 1;
+
 /// Puts our handler where SIGTERM would kill without a word.
 pub(super) fn watch() {
     OWNER.store(std::process::id(), Ordering::Release);
+    if std::process::id() == INIT || disposition(libc::SIGTERM) != libc::SIG_DFL {
+        return;
+    }
     // SAFETY: a zeroed sigaction is a valid one; the handler only does what a signal handler may do.
     unsafe {
-        let mut current: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGTERM, std::ptr::null(), &raw mut current) != 0
-            || current.sa_sigaction != libc::SIG_DFL
-        {
-            return;
-        }
         let mut ours: libc::sigaction = std::mem::zeroed();
         ours.sa_sigaction = on_sigterm as extern "C" fn(libc::c_int) as usize;
-        // A second SIGTERM kills at once, whatever the flusher does.
-        ours.sa_flags = libc::SA_RESETHAND;
+        // A second SIGTERM kills at once, whatever the flusher does: it finds the default, and is not blocked.
+        ours.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER | libc::SA_ONSTACK;
+        // The interrupted thread would have run no other handler any more.
+        libc::sigfillset(&raw mut ours.sa_mask);
+        libc::sigdelset(&raw mut ours.sa_mask, libc::SIGTERM);
         libc::sigaction(libc::SIGTERM, &raw const ours, std::ptr::null_mut());
     }
 }
 
-/// Takes our handler away again.
+/// Takes our handler away again. Also for a forked child: only atomics and system calls.
 pub(super) fn unwatch() {
     OWNER.store(0, Ordering::Release);
-    // SAFETY: as in `watch`.
+    if disposition(libc::SIGTERM) == on_sigterm as extern "C" fn(libc::c_int) as usize {
+        // SAFETY: sets the default.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
+    }
+}
+
+/// What a signal does now: a handler's address, or a constant.
+fn disposition(signal: libc::c_int) -> libc::sighandler_t {
+    // SAFETY: a zeroed sigaction is a valid one, and is filled.
     unsafe {
         let mut current: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGTERM, std::ptr::null(), &raw mut current) == 0
-            && current.sa_sigaction == on_sigterm as extern "C" fn(libc::c_int) as usize
-        {
-            libc::signal(libc::SIGTERM, libc::SIG_DFL);
-        }
+        libc::sigaction(signal, std::ptr::null(), &raw mut current);
+        current.sa_sigaction
     }
 }
 
@@ -123,23 +135,24 @@ extern "C" fn on_sigterm(_: libc::c_int) {
     }
 }
 
-/// Has this signal ask for a dump, unless the program has a handler for it, which is said.
+/// Has this signal ask for a dump, where it would kill. A program that handles or ignores it goes on to do so, which is
+/// said.
 pub(super) fn watch_for_dump(signal: i32) {
+    let handler = on_dump_signal as extern "C" fn(libc::c_int) as usize;
+    let current = disposition(signal);
+    if current == handler {
+        return;
+    }
+    if current != libc::SIG_DFL {
+        let does = if current == libc::SIG_IGN { "ignores" } else { "handles" };
+        log::warn!("the program {does} signal {signal}: it asks for no dump");
+        return;
+    }
     // SAFETY: a zeroed sigaction is a valid one; the handler only does what a signal handler may do.
     unsafe {
-        let mut current: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut current);
-        let handler = on_dump_signal as extern "C" fn(libc::c_int) as usize;
-        if current.sa_sigaction == handler {
-            return;
-        }
-        if current.sa_sigaction != libc::SIG_DFL && current.sa_sigaction != libc::SIG_IGN {
-            log::warn!("signal {signal} has a handler of the program's: it asks for no dump");
-            return;
-        }
         let mut ours: libc::sigaction = std::mem::zeroed();
         ours.sa_sigaction = handler;
-        ours.sa_flags = libc::SA_RESTART;
+        ours.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigaction(signal, &raw const ours, std::ptr::null_mut());
     }
 }
@@ -157,8 +170,8 @@ extern "C" fn on_dump_signal(_: libc::c_int) {
     }
 }
 
-/// Longer than any flush should take; what it could not write is in the ring files.
-const PATIENCE_MS: libc::c_int = 5_000;
+/// Longer than a flush takes, unless the disk is stuck; what it could not write is in the ring files.
+const PATIENCE_MS: libc::c_int = 2_000;
 
 /// Keeps all signals away from the calling thread: they belong to the program's own threads.
 pub(super) fn block_signals() {

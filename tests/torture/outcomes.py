@@ -101,6 +101,23 @@ def copied(found: Any) -> Any:
         return [type(error).__name__, ADDRESS.sub("0x", str(error))]
 
 
+def leave_running(calls: list[Callable[[], Any]]) -> None:
+    """Has daemon threads repeat the calls, and is over while they do: they die amid them."""
+
+    def repeat(call: Callable[[], Any]) -> None:
+        begun.wait()
+        while True:
+            call()
+
+    begun = threading.Barrier(len(calls) + 1)
+    sys.setswitchinterval(1e-5)  # so that each waits for the interpreter's lock now and then, wherever it is
+    for call in calls:
+        threading.Thread(target=repeat, args=(call,), daemon=True).start()
+    begun.wait()
+    for call in calls:
+        call()
+
+
 def main() -> None:
     """Tells everything about every program."""
     warnings.simplefilter("ignore")  # a coroutine that a wrong call left behind
@@ -110,6 +127,7 @@ def main() -> None:
     sys.path[:0] = [str(folder), str(Path(__file__).parent.parent)]
     from torture.doubles import put
 
+    left: list[Callable[[], Any]] = []
     for number, program in enumerate(json.loads((folder / "programs.json").read_text())):
         module = importlib.import_module(f"program_{number}")
         if len(sys.argv) > 2:
@@ -119,6 +137,8 @@ def main() -> None:
             print(json.dumps([number, "look", look(module, symbol)]))
         for call in program["calls"]:
             print(json.dumps([number, "call", outcome(module, call)]))
+        left += [functools.partial(outcome, module, call) for call in program["left"]]
+    leave_running(left)
 
 
 if __name__ == "__main__":

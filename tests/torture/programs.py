@@ -34,12 +34,13 @@ ATTRIBUTES = [
 
 @dataclass(repr=False)
 class Program:
-    """A module, what of it is hooked, and what is called."""
+    """A module, what of it is hooked, what is called, and what daemon threads still do when all is over."""
 
     source: str
     symbols: list[str]
     calls: list[str]
     attributes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -302,4 +303,6 @@ def programs(draw: st.DrawFn) -> Program:
         )
     symbols += draw(st.lists(st.sampled_from(symbols), max_size=2)) if symbols else []
     attributes = draw(st.lists(st.sampled_from(ATTRIBUTES), max_size=3, unique=True))
-    return Program("\n".join(lines) + "\n", symbols, calls, attributes)
+    # A call that starts threads could do so for ever.
+    left = [call for call in calls if not call.startswith("in_thread")][: draw(st.integers(0, 1))]
+    return Program("\n".join(lines) + "\n", symbols, calls, attributes, left)

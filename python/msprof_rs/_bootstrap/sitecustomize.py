@@ -25,5 +25,7 @@ sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or ".") !
 _run_the_other_one()
 try:
     import msprof_rs  # noqa: F401
-except ImportError:
+except ModuleNotFoundError:
     print("[msprof_rs] is not installed for", sys.executable, "- not profiled", file=sys.stderr)
+except ImportError as error:
+    print(f"[msprof_rs] not profiled: {error}", file=sys.stderr)

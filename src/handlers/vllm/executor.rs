@@ -60,10 +60,10 @@ impl Step {
     }
 
     fn fail(&self, error: &PyErr, py: Python<'_>, ticks: Ticks) {
+        let mut raised = Attributes::default(); // not under the lock: it asks Python
+        append_error(&mut raised, error, py);
         if let Some(running) = &mut *self.0.lock() {
-            let mut attributes = Attributes::from_bytes(std::mem::take(&mut running.attributes));
-            append_error(&mut attributes, error, py);
-            running.attributes = attributes.into_bytes();
+            running.attributes.extend_from_slice(raised.as_bytes());
         }
         self.end(ticks);
     }

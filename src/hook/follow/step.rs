@@ -82,14 +82,16 @@ impl Step {
     fn begin(&self, py: Python<'_>, ticks: Ticks) {
         self.started.store(true, Ordering::Relaxed);
         self.start.store(ticks.0, Ordering::Relaxed);
-        let mut ending = self.ending.lock();
-        match &mut *ending {
+        // Not locked while a handler runs, which may be where its thread ends (see `forced_unwind`).
+        let mut ending = self.ending.lock().take();
+        match &mut ending {
             Some(Ending::Timer(_, _, open) | Ending::Block(_, _, open)) if open.is_none() => {
                 *open = recorder::async_begin(self.hook.label, ticks);
             }
             Some(Ending::Handler(follower)) => self.hook.guard(py, || follower.started(py)),
             Some(Ending::Timer(..) | Ending::Block(..)) | None => {}
         }
+        *self.ending.lock() = ending;
     }
 
     /// Runs one step and takes its time. Gives also when it was over.
