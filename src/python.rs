@@ -9,9 +9,8 @@ use jiff::tz::TimeZone;
 use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use crate::hook::{self, Finder, Registry, follow_symbols};
+use crate::hook::{self, Finder, Registry, follow_symbols, thread_name};
 use crate::symbols::Frameworks;
 use crate::{api, cli, clock, forced_unwind, recorder};
 
@@ -101,19 +100,6 @@ fn cli_main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
     }))
 }
 
-/// The Python name of the calling thread, if it has been given one.
-fn thread_name() -> Option<String> {
-    Python::try_attach(|py| {
-        // `current_thread()` would make up an object for a thread that Python did not start.
-        let threading = py.import("sys").ok()?.getattr("modules").ok()?.cast_into::<PyDict>().ok()?;
-        let threading = threading.get_item("threading").ok()??;
-        let ident = threading.call_method0("get_ident").ok()?;
-        let thread = threading.getattr("_active").ok()?.get_item(ident).ok()?;
-        thread.getattr("name").ok()?.extract().ok()
-    })
-    .flatten()
-}
-
 /// Read once, at the start: the flusher must not look at an environment that the program may be changing.
 static ZONE: OnceLock<TimeZone> = OnceLock::new();
 
@@ -194,6 +180,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(stood_for, module)?)?;
     module.add_function(wrap_pyfunction!(switch, module)?)?;
+    module.add_function(wrap_pyfunction!(hook::quietly, module)?)?;
     module.add_function(wrap_pyfunction!(hook::returned, module)?)?;
     module.add_class::<api::Profiler>()?;
     module.add_class::<api::Span>()?;

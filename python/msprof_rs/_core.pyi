@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 __version__: str
 
@@ -49,6 +50,9 @@ def stood_for(object: object) -> object | None:  # noqa: A002
 
 def returned(step: object) -> object:
     """What a coroutine returned that `_follow` has awaited to its end."""
+
+def quietly(function: Callable[..., _T], *arguments: object) -> _T:
+    """Calls a function of the profiler's own: no hook acts on what that calls."""
 
 def cli_main(arguments: Sequence[str]) -> int:
     """The command line of `msprof-rs`, the program's name first; gives its exit code."""

@@ -9,7 +9,7 @@ use super::spans::append;
 use crate::clock::Ticks;
 use crate::config::Level;
 use crate::event::{Attributes, Label};
-use crate::hook::with_buffer;
+use crate::hook::{Attempt, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 /// Collects attributes, and records a span or events with them. Every method but the last gives the object itself.
@@ -54,17 +54,17 @@ impl Profiler {
     }
 
     /// Adds an attribute. The lock is not held while the value is asked for its text.
-    fn add<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+    fn add<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         if !slf.get().0.lock().enabled {
-            return slf;
+            return Ok(slf);
         }
         let mut one = Attributes::default();
-        append(&mut one, key, value);
-        Self::with(slf, |_, state| {
+        append(&mut one, key, value)?;
+        Ok(Self::with(slf, |_, state| {
             let mut all = std::mem::take(&mut state.attributes).into_bytes();
             all.extend_from_slice(one.as_bytes());
             state.attributes = Attributes::from_bytes(all);
-        })
+        }))
     }
 }
 
@@ -87,22 +87,30 @@ impl Profiler {
     }
 
     /// Sets an attribute.
-    fn attr<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+    fn attr<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         Self::add(slf, key, value)
     }
 
     /// Sets the resource: the id of a request, or a list of them.
-    fn res<'py>(slf: Bound<'py, Self>, resource: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+    fn res<'py>(slf: Bound<'py, Self>, resource: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         Self::add(slf, "rid", resource)
     }
 
     /// States the value of a metric.
-    fn metric<'py>(slf: Bound<'py, Self>, name: &str, value: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+    fn metric<'py>(
+        slf: Bound<'py, Self>,
+        name: &str,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         Self::add(slf, &format!("{name}="), value)
     }
 
     /// States by how much a metric has grown.
-    fn metric_inc<'py>(slf: Bound<'py, Self>, name: &str, value: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+    fn metric_inc<'py>(
+        slf: Bound<'py, Self>,
+        name: &str,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         Self::add(slf, &format!("{name}+"), value)
     }
 
@@ -114,11 +122,11 @@ impl Profiler {
         value: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let zero = 0i64.into_pyobject(slf.py())?.into_any();
-        Ok(Self::add(slf, &format!("scope#{name}"), value.unwrap_or(&zero)))
+        Self::add(slf, &format!("scope#{name}"), value.unwrap_or(&zero))
     }
 
     /// The metrics are of each request.
-    fn metric_scope_as_req_id(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+    fn metric_scope_as_req_id(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let req = PyString::intern(slf.py(), "req");
         Self::add(slf, "scope#", req.as_any())
     }
@@ -133,14 +141,14 @@ impl Profiler {
         slf: Bound<'py, Self>,
         from_rid: &Bound<'py, PyAny>,
         to_rid: &Bound<'py, PyAny>,
-    ) -> Bound<'py, Self> {
+    ) -> PyResult<Bound<'py, Self>> {
         let mut ends = Attributes::default();
-        append(&mut ends, "from", from_rid);
-        append(&mut ends, "to", to_rid);
-        Self::with(slf, |py, state| {
+        append(&mut ends, "from", from_rid)?;
+        append(&mut ends, "to", to_rid)?;
+        Ok(Self::with(slf, |py, state| {
             state.attributes = ends;
             state.event(py, "Link");
-        })
+        }))
     }
 
     /// Records an event.
@@ -168,15 +176,22 @@ impl Profiler {
     }
 
     /// Records a fact about the process.
-    fn add_meta_info<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> Bound<'py, Self> {
-        let text = value.str().map(|text| text.to_string());
-        Self::with(slf, |_, _| {
-            let Ok(text) = text else { return };
+    fn add_meta_info<'py>(
+        slf: Bound<'py, Self>,
+        key: &str,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let text = {
+            let _muted = recorder::mute();
+            value.str().map(|text| text.to_string()).optional(slf.py())?
+        };
+        Ok(Self::with(slf, |_, _| {
+            let Some(text) = text else { return };
             with_buffer(|buffer| {
                 buffer.key_text(key).str(&text);
                 recorder::meta(Label::new(crate::trace::META_DOMAIN, "user"), buffer.as_bytes());
             });
-        })
+        }))
     }
 
     /// Whether anything is recorded.

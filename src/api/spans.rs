@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
-use crate::hook::{Args, append_error, append_value, with_buffer};
+use crate::hook::{Args, Attempt, Interrupt, append_error, append_value, message, with_buffer};
 use crate::recorder::{self, AsyncOpen, Open};
 
 const INFO: u32 = 20;
@@ -43,12 +43,14 @@ enum Running {
 }
 
 impl Running {
-    fn begin(py: Python<'_>, known: Known) -> Option<Self> {
-        if is_in_event_loop(py) {
+    fn begin(py: Python<'_>, known: Known) -> Result<Option<Self>, Interrupt> {
+        Ok(if recorder::is_muted() {
+            None
+        } else if is_in_event_loop(py)? {
             recorder::async_begin(known.label, Ticks::now()).map(Self::Free)
         } else {
             recorder::begin(known.label).map(Self::Nested)
-        }
+        })
     }
 
     fn end(self, known: Known, attributes: &[u8]) {
@@ -123,7 +125,7 @@ unsafe extern "C" fn span(
                 return Ok(off.bind(py).clone().into_any());
             };
             let mut attributes = Attributes::default();
-            request.append(py, &mut attributes);
+            request.append(py, &mut attributes)?;
             let state = State { running: None, attributes: attributes.into_bytes() };
             Ok(Bound::new(py, Span { known: Some(known), state: Mutex::new(state) })?.into_any())
         })
@@ -145,9 +147,10 @@ unsafe extern "C" fn event(
             {
                 let ticks = Ticks::now();
                 with_buffer(|buffer| {
-                    request.append(py, buffer);
+                    let appended = request.append(py, buffer);
                     recorder::instant(known.label, ticks, buffer.as_bytes());
-                });
+                    appended
+                })?;
             }
             Ok(py.None().into_bound(py))
         })
@@ -166,7 +169,7 @@ unsafe fn call<'py>(
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this; the arguments live as long as the call.
     let (py, args) = unsafe { (Python::assume_attached(), Args::new(args, count as usize, names)) };
-    let outcome = if recorder::is_recording() {
+    let outcome = if recorder::is_recording() && !recorder::is_muted() {
         let attempt = || Request::read(py, args).and_then(|request| run(Some(&request), py));
         // A defect of ours must not end the program that it is called from: it is as if nothing were collected.
         catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| run(None, py))
@@ -213,22 +216,26 @@ impl<'a, 'py> Request<'a, 'py> {
         Ok(known.gate.is_open().then_some(known))
     }
 
-    fn append(&self, py: Python<'py>, buffer: &mut Attributes) {
-        let Some(names) = self.args.names(py) else { return };
+    fn append(&self, py: Python<'py>, buffer: &mut Attributes) -> Result<(), Interrupt> {
+        let Some(names) = self.args.names(py) else { return Ok(()) };
         let values = self.args.values(py).skip(self.args.count());
         for (name, value) in names.iter_borrowed().zip(values) {
             let Ok(name) = name.cast::<PyString>() else { continue };
             let name = name.to_string_lossy();
             let is_none = name == "rid" && value.is_none();
             if name != "domain" && name != "level" && !is_none {
-                append(buffer, &name, &value);
+                append(buffer, &name, &value)?;
             }
         }
+        Ok(())
     }
 }
 
 /// Appends an attribute. A value that can't be told (its `str()` raises) is left out.
-pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny>) {
+///
+/// # Errors
+/// It was interrupted.
+pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
     // The trace's flows are made of the attribute of that very name.
     static RID: Lazy<Name> = Lazy::new(|| Name::new("rid"));
     let mark = buffer.mark();
@@ -237,14 +244,20 @@ pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny
     } else {
         buffer.key_text(key)
     };
-    if let Err(error) = append_value(buffer, value) {
+    let _muted = recorder::mute();
+    let appended = append_value(buffer, value);
+    if appended.is_err() {
         buffer.truncate(mark);
-        log::debug!("the attribute {key} is left out: {error}");
     }
+    if let Err(error) = appended.unless_interrupted(value.py())? {
+        let problem = message(value.py(), &error)?;
+        log::debug!("the attribute {key} is left out: {problem}");
+    }
+    Ok(())
 }
 
 /// Whether an event loop runs on this thread: then spans of several tasks may overlap.
-fn is_in_event_loop(py: Python<'_>) -> bool {
+fn is_in_event_loop(py: Python<'_>) -> Result<bool, Interrupt> {
     static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     static ASYNCIO: PyOnceLock<Asyncio> = PyOnceLock::new();
     let ask = || {
@@ -259,7 +272,8 @@ fn is_in_event_loop(py: Python<'_>) -> bool {
         }
         ASYNCIO.get_or_try_init(py, || Asyncio::find(py))?.runs_here(py)
     };
-    ask().unwrap_or(false)
+    let _muted = recorder::mute();
+    Ok(ask().optional(py)?.unwrap_or(false))
 }
 
 /// What tells whether a loop runs.
@@ -299,12 +313,12 @@ impl Asyncio {
 
 #[pymethods]
 impl Span {
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         if let Some(known) = slf.get().known {
-            let running = Running::begin(slf.py(), known);
+            let running = Running::begin(slf.py(), known)?;
             slf.get().state.lock().running = running;
         }
-        slf
+        Ok(slf)
     }
 
     #[pyo3(signature = (kind, error, trace, /))]
@@ -321,13 +335,14 @@ impl Span {
         running.end(known, attributes.as_bytes());
     }
 
-    fn __setitem__(&self, key: &str, value: &Bound<'_, PyAny>) {
+    fn __setitem__(&self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.known.is_some() {
             // Not locked while the value is asked for its text.
             let mut buffer = Attributes::default();
-            append(&mut buffer, key, value);
+            append(&mut buffer, key, value)?;
             self.state.lock().attributes.extend_from_slice(buffer.as_bytes());
         }
+        Ok(())
     }
 }
 
@@ -341,7 +356,7 @@ pub(crate) fn counter(
     domain: Option<&Bound<'_, PyString>>,
     level: u32,
 ) -> PyResult<()> {
-    if recorder::is_recording() {
+    if recorder::is_recording() && !recorder::is_muted() {
         let known = label(domain.unwrap_or(intern!(py, "Default")), name, level)?;
         if known.gate.is_open() {
             recorder::counter(known.label, Ticks::now(), value);

@@ -15,7 +15,7 @@ use pyo3::types::PyBytes;
 use super::record::{self, RID, argument, event};
 use crate::clock::Ticks;
 use crate::event::{Label, Name};
-use crate::hook::{Call, Ending, Follower, append_error, with_buffer};
+use crate::hook::{Attempt, Call, Ending, Follower, Interrupt, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 static REQUEST: Lazy<Label> = Lazy::new(|| Label::new("Server", "httpRequest"));
@@ -79,8 +79,11 @@ pub(super) fn request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let arrival = Ticks::now();
     let open = recorder::async_begin(*REQUEST, arrival);
     let scope = call.this()?.getattr(intern!(py, "scope"))?;
-    let text = |key: &str| scope.get_item(key).and_then(|value| record::text(&value)).unwrap_or_default();
-    let request = Request { arrival, method: text("method"), path: text("path"), open };
+    let text = |key: &str| {
+        let text = scope.get_item(key).and_then(|value| record::text(&value)).optional(py)?;
+        Ok::<String, Interrupt>(text.unwrap_or_default())
+    };
+    let request = Request { arrival, method: text("method")?, path: text("path")?, open };
     call.when_ended(Ending::Handler(Box::new(request)));
     Ok(())
 }
@@ -91,9 +94,9 @@ pub(super) fn send(call: &mut Call<'_, '_>) -> PyResult<()> {
     let Some(served) = served(py)? else { return Ok(()) };
     let message = argument(call, 1, intern!(py, "message"))?;
     // The start of a response has no body.
-    let Ok(body) = message.get_item(intern!(py, "body")) else { return Ok(()) };
-    let more = message.get_item(intern!(py, "more_body"));
-    if !more.is_ok_and(|more| more.is_truthy().unwrap_or(false)) {
+    let Some(body) = message.get_item(intern!(py, "body")).optional(py)? else { return Ok(()) };
+    let more = message.get_item(intern!(py, "more_body")).and_then(|more| more.is_truthy());
+    if !more.optional(py)?.unwrap_or(false) {
         served.get().record("last");
     } else if body.cast::<PyBytes>().is_ok_and(|body| !body.as_bytes().is_empty())
         && !served.get().answered.swap(true, Ordering::Relaxed)
@@ -122,8 +125,13 @@ impl Follower for Request {
         Ok(())
     }
 
-    fn ended(self: Box<Self>, py: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks) {
-        let Some(open) = self.open else { return };
+    fn ended(
+        self: Box<Self>,
+        py: Python<'_>,
+        outcome: Result<&Bound<'_, PyAny>, &PyErr>,
+        ticks: Ticks,
+    ) -> PyResult<()> {
+        let Some(open) = self.open else { return Ok(()) };
         with_buffer(|attributes| {
             attributes.key(*METHOD).str(&self.method);
             attributes.key(*PATH).str(&self.path);
@@ -132,5 +140,6 @@ impl Follower for Request {
             }
             recorder::async_end(open, *REQUEST, ticks, attributes.as_bytes());
         });
+        Ok(())
     }
 }

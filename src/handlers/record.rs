@@ -7,13 +7,13 @@ use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyString};
+use pyo3::types::PyString;
 use rustc_hash::FxHashMap;
 
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
-use crate::hook::{Call, append_error, refuse_iterator, utf8, with_buffer};
-use crate::recorder;
+use crate::hook::{Attempt, Call, Interrupt, append_error, message, refuse_iterator, utf8, with_buffer};
+use crate::recorder::{self, Open};
 
 /// Attribute names that are made once.
 macro_rules! names {
@@ -83,10 +83,17 @@ pub(super) fn argument<'py>(
 }
 
 /// A datum that objects of some version may lack: then it is left out, which is counted, and said once.
-pub(super) fn datum<T>(what: &'static str, read: PyResult<T>) -> Option<T> {
+///
+/// # Errors
+/// It was interrupted.
+pub(super) fn datum<T>(
+    py: Python<'_>,
+    what: &'static str,
+    read: PyResult<T>,
+) -> Result<Option<T>, Interrupt> {
     static MISSING: Lazy<Mutex<FxHashMap<&'static str, u64>>> = Lazy::new(Mutex::default);
-    let error = match read {
-        Ok(value) => return Some(value),
+    let error = match read.unless_interrupted(py)? {
+        Ok(value) => return Ok(Some(value)),
         Err(error) => error,
     };
     // Not locked while the error is asked for its text, which is Python's to run.
@@ -97,13 +104,14 @@ pub(super) fn datum<T>(what: &'static str, read: PyResult<T>) -> Option<T> {
         *count
     };
     if count == 1 {
-        log::warn!("{what} could not be read and is left out: {error}; this is said once");
+        let problem = message(py, &error)?;
+        log::warn!("{what} could not be read and is left out: {problem}; this is said once");
     }
     // In the timeline, but not at every step.
     if count.is_power_of_two() {
         recorder::counter(Label::new("msprof_rs", &format!("missing: {what}")), Ticks::now(), count as f64);
     }
-    None
+    Ok(None)
 }
 
 /// A call that may call its base's method of the same name, hooked too: just the outermost is recorded.
@@ -131,10 +139,17 @@ macro_rules! outermost {
 }
 pub(super) use outermost;
 
-/// Walks over the items of a value, unless it is an iterator: that one's items are the server's.
-pub(super) fn each<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+/// More items than any server has of anything: what gives so many may do so without end.
+const MOST_ITEMS: usize = 1 << 20;
+
+/// The items of a value, all of them or none; not those of an iterator, which are the server's.
+pub(super) fn each<'py>(items: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
     refuse_iterator(items)?;
-    items.try_iter()
+    let items: Vec<_> = items.try_iter()?.take(MOST_ITEMS).collect::<PyResult<_>>()?;
+    if items.len() == MOST_ITEMS {
+        return Err(PyTypeError::new_err("it has too many items"));
+    }
+    Ok(items)
 }
 
 /// A text, such as a request's id, which a client may have chosen.
@@ -142,25 +157,40 @@ pub(super) fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(utf8(value.cast::<PyString>()?).into_owned())
 }
 
+/// Begins a span around the original. None: nothing records, or the ring is full.
+pub(super) fn begin(label: Label) -> Option<Open> {
+    recorder::unmuted(|| recorder::begin(label))
+}
+
 /// Records a span of the call; `append` adds what it reads after the call, if that did not raise.
+///
+/// # Errors
+/// What `append` raised. The span is recorded all the same.
 pub(super) fn span(
     call: &mut Call<'_, '_>,
     label: Label,
-    append: impl FnOnce(&Call<'_, '_>, &Bound<'_, PyAny>, &mut Attributes),
-) {
+    append: impl FnOnce(&Call<'_, '_>, &Bound<'_, PyAny>, &mut Attributes) -> PyResult<()>,
+) -> PyResult<()> {
     let py = call.py;
-    let open = recorder::begin(label);
+    let open = begin(label);
     let result = call.proceed().cloned();
     let ticks = Ticks::now();
-    let Some(open) = open else { return };
+    let Some(open) = open else { return Ok(()) };
     with_buffer(|attributes| {
-        match (result, call.error()) {
+        let outcome = match (result, call.error()) {
             (Some(result), _) => append(call, &result, attributes),
-            (None, Some(error)) => append_error(attributes, error, py),
-            (None, None) => {}
+            (None, Some(error)) => {
+                append_error(attributes, error, py);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        };
+        if outcome.is_err() {
+            attributes.truncate(0); // a list or mapping may not be whole
         }
         recorder::end(open, label, ticks, attributes.as_bytes());
-    });
+        outcome
+    })
 }
 
 /// Records an event with the attributes that `append` gives it.

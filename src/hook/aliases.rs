@@ -4,8 +4,10 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMappingProxy, PyModule, PyType};
+use pyo3::types::{PyDict, PyMappingProxy, PyModule, PyString, PyType};
 use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::interrupt::Attempt;
 
 /// Objects that others take the place of.
 #[derive(Default)]
@@ -49,10 +51,9 @@ impl Exchanges {
                     classes.add(value);
                     continue;
                 };
-                if let Ok(name) = name.cast_into::<pyo3::types::PyString>()
-                    && let Err(error) = class.setattr(&name, to)
-                {
-                    log::debug!("{class}.{name} stays as it is: {error}");
+                // A class may refuse; then this stays as it is.
+                if let Ok(name) = name.cast::<PyString>() {
+                    class.setattr(name, to).optional(py)?;
                 }
             }
         }

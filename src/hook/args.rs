@@ -7,6 +7,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use super::interrupt::is_text;
+
 /// Borrowed arguments: positional ones (a method's instance first), then the values of the keyword ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Args<'a> {
@@ -54,7 +56,7 @@ impl<'a> Args<'a> {
         let index = given
             .clone()
             .find(|(_, n)| same(n))
-            .or_else(|| given.find(|(_, n)| n.eq(name).unwrap_or(false)))?
+            .or_else(|| given.find(|(_, n)| n.cast::<PyString>().is_ok_and(|n| is_text(&n, name))))?
             .0;
         Some(self.value(py, self.positional + index))
     }

@@ -3,17 +3,18 @@
 
 use std::ptr;
 
+use once_cell::sync::Lazy;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::PyType;
 
 use super::args::{Args, OwnedArgs};
 use super::custom;
 use super::evaluate::Evaluated;
 use super::follow::{self, Ending};
 use super::hooked::{Action, Handler, Hook, Hooked, Until};
-use super::text::utf8;
+use super::pending::{self, Pending};
+use super::stack;
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
 use crate::recorder;
@@ -92,13 +93,17 @@ impl Hooked {
         let args = unsafe { Args::new(values, nargsf, names) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
+        // What our own code calls is not the program's doing, and may be what that very code is about.
+        if recorder::is_muted() || !stack::has_room() {
+            return original();
+        }
         if hook.object.as_ref().is_some_and(|object| !args.begin_with(object)) {
             return original();
         }
         let start = hook.dump_over.map(|_| Ticks::now());
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
-            if hook.caller.as_deref().is_some_and(|name| !is_below(py, name)) {
+            if hook.caller.as_deref().is_some_and(|name| !stack::is_below(py, name)) {
                 return original();
             }
             match &hook.action {
@@ -137,20 +142,24 @@ impl Hook {
         let result = original();
         let Some(open) = open else { return result };
         let ticks = Ticks::now();
-        let error = if result.is_null() { PyErr::take(py) } else { None };
-        // SAFETY: null, or a reference that is the caller's afterwards.
-        let returned = (!result.is_null()).then(|| unsafe { Borrowed::from_ptr(py, result) });
-        with_buffer(|buffer| {
-            if let Some(error) = &error {
-                append_error(buffer, error, py);
+        let pending = Pending::set_aside(py);
+        // SAFETY: null, or a reference that is ours until it is the caller's.
+        let result = unsafe { Bound::from_owned_ptr_or_opt(py, result) };
+        let evaluated = with_buffer(|buffer| {
+            if let Some(kind) = pending.kind() {
+                append_kind(buffer, &kind);
             }
-            self.evaluate(py, attributes, args, returned, buffer);
+            let returned = result.as_ref().map(Bound::as_borrowed);
+            let evaluated = self.evaluate(py, attributes, args, returned, buffer);
             recorder::end(open, self.label, ticks, buffer.as_bytes());
+            evaluated
         });
-        if let Some(error) = error {
-            error.restore(py);
+        if let Err(interrupt) = evaluated {
+            drop(result);
+            pending.give_way_to(interrupt);
+            return ptr::null_mut();
         }
-        result
+        result.map_or(ptr::null_mut(), Bound::into_ptr)
     }
 
     /// A call whose span may last longer than it does.
@@ -168,9 +177,10 @@ impl Hook {
         // SAFETY: what `Original` gives.
         let Some(made) = (unsafe { Bound::from_owned_ptr_or_opt(py, original()) }) else {
             if let Some(open) = begun {
-                let error = PyErr::fetch(py);
-                follow::record_failure(py, self, attributes, args, open, &error);
-                error.restore(py);
+                let pending = Pending::set_aside(py);
+                if let Err(interrupt) = follow::record_failure(py, self, attributes, args, open, &pending) {
+                    pending.give_way_to(interrupt);
+                }
             }
             return ptr::null_mut();
         };
@@ -183,9 +193,9 @@ impl Hook {
                 follow::future(made, self, trampoline, attributes, kept, open)
             }
             (Until::Exit, _) => follow::context(made, self, attributes, kept),
-            (Until::Done(_), None) | (Until::Return, _) => made,
+            (Until::Done(_), None) | (Until::Return, _) => Ok(made),
         };
-        followed.into_ptr()
+        into_result(py, followed.map_err(PyErr::from))
     }
 
     /// Leaves the call to a built-in handler.
@@ -198,18 +208,38 @@ impl Hook {
     ) -> *mut ffi::PyObject {
         let is_followed = matches!(self.until, Until::End(_));
         let mut call = Call { py, args, original, outcome: None, follow: None, is_followed };
-        self.guard(py, || handler(&mut call));
+        let handled = {
+            let _muted = recorder::mute();
+            self.guard(py, || handler(&mut call))
+        };
+        if let Err(interrupt) = handled {
+            // If it came before the original, that does not begin any more.
+            let interrupt = match call.error() {
+                Some(error) => interrupt.after(py, error),
+                None => interrupt,
+            };
+            drop(call);
+            return into_result(py, Err(interrupt.into()));
+        }
         call.proceed();
         let follow = call.follow.take();
-        match (call.into_outcome(), follow, &self.until) {
+        let outcome = match (call.into_outcome(), follow, &self.until) {
             (Ok(made), Some(ending), Until::End(trampoline)) => {
-                trampoline.follow(made, self, ending).into_ptr()
+                trampoline.follow(made, self, ending).map_err(PyErr::from)
             }
-            (Ok(result), ..) => result.into_ptr(),
-            (Err(error), ..) => {
-                error.restore(py);
-                ptr::null_mut()
-            }
+            (outcome, ..) => outcome,
+        };
+        into_result(py, outcome)
+    }
+}
+
+/// As a vectorcall gives it.
+fn into_result(py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
+    match outcome {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            ptr::null_mut()
         }
     }
 }
@@ -238,7 +268,7 @@ impl<'a, 'py> Call<'a, 'py> {
     /// Runs the original; later calls give the first outcome again. None: it raised.
     pub(crate) fn proceed(&mut self) -> Option<&Bound<'py, PyAny>> {
         if self.outcome.is_none() {
-            let result = (self.original)();
+            let result = recorder::unmuted(|| (self.original)());
             // SAFETY: a new reference or null with an exception set, as every call gives.
             self.outcome = Some(unsafe { Bound::from_owned_ptr_or_err(self.py, result) });
         }
@@ -271,42 +301,31 @@ impl<'a, 'py> Call<'a, 'py> {
     }
 }
 
-/// Whether a function of this name is on the call stack. What can't be found out counts as no.
-fn is_below(py: Python<'_>, name: &str) -> bool {
-    let is_called = |frame: &Bound<'_, PyAny>| {
-        let called = frame.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_name"))?;
-        Ok::<_, PyErr>(utf8(called.cast::<PyString>()?) == name)
-    };
-    let first = py.import(intern!(py, "sys")).and_then(|sys| sys.call_method0(intern!(py, "_getframe")));
-    let mut next = first.ok();
-    while let Some(frame) = next.filter(|frame| !frame.is_none()) {
-        if is_called(&frame).unwrap_or(false) {
-            return true;
-        }
-        next = frame.getattr(intern!(py, "f_back")).ok();
-    }
-    false
-}
-
 /// The span of a call that raised, with the exception's type; the exception stays set.
 #[cold]
 fn end_with_error(open: recorder::Open, label: Label, ticks: Ticks) {
-    // SAFETY: gives a borrowed type, or null; the interpreter's lock is held.
-    let name = unsafe {
-        let kind = ffi::PyErr_Occurred();
-        (!kind.is_null()).then(|| std::ffi::CStr::from_ptr((*kind.cast::<ffi::PyTypeObject>()).tp_name))
+    // SAFETY: the interpreter's lock is held; gives a borrowed type, or null.
+    let kind = unsafe {
+        let py = Python::assume_attached();
+        Borrowed::from_ptr_or_opt(py, ffi::PyErr_Occurred()).map(|kind| kind.cast_unchecked::<PyType>())
     };
     with_buffer(|buffer| {
-        let name = name.map_or("unknown".into(), |name| name.to_string_lossy());
-        buffer.key(Name::new("error")).str(&name);
+        if let Some(kind) = kind {
+            append_kind(buffer, &kind);
+        }
         recorder::end(open, label, ticks, buffer.as_bytes());
     });
 }
 
 /// The attribute `error`: the exception's type.
 pub(crate) fn append_error(buffer: &mut Attributes, error: &PyErr, py: Python<'_>) {
-    let name = error.get_type(py).name().map_or_else(|_| "unknown".into(), |name| name.to_string());
-    buffer.key(Name::new("error")).str(&name);
+    append_kind(buffer, &error.get_type(py));
+}
+
+/// As [`append_error`], of the type itself.
+pub(super) fn append_kind(buffer: &mut Attributes, kind: &Bound<'_, PyType>) {
+    static ERROR: Lazy<Name> = Lazy::new(|| Name::new("error"));
+    buffer.key(*ERROR).str(&pending::name(kind));
 }
 
 thread_local! {

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
 use super::hooked::{Hook, Hooked, Kind};
+use crate::recorder;
 
 const NOT_CALLED: &str = "its handler returned without a call of the original, and is taken at its word";
 
@@ -50,6 +51,17 @@ impl Custom {
         let callable = if is_driven { driver } else { handler }.unbind();
         Ok(Self { callable, is_driven })
     }
+}
+
+/// Calls a function of the profiler's own: no hook acts on what that calls.
+#[pyfunction]
+#[pyo3(signature = (function, *arguments))]
+pub(crate) fn quietly<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _muted = recorder::mute();
+    function.call1(arguments)
 }
 
 /// Calls the handler in place of the target; gives what a vectorcall gives.
@@ -134,9 +146,9 @@ struct Report {
 
 #[pymethods]
 impl Report {
-    fn failed(&self, error: Bound<'_, PyAny>) {
+    fn failed(&self, error: Bound<'_, PyAny>) -> PyResult<()> {
         let py = error.py();
-        self.hook.fail(py, &PyErr::from_value(error));
+        Ok(self.hook.fail(py, &PyErr::from_value(error))?)
     }
 
     fn not_called(&self) {
@@ -300,7 +312,7 @@ impl Original {
         if !error.is_instance_of::<PyException>(py) || self.raised(py, &error) {
             return Err(error);
         }
-        hook.fail(py, &error);
+        hook.fail(py, &error)?;
         if let Some(interruption) = interruption(py, error) {
             return Err(interruption);
         }

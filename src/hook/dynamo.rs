@@ -6,26 +6,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 
 use super::imports::is_initializing;
+use super::interrupt::{Attempt, Interrupt, message};
 use super::wrapper;
 
 /// The last of Dynamo's modules that has to be there.
 pub(super) const MODULE: &str = "torch._dynamo.variables.builder";
 
 /// Tells Dynamo, if it is loaded and there is anything to tell. `loaded` is the module that has just been loaded.
-pub(super) fn teach(py: Python<'_>, loaded: &str) {
+///
+/// # Errors
+/// It was interrupted.
+pub(super) fn teach(py: Python<'_>, loaded: &str) -> Result<(), Interrupt> {
     static DONE: AtomicBool = AtomicBool::new(false);
-    if DONE.load(Ordering::Relaxed) || !wrapper::is_used(py) || !is_loaded(py, loaded).unwrap_or(false) {
-        return;
-    }
-    if DONE.swap(true, Ordering::Relaxed) {
-        return;
+    if DONE.load(Ordering::Relaxed)
+        || !wrapper::is_used(py)
+        || !is_loaded(py, loaded).optional(py)?.unwrap_or(false)
+        || DONE.swap(true, Ordering::Relaxed)
+    {
+        return Ok(());
     }
     let taught = py.import("msprof_rs._dynamo").and_then(|teacher| teacher.call_method0("teach"));
-    if let Err(error) = taught {
+    if let Err(error) = taught.unless_interrupted(py)? {
+        let problem = message(py, &error)?;
         log::warn!(
-            "this version of torch is unknown: torch.compile may refuse code that calls what is hooked: {error}"
+            "this version of torch is unknown: torch.compile may refuse code that calls what is hooked: {problem}"
         );
     }
+    Ok(())
 }
 
 fn is_loaded(py: Python<'_>, just_loaded: &str) -> PyResult<bool> {
@@ -33,5 +40,5 @@ fn is_loaded(py: Python<'_>, just_loaded: &str) -> PyResult<bool> {
         return Ok(true);
     }
     let modules = py.import("sys")?.getattr("modules")?;
-    Ok(modules.contains(MODULE)? && !is_initializing(&modules.get_item(MODULE)?))
+    Ok(modules.contains(MODULE)? && !is_initializing(&modules.get_item(MODULE)?)?)
 }

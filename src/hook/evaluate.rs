@@ -3,12 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::{PyException, PyNameError, PyRuntimeError};
+use pyo3::exceptions::{PyNameError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
 
 use super::args::Args;
+use super::interrupt::{self, Attempt, Interrupt};
 use super::limits::{Refused, refused};
 use super::walk::walkable;
 use super::{operators, value};
@@ -39,17 +40,19 @@ impl Evaluated {
         let py = target.py();
         let constants = program.constants().iter().map(|constant| constant_object(py, constant));
         let interned = |text: &String| PyString::intern(py, text).unbind();
-        let arguments = program.arguments().iter().map(|argument| Argument {
-            name: interned(&argument.name),
-            position: argument.position.map(usize::from),
-            default: default_of(target, &argument.name),
+        let arguments = program.arguments().iter().map(|argument| {
+            Ok(Argument {
+                name: interned(&argument.name),
+                position: argument.position.map(usize::from),
+                default: default_of(target, &argument.name).optional(py)?.flatten(),
+            })
         });
         Ok(Self {
             name: Name::new(name),
             ops: program.ops().into(),
             constants: constants.collect::<PyResult<_>>()?,
             names: program.names().iter().map(interned).collect(),
-            arguments: arguments.collect(),
+            arguments: arguments.collect::<PyResult<_>>()?,
             stack: program.stack(),
             has_failed: AtomicBool::new(false),
             has_refused: AtomicBool::new(false),
@@ -76,13 +79,19 @@ impl Evaluated {
     }
 
     /// Says the first time that the expression failed, and the first time that it asked for too much.
-    pub(super) fn report(&self, py: Python<'_>, symbol: &str, error: &PyErr) {
+    ///
+    /// # Errors
+    /// The exception was asked for its text, and that was interrupted.
+    pub(super) fn report(&self, py: Python<'_>, symbol: &str, error: &PyErr) -> Result<(), Interrupt> {
         let is_refused = error.is_instance_of::<Refused>(py);
         let has_spoken = if is_refused { &self.has_refused } else { &self.has_failed };
         if !has_spoken.swap(true, Ordering::Relaxed) {
-            let name = self.name.as_str();
-            log::warn!("{symbol}: attribute {name} is left out where its expression fails, as now: {error}");
+            let (name, problem) = (self.name.as_str(), interrupt::message(py, error)?);
+            log::warn!(
+                "{symbol}: attribute {name} is left out where its expression fails, as now: {problem}"
+            );
         }
+        Ok(())
     }
 
     fn run<'py>(
@@ -219,12 +228,13 @@ fn constant_object(py: Python<'_>, constant: &Constant) -> PyResult<Py<PyAny>> {
     })
 }
 
-fn default_of(target: &Bound<'_, PyAny>, name: &str) -> Option<Py<PyAny>> {
-    let inspect = target.py().import("inspect").ok()?;
-    let parameters = inspect.call_method1("signature", (target,)).ok()?.getattr("parameters").ok()?;
-    let default = parameters.get_item(name).ok()?.getattr("default").ok()?;
-    let none = inspect.getattr("Parameter").ok()?.getattr("empty").ok()?;
-    (!default.is(&none)).then(|| default.unbind())
+/// None: the parameter has no default.
+fn default_of(target: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Py<PyAny>>> {
+    let inspect = target.py().import("inspect")?;
+    let parameters = inspect.call_method1("signature", (target,))?.getattr("parameters")?;
+    let default = parameters.get_item(name)?.getattr("default")?;
+    let none = inspect.getattr("Parameter")?.getattr("empty")?;
+    Ok((!default.is(&none)).then(|| default.unbind()))
 }
 
 fn positional<'py>(py: Python<'py>, args: Args<'_>, from: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -261,12 +271,8 @@ fn call<'py>(
         Builtin::Get => {
             let mut rest = arguments.iter().skip(1);
             let (key, default) = (rest.next().ok_or_else(malformed)?, rest.next());
-            match operators::item(first()?, key) {
-                Err(error) if error.is_instance_of::<PyException>(py) => {
-                    Ok(default.cloned().unwrap_or_else(|| py.None().into_bound(py)))
-                }
-                outcome => outcome,
-            }
+            let item = operators::item(first()?, key).optional(py)?;
+            Ok(item.unwrap_or_else(|| default.cloned().unwrap_or_else(|| py.None().into_bound(py))))
         }
         Builtin::Keys | Builtin::Values | Builtin::Items => {
             let items = first()?.call_method0(PyString::intern(py, builtin.name()))?;

@@ -14,6 +14,7 @@ use super::call::Call;
 use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
+use super::interrupt::{self, Attempt, Interrupt};
 use crate::clock::{self, Ticks};
 use crate::event::{Attributes, Label};
 use crate::recorder::{self, Gate};
@@ -211,6 +212,9 @@ unsafe extern "C" fn call_bound(
 
 impl Hook {
     /// Evaluates a timer's attributes. One that fails is left out.
+    ///
+    /// # Errors
+    /// It was interrupted: those that come after are not evaluated.
     pub(super) fn evaluate(
         &self,
         py: Python<'_>,
@@ -218,18 +222,21 @@ impl Hook {
         args: Args<'_>,
         result: Option<Borrowed<'_, '_, PyAny>>,
         buffer: &mut Attributes,
-    ) {
+    ) -> Result<(), Interrupt> {
+        let _muted = recorder::mute();
         for attribute in attributes {
             let mark = buffer.mark();
             let outcome = catch_unwind(AssertUnwindSafe(|| attribute.append(py, args, result, buffer)));
-            let error = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                Err(_) => PyRuntimeError::new_err("a defect in msprof_rs"),
-            };
+            if matches!(outcome, Ok(Ok(()))) {
+                continue;
+            }
             buffer.truncate(mark);
-            attribute.report(py, &self.symbol, &error);
+            let outcome = outcome.unwrap_or_else(|_| Err(a_defect()));
+            if let Err(error) = outcome.unless_interrupted(py)? {
+                attribute.report(py, &self.symbol, &error)?;
+            }
         }
+        Ok(())
     }
 
     /// Whether this call is one of those that are not recorded.
@@ -263,27 +270,44 @@ impl Hook {
     }
 
     /// Runs a handler's own code: an exception or a panic is counted and logged, and goes no further.
-    pub(super) fn guard(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(py, &error),
-            Err(_) => self.fail(py, &PyRuntimeError::new_err("a defect in msprof_rs")),
+    ///
+    /// # Errors
+    /// It was interrupted.
+    pub(super) fn guard(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) -> Result<(), Interrupt> {
+        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(a_defect()));
+        match outcome.unless_interrupted(py)? {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(py, &error),
         }
     }
 
     /// Counts a failure of the handler; the last one that counts has the traceback.
-    pub(super) fn fail(&self, py: Python<'_>, error: &PyErr) {
+    ///
+    /// # Errors
+    /// The exception was asked for its text, and that was interrupted.
+    pub(super) fn fail(&self, py: Python<'_>, error: &PyErr) -> Result<(), Interrupt> {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures == MOST_FAILURES {
-            let traceback =
-                error.traceback(py).and_then(|traceback| traceback.format().ok()).unwrap_or_default();
-            log::error!(
-                "{}: its handler has failed {failures} times and is not called any more, the timer takes its \
-                 place: {error}\n{traceback}",
-                self.symbol
-            );
-        } else if failures < MOST_FAILURES {
-            log::warn!("{}: its handler failed: {error}", self.symbol);
+        if failures > MOST_FAILURES {
+            return Ok(());
         }
+        let _muted = recorder::mute();
+        let problem = interrupt::message(py, error)?;
+        if failures < MOST_FAILURES {
+            log::warn!("{}: its handler failed: {problem}", self.symbol);
+            return Ok(());
+        }
+        let traceback = error.traceback(py).map(|traceback| traceback.format().optional(py)).transpose()?;
+        log::error!(
+            "{}: its handler has failed {failures} times and is not called any more, the timer takes its place: \
+             {problem}\n{}",
+            self.symbol,
+            traceback.flatten().unwrap_or_default()
+        );
+        Ok(())
     }
+}
+
+/// What is said of a panic.
+fn a_defect() -> PyErr {
+    PyRuntimeError::new_err("a defect in msprof_rs")
 }

@@ -9,8 +9,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyString};
 use rustc_hash::FxHashSet;
 
+use super::interrupt::{Attempt, Interrupt};
 use super::registry::Registry;
 use super::text::utf8;
+use crate::recorder;
 
 /// The finder. It stays for the life of the process and costs a few comparisons of names per imported module.
 #[pyclass(frozen, module = "msprof_rs._core", name = "finder")]
@@ -63,18 +65,18 @@ impl Finder {
             if let Some(spec) = unloaded(&module)? {
                 Loader::stand_before(this, &spec)?;
             } else {
-                self.hook(&name, &module);
+                self.hook(&name, &module)?;
             }
         }
         Ok(())
     }
 
-    fn hook(&self, name: &str, module: &Bound<'_, PyAny>) {
-        if is_initializing(module) {
+    fn hook(&self, name: &str, module: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
+        if is_initializing(module)? {
             self.unfinished.lock().insert(name.to_owned());
-        } else {
-            self.registry.apply(name, module);
+            return Ok(());
         }
+        self.registry.apply(name, module)
     }
 
     /// Looks again at the modules that were not finished.
@@ -86,7 +88,7 @@ impl Finder {
         let names = std::mem::take(&mut *self.unfinished.lock());
         for name in names {
             if let Some(module) = modules.get_item(&name)? {
-                self.hook(&name, &module);
+                self.hook(&name, &module)?;
             }
         }
         Ok(())
@@ -100,6 +102,7 @@ pub(crate) fn follow_symbols() {
     let (done, wait) = crossbeam_channel::bounded(1);
     let work = move || {
         Python::try_attach(|py| {
+            let _muted = recorder::mute();
             let finder = finder.bind(py);
             let registry = &finder.get().registry;
             if registry.read_again()
@@ -121,9 +124,10 @@ fn meta_path(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("sys")?.getattr("meta_path")
 }
 
-pub(super) fn is_initializing(module: &Bound<'_, PyAny>) -> bool {
-    let spec = module.getattr("__spec__").and_then(|spec| spec.getattr("_initializing"));
-    spec.is_ok_and(|initializing| initializing.is_truthy().unwrap_or(false))
+pub(super) fn is_initializing(module: &Bound<'_, PyAny>) -> Result<bool, Interrupt> {
+    let spec = module.getattr("__spec__");
+    let initializing = spec.and_then(|spec| spec.getattr("_initializing")?.is_truthy());
+    Ok(initializing.optional(module.py())?.unwrap_or(false))
 }
 
 /// The spec of a module that `importlib.util.LazyLoader` has not loaded yet; reading any attribute would load it.
@@ -134,8 +138,10 @@ fn unloaded<'py>(module: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny
     }
     let Some(spec) = module.cast::<PyModule>()?.dict().get_item("__spec__")? else { return Ok(None) };
     // CPython ≥ 3.13 keeps the lazy class until the module's code has run.
-    let is_loading = spec.getattr("loader_state").and_then(|state| state.get_item("is_loading"));
-    Ok(Some(spec).filter(|_| !is_loading.is_ok_and(|loading| loading.is_truthy().unwrap_or(false))))
+    let state = spec.getattr("loader_state");
+    let is_loading = state.and_then(|state| state.get_item("is_loading")?.is_truthy());
+    let is_loading = is_loading.optional(module.py())?.unwrap_or(false);
+    Ok(Some(spec).filter(|_| !is_loading))
 }
 
 #[pymethods]
@@ -156,7 +162,7 @@ impl Finder {
         }
         for finder in meta_path(py)?.try_iter()? {
             let finder = finder?;
-            let Ok(find_spec) = finder.getattr("find_spec") else { continue };
+            let Some(find_spec) = finder.getattr("find_spec").optional(py)? else { continue };
             if finder.is(slf) {
                 continue;
             }
@@ -216,8 +222,7 @@ impl Loader {
         let Ok(name) = spec.getattr("name")?.cast_into::<PyString>() else { return Ok(()) };
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let current = modules.get_item(&name)?.filter(|current| !current.is_none());
-        self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module));
-        Ok(())
+        Ok(self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module))?)
     }
 
     /// `get_source`, `is_package` and all else are the loader's own.

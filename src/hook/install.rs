@@ -142,6 +142,7 @@ impl Seats {
                 Seat::InPlace(hooked) => unsafe { in_place::remove(hooked) },
                 Seat::Object(object) => {
                     if let Err(error) = object.take_out(py, &mut aliases) {
+                        // This runs in a thread of our own, in which nobody is interrupted.
                         log::warn!("{}.{} can't be restored: {error}", object.owner, object.name);
                     }
                 }

@@ -10,6 +10,7 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyNone, PySlice, PySliceMethods, PyString, PyTuple,
 };
 
+use super::interrupt::Attempt;
 use super::limits::{MOST_DIGITS, bits, check_bits, check_items, check_length, check_text, refused};
 use super::text::utf8;
 use super::value::elements;
@@ -69,8 +70,8 @@ fn check_operands(op: BinaryOp, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> P
     match op {
         BinaryOp::Remainder if is_text(a) => check_format(a, b),
         BinaryOp::Multiply => match (length(a)?, length(b)?) {
-            (Some(length), None) => check(length.saturating_mul(factor(b))),
-            (None, Some(length)) => check(length.saturating_mul(factor(a))),
+            (Some(length), None) => check(length.saturating_mul(factor(b)?)),
+            (None, Some(length)) => check(length.saturating_mul(factor(a)?)),
             _ => Ok(()),
         },
         _ => match (length(a)?, length(b)?) {
@@ -105,17 +106,19 @@ fn length(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
 }
 
 /// How often a sequence is repeated by this; what is no number repeats nothing.
-fn factor(value: &Bound<'_, PyAny>) -> usize {
+fn factor(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     // SAFETY: a living object.
     if unsafe { ffi::PyIndex_Check(value.as_ptr()) } == 0 {
-        return 0;
+        return Ok(0);
     }
     // SAFETY: as above; without an exception to raise, a number that is too large is the largest.
     let count = unsafe { ffi::PyNumber_AsSsize_t(value.as_ptr(), std::ptr::null_mut()) };
-    if count == -1 && PyErr::take(value.py()).is_some() {
-        return usize::MAX;
+    if count == -1
+        && let Some(error) = PyErr::take(value.py())
+    {
+        return Ok(Err(error).optional(value.py())?.unwrap_or(usize::MAX));
     }
-    usize::try_from(count).unwrap_or(0)
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// `'…' % values`.

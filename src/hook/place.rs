@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyType};
 
+use super::interrupt::Attempt;
+
 /// What a symbol names.
 pub(super) struct Place<'py> {
     /// The module, class or object that has it.
@@ -169,7 +171,7 @@ impl<'py> Place<'py> {
         let class = self.callable.get_type().into_any();
         let binds = self.owner.is_instance_of::<PyType>() && class.hasattr("__get__")?;
         let function = self.owner.py().get_type::<PyFunction>();
-        match attribute(&class, "__call__") {
+        match attribute(&class, "__call__").unless_interrupted(class.py())? {
             Ok((raw, own)) if !binds && raw.is_instance(&function)? => Ok(Self {
                 owner: class,
                 name: "__call__".into(),
@@ -221,7 +223,7 @@ impl<'py> Place<'py> {
 pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<(Bound<'py, PyAny>, bool)> {
     let Ok(class) = owner.cast::<PyType>() else { return Ok((owner.getattr(name)?, true)) };
     for (depth, base) in class.mro().iter().enumerate() {
-        if let Ok(raw) = base.getattr("__dict__")?.get_item(name) {
+        if let Some(raw) = base.getattr("__dict__")?.get_item(name).optional(owner.py())? {
             if depth > 0 && base.is(owner.py().get_type::<PyAny>()) {
                 return Err(PyTypeError::new_err(
                     "is `object`'s; name a method that the class or a base defines",

@@ -16,11 +16,12 @@ use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use super::hooked::{Action, Hook, Kind, Until};
 use super::install::Seats;
+use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
-use crate::recorder::Gate;
+use crate::recorder::{self, Gate};
 use crate::symbols::{self, Frameworks, HandlerRef, Pattern, Symbol, SymbolFile, Table, Target};
 
 /// The entries of the symbol table for the installed versions, and what they have hooked.
@@ -84,7 +85,12 @@ impl Registry {
 
     /// Hooks everything that the entries name in a module. An entry that fails is reported, and the others go on.
     /// What is hooked already stays so.
-    pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyAny>) {
+    ///
+    /// # Errors
+    /// It was interrupted: some of the entries may be hooked and others not.
+    pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
+        let py = module.py();
+        let _muted = recorder::mute();
         let table = self.table_for(name).map(ArcSwap::load_full).unwrap_or_default();
         let mut aliases = Exchanges::default();
         for (number, symbol) in table.symbols.iter().enumerate() {
@@ -97,16 +103,18 @@ impl Registry {
                 Target::Exact { path, .. } => entry.hook(module, path),
                 Target::Pattern(pattern) => entry.hook_matching(module, pattern),
             };
-            if let Err(error) = outcome {
+            if let Err(error) = outcome.unless_interrupted(py)? {
+                let error = message(py, &error)?;
                 // What a pack names and this version lacks is for `msprof-rs check` to tell, not for every process.
                 let level = if table.is_built_in() { log::Level::Debug } else { log::Level::Warn };
                 log::log!(level, "{}:{}: {} is not hooked: {error}", table.file, symbol.line, symbol.target);
             }
         }
-        if let Err(error) = aliases.apply(module.py()) {
+        if let Err(error) = aliases.apply(py).unless_interrupted(py)? {
+            let error = message(py, &error)?;
             log::warn!("{name}: other names of what was hooked could not all be found: {error}");
         }
-        dynamo::teach(module.py(), name);
+        dynamo::teach(py, name)
     }
 }
 
@@ -138,9 +146,8 @@ impl Entry<'_> {
         for value in globals.copy()?.values() {
             let Ok(class) = value.cast_into::<PyType>() else { continue };
             let class_name = class.name()?.to_string();
-            let home: String =
-                class.getattr("__module__").and_then(|home| home.extract()).unwrap_or_default();
-            if home == self.name
+            let home = class.getattr("__module__").and_then(|home| home.extract::<String>());
+            if home.optional(class.py())?.is_some_and(|home| home == self.name)
                 && pattern.matches_class(&class_name)
                 && class.getattr("__dict__")?.contains(method)?
             {
@@ -155,7 +162,7 @@ impl Entry<'_> {
         let place = Place::locate(module, path)?;
         let kind = Kind::of(&place.callable)?;
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
-        let (action, gate) = match self.handler(&place.callable, kind) {
+        let (action, gate) = match self.handler(&place.callable, kind)? {
             Some(handled) => handled,
             None => (Action::Timer(self.attributes(&place)?), Gate::new(symbol.level, &symbol.domain)),
         };
@@ -197,28 +204,36 @@ impl Entry<'_> {
     }
 
     /// The handler that the entry names, and its gate; None for the timer.
-    fn handler(&self, target: &Bound<'_, PyAny>, kind: Kind) -> Option<(Action, &'static Gate)> {
+    fn handler(
+        &self,
+        target: &Bound<'_, PyAny>,
+        kind: Kind,
+    ) -> Result<Option<(Action, &'static Gate)>, Interrupt> {
         let symbol = self.symbol;
-        match &symbol.handler {
+        let py = target.py();
+        Ok(match &symbol.handler {
             HandlerRef::Timer => None,
             HandlerRef::BuiltIn(built_in) => {
                 let (handler, domain) = handlers::code(*built_in);
                 let gate = domain.map_or_else(Gate::always, |domain| Gate::new(symbol.level, domain));
                 Some((Action::BuiltIn(handler), gate))
             }
-            HandlerRef::Custom { module, function } => match Custom::load(module, function, target, kind) {
-                Ok(custom) => Some((Action::Custom(custom), Gate::new(symbol.level, &symbol.domain))),
-                Err(problem) => {
-                    log::warn!(
-                        "{}:{}: the handler {module}:{function} can't be used for {}, the timer takes its place: {problem}",
-                        self.table.file,
-                        symbol.line,
-                        symbol.target
-                    );
-                    None
+            HandlerRef::Custom { module, function } => {
+                match Custom::load(module, function, target, kind).unless_interrupted(py)? {
+                    Ok(custom) => Some((Action::Custom(custom), Gate::new(symbol.level, &symbol.domain))),
+                    Err(error) => {
+                        let problem = message(py, &error)?;
+                        log::warn!(
+                            "{}:{}: the handler {module}:{function} can't be used for {}, the timer takes its place: {problem}",
+                            self.table.file,
+                            symbol.line,
+                            symbol.target
+                        );
+                        None
+                    }
                 }
-            },
-        }
+            }
+        })
     }
 
     /// The attributes whose expressions fit the target's signature; the others are reported.
@@ -250,7 +265,8 @@ impl Entry<'_> {
 fn signature(place: &Place<'_>) -> PyResult<Signature> {
     let mut signature = Signature { is_method: place.is_method, ..Signature::default() };
     let inspect = place.callable.py().import("inspect")?;
-    let Ok(described) = inspect.call_method1("signature", (&place.callable,)) else { return Ok(signature) };
+    let described = inspect.call_method1("signature", (&place.callable,));
+    let Some(described) = described.optional(place.callable.py())? else { return Ok(signature) };
     for parameter in described.getattr("parameters")?.call_method0("values")?.try_iter()? {
         let parameter = parameter?;
         let name: String = parameter.getattr("name")?.extract()?;

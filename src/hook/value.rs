@@ -14,6 +14,7 @@ use pyo3::types::{
     PyType,
 };
 
+use super::interrupt::{Attempt, Interrupt};
 use super::limits::characters;
 use super::operators;
 use super::text::utf8;
@@ -61,7 +62,7 @@ impl Writer<'_> {
             self.dict(dict, depth)?;
         } else if let Some(base) = Base::of(value).filter(|_| is_sequence(value)) {
             self.items(value, base, depth)?;
-        } else if let Some((shape, dtype)) = shape_and_dtype(value) {
+        } else if let Some([shape, dtype]) = shape_and_dtype(value)? {
             if is_numpy_scalar(value)? {
                 return self.numpy_scalar(value, &dtype);
             }
@@ -229,16 +230,16 @@ fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Shape and dtype of what has both, as the tensors of torch, numpy and jax do. Stand-ins that make up whatever
 /// attribute they are asked for (mocks, the proxies of tracers) are not asked.
-fn shape_and_dtype<'py>(value: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+fn shape_and_dtype<'py>(value: &Bound<'py, PyAny>) -> Result<Option<[Bound<'py, PyAny>; 2]>, Interrupt> {
     let py = value.py();
     let own = |name: &Bound<'py, PyString>| {
         // SAFETY: two living objects; gives a new reference or raises.
         let attribute = unsafe { ffi::PyObject_GenericGetAttr(value.as_ptr(), name.as_ptr()) };
         // SAFETY: as said.
-        unsafe { Bound::from_owned_ptr_or_err(py, attribute) }.ok()
+        unsafe { Bound::from_owned_ptr_or_err(py, attribute) }.optional(py)
     };
-    let shape = own(intern!(py, "shape")).filter(|shape| is_sequence(shape))?;
-    Some((shape, own(intern!(py, "dtype"))?))
+    let Some(shape) = own(intern!(py, "shape"))?.filter(is_sequence) else { return Ok(None) };
+    Ok(own(intern!(py, "dtype"))?.map(|dtype| [shape, dtype]))
 }
 
 /// The number of elements of an array or tensor. None: it is nothing of the kind.
@@ -247,9 +248,8 @@ pub(super) fn elements(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
         || value.is_instance_of::<PyInt>()
         || value.is_instance_of::<PyFloat>()
         || Base::of(value).is_some();
-    let Some((shape, _)) = (!is_something_else).then(|| shape_and_dtype(value)).flatten() else {
-        return Ok(None);
-    };
+    let tensor = if is_something_else { None } else { shape_and_dtype(value)? };
+    let Some([shape, _]) = tensor else { return Ok(None) };
     let sizes: Vec<usize> = shape.extract()?;
     Ok(Some(sizes.iter().fold(1, |all, size| all.saturating_mul(*size))))
 }

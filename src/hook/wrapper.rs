@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyString, PyType};
 
 use super::hooked::Hooked;
+use super::interrupt::Attempt;
 use super::text::utf8;
 
 // SAFETY: as CPython declares it.
@@ -287,7 +288,8 @@ unsafe extern "C" fn reduce(object: *mut ffi::PyObject, protocol: *mut ffi::PyOb
                 target.call_method0("__reduce__")?
             };
             let Ok(name) = reduced.cast::<PyString>() else { return Ok(reduced) };
-            if named(target, &utf8(name)).is_ok_and(|named| named.is(wrapper)) {
+            let named = named(target, &utf8(name)).optional(target.py())?;
+            if named.is_some_and(|named| named.is(wrapper)) {
                 return Ok(reduced);
             }
             // Whoever loads it need not have msprof_rs.

@@ -26,5 +26,6 @@ pub use limits::limits;
 pub use role::{Role, has_role, set_role};
 pub use steps::step;
 pub use thread::{
-    AsyncOpen, Open, async_begin, async_end, begin, counter, end, instant, is_recording, meta, session,
+    AsyncOpen, Mute, Open, async_begin, async_end, begin, counter, end, instant, is_muted, is_recording,
+    meta, mute, session, unmuted,
 };

@@ -1,6 +1,7 @@
 //! The threads' side: each has its own ring, made at its first event of a session. Wait-free after that.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,26 +16,46 @@ static SESSION: AtomicU64 = AtomicU64::new(0);
 
 static NEXT_ASYNC_ID: AtomicU64 = AtomicU64::new(1);
 
+/// What [`Hot::session`] is while the thread is muted: no session has this number.
+const MUTED: u64 = u64::MAX;
+
 /// What a thread looks at for each event. No destructor, so that the access is a plain load.
 struct Hot {
+    /// The session that the ring belongs to, or [`MUTED`].
     session: Cell<u64>,
     producer: Cell<*mut Producer>,
+    /// While the thread is muted, what `session` was.
+    unmuted: Cell<u64>,
+}
+
+impl Hot {
+    /// There is no ring (any more).
+    fn forget(&self) {
+        self.session.set(0);
+        self.unmuted.set(0);
+        self.producer.set(ptr::null_mut());
+    }
+
+    /// The session that the ring belongs to.
+    fn own_session(&self) -> u64 {
+        let session = self.session.get();
+        if session == MUTED { self.unmuted.get() } else { session }
+    }
 }
 
 /// Owns what [`Hot`] points to, and gives it up when the thread ends.
 struct Owned(RefCell<Option<Box<Producer>>>);
 
 thread_local! {
-    static HOT: Hot = const { Hot { session: Cell::new(0), producer: Cell::new(ptr::null_mut()) } };
+    static HOT: Hot = const {
+        Hot { session: Cell::new(0), producer: Cell::new(ptr::null_mut()), unmuted: Cell::new(0) }
+    };
     static OWNED: Owned = const { Owned(RefCell::new(None)) };
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        HOT.with(|hot| {
-            hot.session.set(0);
-            hot.producer.set(ptr::null_mut());
-        });
+        HOT.with(Hot::forget);
         if let Some(producer) = self.0.borrow_mut().take() {
             producer.ring().set_state(State::Ended);
         }
@@ -68,34 +89,101 @@ pub fn session() -> u64 {
     SESSION.load(Ordering::Relaxed)
 }
 
-/// Begins a span of this thread. None: nothing records, or its ring is full (which is counted).
+/// As long as it is there, [`begin`] begins nothing on this thread: the profiler's own code is at work, and what that
+/// calls is not the program's doing. All else that is recorded is said by that code, and is recorded.
+#[must_use = "the thread is muted as long as this is there"]
+pub struct Mute {
+    /// Whether it is this one that has muted the thread.
+    is_first: bool,
+    this_thread: PhantomData<*const ()>,
+}
+
+/// Mutes the calling thread. It costs the others, who are not muted, nothing: the ring is looked at as that of another
+/// session would be.
+pub fn mute() -> Mute {
+    HOT.with(|hot| {
+        let before = hot.session.replace(MUTED);
+        let is_first = before != MUTED;
+        if is_first {
+            hot.unmuted.set(before);
+        }
+        Mute { is_first, this_thread: PhantomData }
+    })
+}
+
+/// Whether the calling thread is muted.
+#[inline]
+pub fn is_muted() -> bool {
+    HOT.with(|hot| hot.session.get() == MUTED)
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        HOT.with(|hot| {
+            if self.is_first && hot.session.get() == MUTED {
+                hot.session.set(hot.unmuted.get());
+            }
+        });
+    }
+}
+
+/// Runs code that is not the profiler's own in the midst of code that is.
+pub fn unmuted<R>(run: impl FnOnce() -> R) -> R {
+    struct Again(bool);
+    impl Drop for Again {
+        fn drop(&mut self) {
+            if self.0 {
+                std::mem::forget(mute());
+            }
+        }
+    }
+    let _again = HOT.with(|hot| {
+        let is_muted = hot.session.get() == MUTED;
+        if is_muted {
+            hot.session.set(hot.unmuted.get());
+        }
+        Again(is_muted)
+    });
+    run()
+}
+
+/// Begins a span of this thread. None: nothing records, its ring is full (which is counted), or the thread is muted.
 #[inline]
 pub fn begin(label: Label) -> Option<Open> {
-    let (session, producer) = producer()?;
+    let (session, producer) = producer::<true>()?;
     producer.begin(label.index(), Ticks::now()).then_some(Open { session })
 }
 
-/// Ends this thread's innermost span, at `ticks`. A span of an earlier session stays unfinished in its file.
+/// Ends this thread's innermost span, at `ticks`. A span of an earlier session stays unfinished in its file. This
+/// never makes a ring: an exception may be set, and the thread may be at its end.
 #[inline]
 pub fn end(open: Open, label: Label, ticks: Ticks, attributes: &[u8]) {
-    if let Some((session, producer)) = producer()
-        && session == open.session
-    {
-        producer.end(label.index(), ticks, attributes);
-    }
+    HOT.with(|hot| {
+        if SESSION.load(Ordering::Relaxed) != open.session {
+            return;
+        }
+        // It may have been muted since: by an attribute of another greenlet.
+        if hot.session.get() == open.session || hot.own_session() == open.session {
+            // SAFETY: as in `producer`.
+            if let Some(producer) = unsafe { hot.producer.get().as_mut() } {
+                producer.end(label.index(), ticks, attributes);
+            }
+        }
+    });
 }
 
 /// Begins a span at `ticks` that may overlap others, such as a coroutine's.
 pub fn async_begin(label: Label, ticks: Ticks) -> Option<AsyncOpen> {
-    let (session, producer) = producer()?;
+    let (session, producer) = producer::<false>()?;
     let id = NEXT_ASYNC_ID.fetch_add(1, Ordering::Relaxed);
     let begun = producer.record(Kind::AsyncBegin, label.index(), ticks, id, &[]);
     begun.then_some(AsyncOpen { session, id })
 }
 
-/// Ends such a span, on whichever thread.
+/// Ends such a span, on whichever thread. One of an earlier session stays unfinished in its file.
 pub fn async_end(open: AsyncOpen, label: Label, ticks: Ticks, attributes: &[u8]) {
-    if let Some((session, producer)) = producer()
+    if SESSION.load(Ordering::Relaxed) == open.session
+        && let Some((session, producer)) = producer::<false>()
         && session == open.session
     {
         producer.async_end(label.index(), ticks, open.id, attributes);
@@ -104,21 +192,21 @@ pub fn async_end(open: AsyncOpen, label: Label, ticks: Ticks, attributes: &[u8])
 
 /// Records that something happened at `ticks`.
 pub fn instant(label: Label, ticks: Ticks, attributes: &[u8]) {
-    if let Some((_, producer)) = producer() {
+    if let Some((_, producer)) = producer::<false>() {
         producer.record(Kind::Instant, label.index(), ticks, 0, attributes);
     }
 }
 
 /// Records that a number of the process has this value at `ticks`.
 pub fn counter(label: Label, ticks: Ticks, value: f64) {
-    if let Some((_, producer)) = producer() {
+    if let Some((_, producer)) = producer::<false>() {
         producer.record(Kind::Counter, label.index(), ticks, value.to_bits(), &[]);
     }
 }
 
 /// Records a fact about the process.
 pub fn meta(label: Label, attributes: &[u8]) {
-    if let Some((_, producer)) = producer() {
+    if let Some((_, producer)) = producer::<false>() {
         producer.record(Kind::Meta, label.index(), Ticks::now(), 0, attributes);
     }
 }
@@ -140,21 +228,19 @@ pub(super) fn forget_parents() {
         // Neither closed nor unmapped: the parent goes on using both.
         std::mem::forget(owned.0.borrow_mut().take());
     });
-    HOT.with(|hot| {
-        hot.session.set(0);
-        hot.producer.set(ptr::null_mut());
-    });
+    HOT.with(Hot::forget);
 }
 
+/// The thread's ring of the session that records now. None also where the thread is muted, if that is `HEEDED`.
 #[inline]
-fn producer() -> Option<(u64, &'static mut Producer)> {
+fn producer<const HEEDED: bool>() -> Option<(u64, &'static mut Producer)> {
     let session = SESSION.load(Ordering::Relaxed);
     if session == 0 {
         return None;
     }
     HOT.with(|hot| {
-        if hot.session.get() != session {
-            attach(hot, session);
+        if hot.session.get() != session && !get_ready::<HEEDED>(hot, session) {
+            return None;
         }
         // SAFETY: null, or owned by this thread's `OWNED` until that is dropped or replaced, both of which reset it.
         // The reference does not leave the caller in this file, and none of them runs foreign code while it has it,
@@ -163,8 +249,19 @@ fn producer() -> Option<(u64, &'static mut Producer)> {
     })
 }
 
-/// A thread's first event of a session: makes its ring. One that can't have a ring records nothing.
+/// A thread that has no ring of the session yet, or is muted. Returns whether it may record.
 #[cold]
+fn get_ready<const HEEDED: bool>(hot: &Hot, session: u64) -> bool {
+    if HEEDED && hot.session.get() == MUTED {
+        return false;
+    }
+    if hot.own_session() != session {
+        attach(hot, session);
+    }
+    true
+}
+
+/// A thread's first event of a session: makes its ring. One that can't have a ring records nothing.
 fn attach(hot: &Hot, session: u64) {
     let made = door::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring, door::larger)));
     // `try_with` fails while the thread is ending: it records no more.
@@ -177,5 +274,9 @@ fn attach(hot: &Hot, session: u64) {
         slot.as_deref_mut().map_or(ptr::null_mut(), ptr::from_mut)
     });
     hot.producer.set(producer.unwrap_or(ptr::null_mut()));
-    hot.session.set(session);
+    if hot.session.get() == MUTED {
+        hot.unmuted.set(session);
+    } else {
+        hot.session.set(session);
+    }
 }

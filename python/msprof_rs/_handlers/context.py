@@ -6,10 +6,12 @@ What they do or raise does not change what the target's caller gets.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
+from msprof_rs._core import quietly
 from msprof_rs._handlers import returns
 from msprof_rs._handlers.call import Inner, Report
 
@@ -35,7 +37,7 @@ def factory(handler: Any) -> Factory | None:
     if isinstance(handler, type):
         return handler if hasattr(handler, "__enter__") and hasattr(handler, "__exit__") else None
     if inspect.isgeneratorfunction(handler):
-        return contextmanager(handler)
+        return lambda context: _OneYield(handler(context))
     is_decorated = inspect.isgeneratorfunction(getattr(handler, "__wrapped__", None))
     return handler if is_decorated else None
 
@@ -45,7 +47,7 @@ def around_function(factory: Factory, target: Any) -> Callable[..., Any]:
     parameters = _Parameters(target)
 
     def drive(inner: Inner, report: Report, /, *args: Any, **kwargs: Any) -> Any:
-        around = _Around(factory, report, parameters.values(args, kwargs))
+        around = _Around(factory, report, quietly(parameters.values, args, kwargs))
         try:
             result = inner(*args, **kwargs)
         except BaseException as error:
@@ -63,7 +65,7 @@ def around_coroutine(factory: Factory, target: Any) -> Callable[..., Coroutine[A
     parameters = _Parameters(target)
 
     async def drive(inner: Inner, report: Report, /, *args: Any, **kwargs: Any) -> Any:
-        around = _Around(factory, report, parameters.values(args, kwargs))
+        around = _Around(factory, report, quietly(parameters.values, args, kwargs))
         try:
             result = await inner(*args, **kwargs)
         except BaseException as error:
@@ -74,6 +76,36 @@ def around_coroutine(factory: Factory, target: Any) -> Callable[..., Coroutine[A
 
     returns.calls_for(drive, "around")
     return drive
+
+
+class _OneYield(AbstractContextManager[Any]):
+    """A generator as a context. `contextlib`'s way there may be hooked, even by this very handler."""
+
+    def __init__(self, generator: Generator[Any, Any, Any]) -> None:
+        self._generator = generator
+
+    def __enter__(self) -> Any:
+        for value in self._generator:
+            return value
+        raise RuntimeError("the handler did not yield")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            for _ in self._generator:
+                raise RuntimeError("the handler yielded more than once")
+            return False
+        try:
+            self._generator.throw(error)
+        except StopIteration as end:
+            return end is not error
+        except BaseException as own:
+            # A generator may raise no `StopIteration`: one that passes through is the cause of another.
+            if own is error or (isinstance(error, StopIteration) and own.__cause__ is error):
+                return False
+            raise
+        raise RuntimeError("the handler yielded more than once")
 
 
 class _Around:

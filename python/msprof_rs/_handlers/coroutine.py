@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from msprof_rs._core import quietly
 from msprof_rs._handlers.call import Inner, Report
 
 
@@ -21,7 +22,7 @@ def in_place(handler: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, A
         try:
             try:
                 result = handler(original, *(args or (None,)), **kwargs)
-                if inspect.isawaitable(result):
+                if quietly(inspect.isawaitable, result):
                     result = await result
             except Exception as error:
                 if original.raised(error):
@@ -31,7 +32,7 @@ def in_place(handler: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, A
             else:
                 if not original.called:
                     report.not_called()
-                elif isinstance(result, Run):
+                elif type(result) is Run:
                     result = await result
                 elif not original.begun:
                     report.not_awaited()

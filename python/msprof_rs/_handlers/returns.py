@@ -5,12 +5,13 @@ What it tells of is the code, not the call. The call is found by the frames: a f
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import sys
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
+
+from msprof_rs._core import quietly
 
 
 class Watcher(Protocol):
@@ -59,9 +60,10 @@ def _tool() -> int | None:
 
 
 def _returned(code: CodeType, _offset: int, _value: object) -> None:
-    # What is raised here would be raised by the function that returns.
-    with contextlib.suppress(Exception):
-        _tell_watchers(code, sys._getframe(1))
+    try:
+        quietly(_tell_watchers, code, sys._getframe(1))
+    except Exception:
+        return  # else the function that returns would raise it
 
 
 def _tell_watchers(code: CodeType, frame: FrameType) -> None:

@@ -9,7 +9,7 @@ use crate::event::Label;
 use crate::handlers::record::{
     BOOTSTRAP_ROOM, RID, STREAM, append_ids, argument, datum, each, event, label, span,
 };
-use crate::hook::{Call, Ending, Follower, append_error, with_buffer};
+use crate::hook::{Attempt, Call, Ending, Follower, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 /// `normalize_batch_and_arguments(self)`: a request has come in; it gets its id here.
@@ -21,8 +21,8 @@ pub(in crate::handlers) fn http_request(call: &mut Call<'_, '_>) -> PyResult<()>
         return Ok(());
     }
     let room = request.getattr(intern!(py, "bootstrap_room")).and_then(|room| room.extract::<Option<i64>>());
-    let room = room.ok().flatten();
-    for rid in datum("GenerateReqInput.rid", ids_of(&request)).unwrap_or_default() {
+    let room = room.optional(py)?.flatten();
+    for rid in datum(py, "GenerateReqInput.rid", ids_of(&request))?.unwrap_or_default() {
         event(label!("Request", "httpReq"), ticks, |attributes| {
             attributes.key(*RID).str(&rid);
             if let Some(room) = room {
@@ -60,11 +60,11 @@ pub(in crate::handlers) fn detokenize(call: &mut Call<'_, '_>) -> PyResult<()> {
     let batch = argument(call, 1, intern!(py, "recv_obj"))?;
     span(call, label!("Request", "detokenize"), |_, _, attributes| {
         let ids = batch.getattr(intern!(py, "rids")).and_then(|ids| ids.extract::<Vec<String>>());
-        if let Some(ids) = datum("BatchTokenIDOutput.rids", ids) {
+        if let Some(ids) = datum(py, "BatchTokenIDOutput.rids", ids)? {
             append_ids(attributes, &ids);
         }
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// `async _wait_one_response(self, obj, …)`, in newer versions `_stream_one_response`: an event for each piece of the
@@ -72,9 +72,9 @@ pub(in crate::handlers) fn detokenize(call: &mut Call<'_, '_>) -> PyResult<()> {
 pub(in crate::handlers) fn response(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let request = argument(call, 1, intern!(py, "obj"))?;
-    let stream =
-        request.getattr(intern!(py, "stream")).and_then(|stream| stream.is_truthy()).unwrap_or(false);
-    let Some(ids) = datum("GenerateReqInput.rid", ids_of(&request)) else { return Ok(()) };
+    let stream = request.getattr(intern!(py, "stream")).and_then(|stream| stream.is_truthy());
+    let stream = stream.optional(py)?.unwrap_or(false);
+    let Some(ids) = datum(py, "GenerateReqInput.rid", ids_of(&request))? else { return Ok(()) };
     call.when_ended(Ending::Handler(Box::new(Response { ids, stream })));
     Ok(())
 }
@@ -102,24 +102,27 @@ impl Follower for Response {
         }
     }
 
-    fn ended(self: Box<Self>, _: Python<'_>, _: Result<&Bound<'_, PyAny>, &PyErr>, _: Ticks) {}
+    fn ended(self: Box<Self>, _: Python<'_>, _: Result<&Bound<'_, PyAny>, &PyErr>, _: Ticks) -> PyResult<()> {
+        Ok(())
+    }
 }
 
 /// A span of the call, or of the coroutine that it makes, with the ids of a request or of a list of them.
 fn follow(call: &mut Call<'_, '_>, label: Label, request: &Bound<'_, PyAny>) -> PyResult<()> {
-    let ids = match each(request) {
-        Ok(requests) => {
-            requests.map(|request| ids_of(&request?)).collect::<PyResult<Vec<_>>>().map(|it| it.concat())
-        }
-        Err(_) => ids_of(request),
+    let py = call.py;
+    let ids = match each(request).optional(py)? {
+        Some(requests) => requests.iter().map(ids_of).collect::<PyResult<Vec<_>>>().map(|it| it.concat()),
+        None => ids_of(request),
     };
-    let ids = datum("a request's rid", ids).unwrap_or_default();
+    let ids = datum(py, "a request's rid", ids)?.unwrap_or_default();
     if call.is_followed() {
         call.when_ended(Ending::Handler(Box::new(Spanned { label, ids, open: None })));
-    } else {
-        span(call, label, |_, _, attributes| append(attributes, &ids));
+        return Ok(());
     }
-    Ok(())
+    span(call, label, |_, _, attributes| {
+        append(attributes, &ids);
+        Ok(())
+    })
 }
 
 /// One id is a text, several are a list.
@@ -143,8 +146,13 @@ impl Follower for Spanned {
         Ok(())
     }
 
-    fn ended(self: Box<Self>, py: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks) {
-        let Some(open) = self.open else { return };
+    fn ended(
+        self: Box<Self>,
+        py: Python<'_>,
+        outcome: Result<&Bound<'_, PyAny>, &PyErr>,
+        ticks: Ticks,
+    ) -> PyResult<()> {
+        let Some(open) = self.open else { return Ok(()) };
         with_buffer(|attributes| {
             append(attributes, &self.ids);
             if let Err(error) = outcome {
@@ -152,5 +160,6 @@ impl Follower for Spanned {
             }
             recorder::async_end(open, self.label, ticks, attributes.as_bytes());
         });
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::event::Attributes;
 use crate::handlers::record::{
     BATCH_TYPE, ITER, NUM_COMPUTED_TOKENS, NUM_PROMPT_TOKENS, NUM_SCHEDULED_TOKENS, RID, TYPE, datum, each,
 };
-use crate::hook::utf8;
+use crate::hook::{Attempt, Interrupt, utf8};
 
 /// As many outputs may be scheduled and not yet executed (pipeline stages, asynchronous scheduling).
 const MOST_WAITING: usize = 16;
@@ -79,29 +79,34 @@ struct Contents {
 
 impl Batch {
     /// The batch of a scheduler's output. To be asked once per step: it counts the requests' iterations.
-    pub(super) fn scheduled(output: &Bound<'_, PyAny>, scheduler: &Bound<'_, PyAny>) -> Option<Self> {
-        let batch = datum("a scheduler's output", Self::read(output, Some(scheduler)))?;
+    pub(super) fn scheduled(
+        output: &Bound<'_, PyAny>,
+        scheduler: &Bound<'_, PyAny>,
+    ) -> Result<Option<Self>, Interrupt> {
+        let read = Self::read(output, Some(scheduler));
+        let Some(batch) = datum(output.py(), "a scheduler's output", read)? else { return Ok(None) };
         let mut steps = STEPS.lock();
         let oldest = if steps.scheduled.len() == MOST_WAITING { steps.scheduled.pop_front() } else { None };
         steps.scheduled.push_back(Step { output: output.clone().unbind(), batch: batch.clone() });
         drop(steps);
         drop(oldest); // may run Python code, for which nothing may be locked
-        Some(batch)
+        Ok(Some(batch))
     }
 
     /// The batch that the executor or the model runner is given: the one that was scheduled, where the scheduler is
     /// hooked in this process too.
-    pub(super) fn executed(output: &Bound<'_, PyAny>) -> Option<Self> {
+    pub(super) fn executed(output: &Bound<'_, PyAny>) -> Result<Option<Self>, Interrupt> {
         let mut steps = STEPS.lock();
         if let Some(step) = steps.executed.as_ref().filter(|step| step.output.is(output)) {
-            return Some(step.batch.clone());
+            return Ok(Some(step.batch.clone()));
         }
         let index = steps.scheduled.iter().position(|known| known.output.is(output));
         let step = if let Some(step) = index.and_then(|index| steps.scheduled.remove(index)) {
             step
         } else {
             drop(steps);
-            let batch = datum("a scheduler's output", Self::read(output, None))?;
+            let read = Self::read(output, None);
+            let Some(batch) = datum(output.py(), "a scheduler's output", read)? else { return Ok(None) };
             steps = STEPS.lock();
             Step { output: output.clone().unbind(), batch }
         };
@@ -109,7 +114,7 @@ impl Batch {
         let former = steps.executed.replace(step);
         drop(steps);
         drop(former); // as above
-        Some(batch)
+        Ok(Some(batch))
     }
 
     /// Python is asked for everything first: the requests are locked only while none of its code can run.
@@ -118,13 +123,14 @@ impl Batch {
         let tokens = output.getattr(intern!(py, "num_scheduled_tokens"))?.cast_into::<PyDict>()?;
         let tokens = tokens.iter().map(|(rid, count)| Ok((rid.cast_into::<PyString>()?, count.extract()?)));
         let tokens: Vec<(Bound<'_, PyString>, i64)> = tokens.collect::<PyResult<_>>()?;
-        let computed = datum("a scheduler's computed tokens", Computed::read(output)).unwrap_or_default();
-        let finished = finished(output);
+        let computed = Computed::read(output);
+        let computed = datum(py, "a scheduler's computed tokens", computed)?.unwrap_or_default();
+        let finished = finished(output)?;
         let unknown = requests().begin(&computed.new, tokens.iter().map(|(rid, _)| rid));
-        let prompts: Vec<_> = scheduler
-            .into_iter()
-            .flat_map(|scheduler| unknown.iter().map(move |rid| (rid, prompt_of(scheduler, rid).ok())))
-            .collect();
+        let mut prompts = Vec::new();
+        for (scheduler, rid) in scheduler.iter().flat_map(|it| unknown.iter().map(move |rid| (it, rid))) {
+            prompts.push((rid, prompt_of(scheduler, rid).optional(py)?));
+        }
         let contents = requests().step(&prompts, tokens, computed, &finished)?;
         Ok(Self(Arc::new(contents)))
     }
@@ -249,9 +255,8 @@ impl<'py> Computed<'py> {
             }
         }
         for new in output.getattr(intern!(py, "scheduled_new_reqs")).and_then(|new| each(&new))? {
-            let new = new?;
             let rid = new.getattr(id)?.cast_into::<PyString>()?;
-            computed.new.push((rid.clone(), prompt_tokens(&new)));
+            computed.new.push((rid.clone(), prompt_tokens(&new)?));
             computed.known.push((rid, new.getattr(count)?.extract()?));
         }
         Ok(computed)
@@ -273,12 +278,14 @@ impl<'py> Computed<'py> {
 }
 
 /// A new request's prompt length; prompts given as embeddings have no token ids.
-fn prompt_tokens(new: &Bound<'_, PyAny>) -> Option<i64> {
+fn prompt_tokens(new: &Bound<'_, PyAny>) -> Result<Option<i64>, Interrupt> {
     let py = new.py();
-    [intern!(py, "prompt_token_ids"), intern!(py, "prompt_embeds")].into_iter().find_map(|name| {
-        let prompt = new.getattr(name).ok()?;
-        prompt.len().ok().map(|length| length as i64)
-    })
+    for name in [intern!(py, "prompt_token_ids"), intern!(py, "prompt_embeds")] {
+        if let Some(length) = new.getattr(name).and_then(|prompt| prompt.len()).optional(py)? {
+            return Ok(Some(length as i64));
+        }
+    }
+    Ok(None)
 }
 
 /// The prompt length of a request that was running when collection began.
@@ -288,7 +295,8 @@ fn prompt_of(scheduler: &Bound<'_, PyAny>, rid: &Bound<'_, PyString>) -> PyResul
     request.getattr(intern!(py, "num_prompt_tokens"))?.extract()
 }
 
-fn finished<'py>(output: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyString>> {
+fn finished<'py>(output: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyString>>, Interrupt> {
     let ids = output.getattr(intern!(output.py(), "finished_req_ids")).and_then(|ids| each(&ids));
-    ids.into_iter().flatten().flatten().filter_map(|rid| rid.cast_into().ok()).collect()
+    let ids = ids.optional(output.py())?.unwrap_or_default();
+    Ok(ids.into_iter().filter_map(|rid| rid.cast_into().ok()).collect())
 }

@@ -14,7 +14,7 @@ use super::batch::Batch;
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
 use crate::handlers::record::{BATCH_SIZE, argument, datum, label, outermost};
-use crate::hook::{Call, append_error, with_buffer};
+use crate::hook::{Attempt, Call, Interrupt, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 /// Whether somebody samples in a call of its own (vLLM from 0.11.1 on) and the symbols have that call. Known after
@@ -78,7 +78,7 @@ pub(in crate::handlers) fn execute_model(call: &mut Call<'_, '_>) -> PyResult<()
     outermost!();
     let py = call.py;
     let output = argument(call, 1, intern!(py, "scheduler_output"))?;
-    let Some(attributes) = attributes(&output) else { return Ok(()) };
+    let Some(attributes) = attributes(&output)? else { return Ok(()) };
     let Some(open) = recorder::async_begin(label(), Ticks::now()) else { return Ok(()) };
     let step = Arc::new(Step(Mutex::new(Some(Running { open, attributes, executed: None }))));
     if let Some(former) = LAST.lock().replace(step.clone()) {
@@ -124,21 +124,18 @@ fn when_done(result: &Bound<'_, PyAny>, step: Arc<Step>, stage: Stage, ticks: Ti
 }
 
 /// The step's attributes, encoded; None where it computes nothing.
-fn attributes(output: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
-    let batch = Batch::executed(output)?;
-    if batch.is_empty() {
-        return None;
-    }
+fn attributes(output: &Bound<'_, PyAny>) -> Result<Option<Vec<u8>>, Interrupt> {
+    let Some(batch) = Batch::executed(output)?.filter(|batch| !batch.is_empty()) else { return Ok(None) };
     let tokens = output.getattr(intern!(output.py(), "total_num_scheduled_tokens"));
     let tokens = tokens.and_then(|tokens| tokens.extract::<i64>());
-    let tokens = datum("SchedulerOutput.total_num_scheduled_tokens", tokens);
-    Some(with_buffer(|attributes| {
+    let tokens = datum(output.py(), "SchedulerOutput.total_num_scheduled_tokens", tokens)?;
+    Ok(Some(with_buffer(|attributes| {
         batch.append(attributes);
         if let Some(tokens) = tokens {
             attributes.key(*BATCH_SIZE).int(tokens);
         }
         attributes.as_bytes().to_vec()
-    }))
+    })))
 }
 
 /// Called by a future when its result is there.
@@ -150,15 +147,33 @@ struct Done {
 
 #[pymethods]
 impl Done {
-    fn __call__(&self, future: &Bound<'_, PyAny>) {
+    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let ticks = Ticks::now();
+        let py = future.py();
         if self.stage == Stage::Sample {
-            return self.step.end(ticks);
+            self.step.end(ticks);
+            return Ok(());
         }
-        // It is done, so this waits for nothing.
-        match future.call_method0(intern!(future.py(), "result")) {
+        let _muted = recorder::mute();
+        // It is done, so this waits for nothing. What it raises is the future's outcome, unless it is an interrupt;
+        // a cancellation looks like one.
+        match future.call_method0(intern!(py, "result")) {
             Ok(result) => self.step.executed(!result.is_none(), ticks),
-            Err(error) => self.step.fail(&error, future.py(), ticks),
+            Err(error) => {
+                self.step.fail(&error, py, ticks);
+                let cancelled = future.call_method0(intern!(py, "cancelled")).and_then(|it| it.is_truthy());
+                if !cancelled.optional(py)?.unwrap_or(false) && !is_own(future, &error)? {
+                    Err::<(), _>(error).optional(py)?;
+                }
+            }
         }
+        Ok(())
     }
+}
+
+/// Whether an exception is what the future has ended with.
+fn is_own(future: &Bound<'_, PyAny>, error: &PyErr) -> Result<bool, Interrupt> {
+    let py = future.py();
+    let own = future.call_method0(intern!(py, "exception")).optional(py)?;
+    Ok(own.is_some_and(|own| own.is(error.value(py))))
 }

@@ -11,7 +11,7 @@ use crate::handlers::http;
 use crate::handlers::record::{
     RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, append_ids, argument, datum, each, event, label, text,
 };
-use crate::hook::{Call, Ending, Follower, utf8};
+use crate::hook::{Attempt, Call, Ending, Follower, Interrupt, utf8};
 
 /// `async add_request(self, request_id, …)`: `httpReq` at the moment when the request reached this server, `tokenize`
 /// when it is on its way to the engine.
@@ -43,10 +43,16 @@ impl Follower for Adding {
         Ok(())
     }
 
-    fn ended(self: Box<Self>, _: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks) {
+    fn ended(
+        self: Box<Self>,
+        _: Python<'_>,
+        outcome: Result<&Bound<'_, PyAny>, &PyErr>,
+        ticks: Ticks,
+    ) -> PyResult<()> {
         if outcome.is_ok() {
             self.record(label!("Engine", "tokenize"), ticks);
         }
+        Ok(())
     }
 }
 
@@ -56,16 +62,14 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
     let py = call.py;
     let processor = call.this()?.to_owned();
     let outputs = call.args.get(1, intern!(py, "engine_core_outputs")).map(pyo3::Borrowed::to_owned);
-    let Some(states) =
-        datum("OutputProcessor.request_states", processor.getattr(intern!(py, "request_states")))
-    else {
-        return Ok(());
-    };
+    let states = processor.getattr(intern!(py, "request_states"));
+    let Some(states) = datum(py, "OutputProcessor.request_states", states)? else { return Ok(()) };
     let mut before = Vec::new();
-    for output in outputs.iter().flat_map(each).flatten() {
-        let rid = output?.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
+    let outputs = outputs.map(|outputs| each(&outputs).optional(py)).transpose()?.flatten();
+    for output in outputs.unwrap_or_default() {
+        let rid = output.getattr(intern!(py, "request_id"))?.cast_into::<PyString>()?;
         // Gone from the table when the request has ended, so it is taken now.
-        if let Ok(state) = states.get_item(&rid) {
+        if let Some(state) = states.get_item(&rid).optional(py)? {
             before.push((rid, state));
         }
     }
@@ -85,13 +89,12 @@ pub(in crate::handlers) fn process_outputs(call: &mut Call<'_, '_>) -> PyResult<
 
 fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Ticks) -> PyResult<()> {
     let py = rid.py();
-    let prompt = state.getattr(intern!(py, "prompt_len")).or_else(|_| {
-        state
-            .getattr(intern!(py, "prompt_token_ids"))
-            .and_then(|ids| Ok(ids.len()?.into_pyobject(py)?.into_any()))
-    });
-    let prompt = datum("RequestState.prompt_len", prompt.and_then(|prompt| prompt.extract::<i64>()));
-    let generated = generated_tokens(state);
+    let prompt = match state.getattr(intern!(py, "prompt_len")).optional(py)? {
+        Some(length) => length.extract::<i64>(),
+        None => state.getattr(intern!(py, "prompt_token_ids")).and_then(|ids| Ok(ids.len()? as i64)),
+    };
+    let prompt = datum(py, "RequestState.prompt_len", prompt)?;
+    let generated = generated_tokens(state)?;
     let rid = &*utf8(rid);
     event(label!("Engine", "httpRes"), ticks, |attributes| {
         attributes.key(*RID).str(rid);
@@ -106,25 +109,19 @@ fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Tic
 }
 
 /// The detokenizer knows how many tokens it was given; without one, the request's statistics do.
-fn generated_tokens(state: &Bound<'_, PyAny>) -> Option<i64> {
+fn generated_tokens(state: &Bound<'_, PyAny>) -> Result<Option<i64>, Interrupt> {
     let py = state.py();
-    let detokenizer = state.getattr(intern!(py, "detokenizer")).ok();
-    let counted = detokenizer.and_then(|detokenizer| {
-        let count = detokenizer.call_method0(intern!(py, "num_output_tokens")).ok();
-        count.or_else(|| {
-            detokenizer
-                .getattr(intern!(py, "token_ids"))
-                .ok()?
-                .len()
-                .ok()?
-                .into_pyobject(py)
-                .ok()
-                .map(Bound::into_any)
-        })
-    });
-    let counted = counted.and_then(|count| count.extract().ok());
-    counted.or_else(|| {
-        let stats = state.getattr(intern!(py, "stats")).ok()?;
-        stats.getattr(intern!(py, "num_generation_tokens")).ok()?.extract().ok()
-    })
+    if let Some(detokenizer) = state.getattr(intern!(py, "detokenizer")).optional(py)? {
+        let count = detokenizer.call_method0(intern!(py, "num_output_tokens")).and_then(|it| it.extract());
+        if let Some(count) = count.optional(py)? {
+            return Ok(Some(count));
+        }
+        let ids = detokenizer.getattr(intern!(py, "token_ids")).and_then(|ids| ids.len());
+        if let Some(count) = ids.optional(py)? {
+            return Ok(Some(count as i64));
+        }
+    }
+    let stats = state.getattr(intern!(py, "stats"));
+    let count = stats.and_then(|stats| stats.getattr(intern!(py, "num_generation_tokens"))?.extract());
+    count.optional(py)
 }

@@ -9,7 +9,7 @@ use crate::handlers::record::{
     ALLOCATED_BLOCKS, DEVICE_BLOCK, FREE_BLOCKS, HIT_CACHE, NEW_TOKENS, RID, TOTAL_BLOCKS, USAGE_PERCENT,
     USED_BLOCKS, argument, datum, event, label, text,
 };
-use crate::hook::Call;
+use crate::hook::{Attempt, Call};
 
 /// The state of the block pool.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ pub(in crate::handlers) fn free(call: &mut Call<'_, '_>) -> PyResult<()> {
     }
     let ticks = Ticks::now();
     let rid = request_id(call)?;
-    let blocks = datum("KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()));
+    let blocks = datum(call.py, "KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()))?;
     event(label!("Schedule.KVCache", "Free"), ticks, |attributes| {
         attributes.key(*RID).str(&rid);
         if let Some(blocks) = blocks {
@@ -74,8 +74,8 @@ pub(in crate::handlers) fn allocate_slots(call: &mut Call<'_, '_>) -> PyResult<(
     let ticks = Ticks::now();
     let rid = request_id(call)?;
     let tokens = argument(call, 2, intern!(call.py, "num_new_tokens")).and_then(|tokens| tokens.extract());
-    let tokens: Option<i64> = datum("allocate_slots' num_new_tokens", tokens);
-    let blocks = datum("KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()));
+    let tokens: Option<i64> = datum(call.py, "allocate_slots' num_new_tokens", tokens)?;
+    let blocks = datum(call.py, "KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()))?;
     event(label!("Schedule.KVCache", "AllocationFailed"), ticks, |attributes| {
         attributes.key(*RID).str(&rid);
         if let Some(tokens) = tokens {
@@ -94,12 +94,12 @@ pub(in crate::handlers) fn get_computed_blocks(call: &mut Call<'_, '_>) -> PyRes
     let ticks = Ticks::now();
     let py = call.py;
     // Older releases returned the blocks alone.
-    let Ok(hit) = result.get_item(1).and_then(|hit| hit.extract::<i64>()) else { return Ok(()) };
+    let hit = result.get_item(1).and_then(|hit| hit.extract::<i64>());
+    let Some(hit) = hit.optional(py)? else { return Ok(()) };
     let request = argument(call, 1, intern!(py, "request"))?;
     let tokens = request.getattr(intern!(py, "num_tokens")).and_then(|tokens| tokens.extract::<i64>());
-    let Some(tokens) = datum("Request.num_tokens", tokens).filter(|tokens| *tokens > 0) else {
-        return Ok(());
-    };
+    let tokens = datum(py, "Request.num_tokens", tokens)?;
+    let Some(tokens) = tokens.filter(|tokens| *tokens > 0) else { return Ok(()) };
     let rid = request_id(call)?;
     event(label!("Schedule.KVCache", "CacheHitRate"), ticks, |attributes| {
         attributes.key(*RID).str(&rid);

@@ -15,7 +15,7 @@ use crate::handlers::record::{
     ACCEPTED_RATIO, ACCEPTED_RATIO_PER_POS, NUM_SPEC_ACCEPTED_TOKENS, NUM_SPEC_OUTPUT_TOKENS, RID, argument,
     datum, label, outermost, span, text,
 };
-use crate::hook::{Call, append_error, utf8, with_buffer};
+use crate::hook::{Attempt, Call, Interrupt, append_error, utf8, with_buffer};
 use crate::recorder::{self, Gate, Open};
 
 /// Names of parts are the server's; should it make them up without end, the later ones share a label.
@@ -27,14 +27,12 @@ const FOR_EACH_REQUEST: &str = "schedule: allocate_slots";
 /// `compute_logits`. The reference waits for the device before and after; a profiler should not slow a server down,
 /// so this is the time on the CPU.
 pub(in crate::handlers) fn compute_logits(call: &mut Call<'_, '_>) -> PyResult<()> {
-    span(call, label!("Execute", "computing_logits"), |_, _, _| {});
-    Ok(())
+    span(call, label!("Execute", "computing_logits"), |_, _, _| Ok(()))
 }
 
 /// `Sampler.forward`; as above.
 pub(in crate::handlers) fn sampler_forward(call: &mut Call<'_, '_>) -> PyResult<()> {
-    span(call, label!("Execute", "sample"), |_, _, _| {});
-    Ok(())
+    span(call, label!("Execute", "sample"), |_, _, _| Ok(()))
 }
 
 /// `execute_model(self, scheduler_output, …)`: with the requests, and how many drafted tokens of each were accepted
@@ -44,12 +42,13 @@ pub(in crate::handlers) fn execute_model_runner(call: &mut Call<'_, '_>) -> PyRe
     let output = argument(call, 1, intern!(call.py, "scheduler_output"))?;
     let _running = Running::begin(&output);
     span(call, label!("Execute", "modelRunnerExec"), |_, result, attributes| {
-        datum("SchedulerOutput.num_scheduled_tokens", append_requests(&output, attributes));
-        if let Some(accepted) = accepted(&output, result) {
+        let py = output.py();
+        datum(py, "SchedulerOutput.num_scheduled_tokens", append_requests(&output, attributes))?;
+        if let Some(accepted) = accepted(&output, result).optional(py)?.flatten() {
             append_accepted(attributes, &accepted);
         }
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The scheduler output that the model runs now, for the parts of the step.
@@ -105,19 +104,22 @@ fn append_each(
 }
 
 /// From the tokens of a finished step, where they are on the host. Of each request's tokens the last is the model's.
-fn accepted(output: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> Option<Vec<(String, i64)>> {
+fn accepted(output: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<Option<Vec<(String, i64)>>> {
     let py = output.py();
-    let drafts = output.getattr(intern!(py, "scheduled_spec_decode_tokens")).ok()?;
-    if drafts.is_none() || drafts.len().ok()? == 0 {
-        return None;
+    let drafts = output.getattr(intern!(py, "scheduled_spec_decode_tokens"))?;
+    if drafts.is_none() || drafts.len()? == 0 {
+        return Ok(None);
     }
-    let ids = result.getattr(intern!(py, "req_ids")).ok()?.cast_into::<PyList>().ok()?;
-    let tokens = result.getattr(intern!(py, "sampled_token_ids")).ok()?.cast_into::<PyList>().ok()?;
-    let counted = ids.iter().zip(tokens.iter()).filter_map(|(rid, tokens)| {
-        let count = tokens.len().ok()? as i64;
-        drafts.contains(&rid).ok()?.then_some((text(&rid).ok()?, (count - 1).max(0)))
-    });
-    Some(counted.collect())
+    let ids = result.getattr(intern!(py, "req_ids"))?.cast_into::<PyList>()?;
+    let tokens = result.getattr(intern!(py, "sampled_token_ids"))?.cast_into::<PyList>()?;
+    let mut counted = Vec::new();
+    for (rid, tokens) in ids.iter().zip(tokens.iter()) {
+        let one = || PyResult::Ok((drafts.contains(&rid)?, text(&rid)?, tokens.len()? as i64));
+        if let Some((true, rid, count)) = one().optional(py)? {
+            counted.push((rid, (count - 1).max(0)));
+        }
+    }
+    Ok(Some(counted))
 }
 
 /// `propose_draft_token_ids(self, …, scheduler_output, …)`: drafts for the requests of this step. How many of them
@@ -125,15 +127,20 @@ fn accepted(output: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> Option<Vec<
 pub(in crate::handlers) fn propose_draft_token_ids(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let named = intern!(py, "num_scheduled_tokens");
-    let output = call.args.values(py).find(|value| value.hasattr(named).unwrap_or(false));
-    let batch = output.and_then(|output| Batch::executed(&output)).unwrap_or_default();
+    let mut batch = Batch::default();
+    for value in call.args.values(py) {
+        if value.hasattr(named).optional(py)?.unwrap_or(false) {
+            batch = Batch::executed(&value)?.unwrap_or_default();
+            break;
+        }
+    }
     span(call, label!("Execute", "specDecoding"), |_, drafts, attributes| {
         if batch.is_empty() {
-            return;
+            return Ok(());
         }
         attributes.key(*RID).array(batch.entries().len());
         for (index, entry) in batch.entries().iter().enumerate() {
-            let count = drafted(drafts, index);
+            let count = drafted(drafts, index).optional(py)?;
             entry.append(attributes, 1 + usize::from(count.is_some()));
             if let Some(count) = count {
                 attributes.key(*NUM_SPEC_OUTPUT_TOKENS).int(count);
@@ -143,16 +150,16 @@ pub(in crate::handlers) fn propose_draft_token_ids(call: &mut Call<'_, '_>) -> P
         batch.append_type(attributes);
         attributes.key(*ACCEPTED_RATIO).double(0.0);
         attributes.key(*ACCEPTED_RATIO_PER_POS).dict(0);
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Tokens that were drafted for a request: the lists may differ in length, a tensor has as many for all.
-fn drafted(drafts: &Bound<'_, PyAny>, index: usize) -> Option<i64> {
+fn drafted(drafts: &Bound<'_, PyAny>, index: usize) -> PyResult<i64> {
     if let Ok(lists) = drafts.cast::<PyList>() {
-        return Some(lists.get_item(index).ok()?.len().ok()? as i64);
+        return Ok(lists.get_item(index)?.len()? as i64);
     }
-    drafts.getattr(intern!(drafts.py(), "shape")).ok()?.get_item(1).ok()?.extract().ok()
+    drafts.getattr(intern!(drafts.py(), "shape"))?.get_item(1)?.extract()
 }
 
 /// `rejection_sample(…)`: the reference looks at its result, which waits for the device. What was accepted is known
@@ -167,7 +174,8 @@ pub(in crate::handlers) fn part(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     // The function has the name alone; the method has it behind the instance.
     let name = call.args.values(py).find_map(|value| value.to_owned().cast_into::<PyString>().ok());
-    let Some(name) = datum("the name of a part", name.ok_or_else(|| missing("name"))) else { return Ok(()) };
+    let name = datum(py, "the name of a part", name.ok_or_else(|| missing("name")))?;
+    let Some(name) = name else { return Ok(()) };
     let name = &*utf8(&name);
     if name == FOR_EACH_REQUEST && !detailed().is_open() {
         return Ok(());
@@ -224,7 +232,7 @@ impl Part {
         let entered = self.manager.bind(py).call_method0(intern!(py, "__enter__"));
         match &entered {
             Ok(_) => self.open.lock().push(open),
-            Err(error) => self.end(open, Some(error), py),
+            Err(error) => self.end(open, Some(error), py)?,
         }
         entered
     }
@@ -234,9 +242,11 @@ impl Part {
         let py = error.py();
         let left = self.manager.bind(py).call_method1(intern!(py, "__exit__"), error);
         let open = self.open.lock().pop().flatten();
-        let swallowed = left.as_ref().is_ok_and(|left| left.is_truthy().unwrap_or(false));
-        let raised = error.get_item(1).ok().filter(|error| !error.is_none() && !swallowed);
-        self.end(open, raised.map(PyErr::from_value).as_ref().or(left.as_ref().err()), py);
+        let swallowed = left.as_ref().map_or(Ok(false), Bound::is_truthy).optional(py);
+        let is_swallowed = matches!(swallowed, Ok(Some(true)));
+        let raised = error.get_item(1).ok().filter(|error| !error.is_none() && !is_swallowed);
+        self.end(open, raised.map(PyErr::from_value).as_ref().or(left.as_ref().err()), py)?;
+        swallowed?;
         left
     }
 
@@ -255,17 +265,23 @@ impl Part {
 }
 
 impl Part {
-    fn end(&self, open: Option<Open>, error: Option<&PyErr>, py: Python<'_>) {
-        let Some(open) = open else { return };
+    fn end(&self, open: Option<Open>, error: Option<&PyErr>, py: Python<'_>) -> Result<(), Interrupt> {
+        let Some(open) = open else { return Ok(()) };
         let ticks = Ticks::now();
         with_buffer(|attributes| {
-            if let Some(output) = self.is_forward.then(|| Running::output(py)).flatten() {
-                datum("SchedulerOutput.num_scheduled_tokens", append_ids(&output, attributes));
-            }
+            let read = match self.is_forward.then(|| Running::output(py)).flatten() {
+                Some(output) => {
+                    let _muted = recorder::mute();
+                    let appended = append_ids(&output, attributes);
+                    datum(py, "SchedulerOutput.num_scheduled_tokens", appended)
+                }
+                None => Ok(None),
+            };
             if let Some(error) = error {
                 append_error(attributes, error, py);
             }
             recorder::end(open, self.label, ticks, attributes.as_bytes());
-        });
+            read.map(drop)
+        })
     }
 }

@@ -12,9 +12,9 @@ use crate::clock::Ticks;
 use crate::event::{Attributes, Label};
 use crate::handlers::record::{
     ARRIVAL, NEW_TOKENS, QUEUE_NAME, QUEUE_SIZE, REASON, RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID,
-    SPEC_DECODE_ACCEPTED_BY_REQ, append_ids, argument, datum, each, event, label, outermost, text,
+    SPEC_DECODE_ACCEPTED_BY_REQ, append_ids, argument, begin, datum, each, event, label, outermost, text,
 };
-use crate::hook::{Call, append_error, utf8, with_buffer};
+use crate::hook::{Attempt, Call, Interrupt, append_error, utf8, with_buffer};
 use crate::recorder;
 
 /// `schedule(self, …)`: decides what the next step computes.
@@ -22,32 +22,44 @@ pub(in crate::handlers) fn schedule(call: &mut Call<'_, '_>) -> PyResult<()> {
     outermost!();
     let py = call.py;
     let scheduler = call.this()?.to_owned();
-    let running = datum("Scheduler.running", running(&scheduler));
-    let manager = scheduler.getattr(intern!(py, "kv_cache_manager")).ok();
-    let blocks = manager.as_ref().and_then(|manager| datum("KVCacheManager.block_pool", Blocks::of(manager)));
+    let running = datum(py, "Scheduler.running", running(&scheduler))?;
+    let manager = scheduler.getattr(intern!(py, "kv_cache_manager")).optional(py)?;
+    let blocks = match &manager {
+        Some(manager) => datum(py, "KVCacheManager.block_pool", Blocks::of(manager))?,
+        None => None,
+    };
     let label = label!("Schedule", "batchFrameworkProcessing");
-    let open = recorder::begin(label);
+    let open = begin(label);
     let output = call.proceed().cloned();
     let ticks = Ticks::now();
-    let batch = output.and_then(|output| Batch::scheduled(&output, &scheduler)).unwrap_or_default();
-    if !batch.is_empty() {
-        if let Some(running) = running {
-            datum("Scheduler.waiting", record_queues(&scheduler, &running, ticks));
-        }
-        if let (Some(manager), Some(before)) = (&manager, blocks) {
-            datum("KVCacheManager.block_pool", record_blocks(manager, before, &batch, ticks));
-        }
-    }
-    let Some(open) = open else { return Ok(()) };
-    with_buffer(|attributes| {
+    let read = || -> Result<Batch, Interrupt> {
+        let batch = output.map(|output| Batch::scheduled(&output, &scheduler)).transpose()?.flatten();
+        let batch = batch.unwrap_or_default();
         if !batch.is_empty() {
-            batch.append(attributes);
+            if let Some(running) = running {
+                datum(py, "Scheduler.waiting", record_queues(&scheduler, &running, ticks))?;
+            }
+            if let (Some(manager), Some(before)) = (&manager, blocks) {
+                datum(py, "KVCacheManager.block_pool", record_blocks(manager, before, &batch, ticks))?;
+            }
         }
-        if let Some(error) = call.error() {
-            append_error(attributes, error, py);
-        }
-        recorder::end(open, label, ticks, attributes.as_bytes());
-    });
+        Ok(batch)
+    };
+    let batch = read();
+    if let Some(open) = open {
+        with_buffer(|attributes| {
+            if let Ok(batch) = &batch
+                && !batch.is_empty()
+            {
+                batch.append(attributes);
+            }
+            if let Some(error) = call.error() {
+                append_error(attributes, error, py);
+            }
+            recorder::end(open, label, ticks, attributes.as_bytes());
+        });
+    }
+    batch?;
     Ok(())
 }
 
@@ -57,7 +69,7 @@ pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> 
         return Ok(());
     }
     let ticks = Ticks::now();
-    let waiting = datum("Scheduler.waiting", waiting(&call.this()?.to_owned()));
+    let waiting = datum(call.py, "Scheduler.waiting", waiting(&call.this()?.to_owned()))?;
     let rid = request_id(call)?;
     event(label!("Schedule", "Enqueue"), ticks, |attributes| {
         attributes.key(*RID).str(&rid);
@@ -75,9 +87,10 @@ pub(in crate::handlers) fn engine_add_request(call: &mut Call<'_, '_>) -> PyResu
     let ticks = Ticks::now();
     let request = argument(call, 1, intern!(py, "request"))?;
     let rid = request_id(call)?;
-    let prompt = request.getattr(intern!(py, "prompt_token_ids")).and_then(|prompt| prompt.len()).ok();
+    let prompt = request.getattr(intern!(py, "prompt_token_ids")).and_then(|prompt| prompt.len());
+    let prompt = prompt.optional(py)?;
     let arrival = request.getattr(intern!(py, "arrival_time")).and_then(|time| time.extract::<f64>());
-    let arrival = datum("Request.arrival_time", arrival);
+    let arrival = datum(py, "Request.arrival_time", arrival)?;
     event(label!("Engine", "coreReq"), ticks, |attributes| {
         attributes.key(*RID).str(&rid);
         if let Some(prompt) = prompt {
@@ -106,30 +119,40 @@ pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<
     let status = argument(call, 2, intern!(py, "finished_status"))?;
     // An iterator may be there for one pass, which is the server's.
     let scheduler = call.this()?.to_owned();
-    let all = datum("Scheduler.requests", scheduler.getattr(intern!(py, "requests")));
+    let all = datum(py, "Scheduler.requests", scheduler.getattr(intern!(py, "requests")))?;
     let each = |ids: &Bound<'_, PyAny>| -> PyResult<Vec<String>> {
-        Ok(each(ids)?.filter_map(|id| text(&id.ok()?).ok()).collect())
+        let mut texts = Vec::new();
+        for id in each(ids)? {
+            texts.extend(text(&id).optional(py)?);
+        }
+        Ok(texts)
     };
     let ids: Vec<String> = if let Ok(id) = ids.cast::<PyString>() {
         vec![utf8(id).into_owned()]
     } else if ids.is_none() {
         all.as_ref().map_or(Ok(Vec::new()), each)?
-    } else if ids.len().is_err() {
+    } else if ids.len().optional(py)?.is_none() {
         Vec::new()
     } else {
         each(&ids)?
     };
-    let there = |id: &String| all.as_ref().is_none_or(|all| all.contains(id).unwrap_or(true));
-    let ids: Vec<_> = ids.into_iter().filter(there).collect();
-    let running = datum("Scheduler.running", running(&scheduler));
+    let mut there = Vec::new();
+    for id in ids {
+        let is_there = all.as_ref().map(|all| all.contains(&id).optional(py)).transpose()?.flatten();
+        if is_there.unwrap_or(true) {
+            there.push(id);
+        }
+    }
+    let ids = there;
+    let running = datum(py, "Scheduler.running", running(&scheduler))?;
     if call.proceed().is_none() {
         return Ok(());
     }
     let ticks = Ticks::now();
     let reason = status.getattr(intern!(py, "name")).and_then(|name| text(&name));
-    let reason = datum("RequestStatus", reason).unwrap_or_default();
+    let reason = datum(py, "RequestStatus", reason)?.unwrap_or_default();
     if let Some(running) = running {
-        datum("Scheduler.waiting", record_leavers(&scheduler, &running, &ids, ticks));
+        datum(py, "Scheduler.waiting", record_leavers(&scheduler, &running, &ids, ticks))?;
     }
     for rid in ids {
         record_end(&rid, reason.trim_start_matches("FINISHED_").to_lowercase().as_str(), ticks);
@@ -143,32 +166,40 @@ pub(in crate::handlers) fn update_from_output(call: &mut Call<'_, '_>) -> PyResu
     let py = call.py;
     let scheduled = argument(call, 1, intern!(py, "scheduler_output"))?;
     let scheduler = call.this()?.to_owned();
-    let running = datum("Scheduler.running", running(&scheduler));
+    let running = datum(py, "Scheduler.running", running(&scheduler))?;
     let label = label!("Schedule", "updateFromOutput");
-    let open = recorder::begin(label);
+    let open = begin(label);
     let result = call.proceed().cloned();
     let ticks = Ticks::now();
-    let answers =
-        result.and_then(|result| datum("EngineCoreOutputs", Answer::all(&result))).unwrap_or_default();
-    let accepted = datum("SchedulerOutput.scheduled_spec_decode_tokens", accepted(&scheduled, &answers));
+    let read = || -> Result<_, Interrupt> {
+        let answers = result.map(|result| datum(py, "EngineCoreOutputs", Answer::all(&result)));
+        let answers = answers.transpose()?.flatten().unwrap_or_default();
+        let accepted = accepted(&scheduled, &answers);
+        let accepted = datum(py, "SchedulerOutput.scheduled_spec_decode_tokens", accepted)?;
+        Ok((answers, accepted.unwrap_or_default()))
+    };
+    let answers = read();
     if let Some(open) = open {
         with_buffer(|attributes| {
-            append_ids(attributes, &answers);
-            attributes.key(*NEW_TOKENS).int(answers.iter().map(|answer| answer.tokens).sum());
-            append_accepted(attributes, &accepted.unwrap_or_default());
+            if let Ok((answers, accepted)) = &answers {
+                append_ids(attributes, answers);
+                attributes.key(*NEW_TOKENS).int(answers.iter().map(|answer| answer.tokens).sum());
+                append_accepted(attributes, accepted);
+            }
             if let Some(error) = call.error() {
                 append_error(attributes, error, py);
             }
             recorder::end(open, label, ticks, attributes.as_bytes());
         });
     }
+    let (answers, _) = answers?;
     let first = count_tokens(&answers);
     if !first.is_empty() {
         event(label!("Engine", "firstToken"), ticks, |attributes| append_ids(attributes, &first));
     }
     let ended: Vec<_> = answers.iter().filter(|answer| !answer.reason.is_empty()).collect();
     if let Some(running) = running.filter(|_| !ended.is_empty()) {
-        datum("Scheduler.waiting", record_leavers(&scheduler, &running, &ended, ticks));
+        datum(py, "Scheduler.waiting", record_leavers(&scheduler, &running, &ended, ticks))?;
     }
     for answer in ended {
         record_end(answer.as_ref(), &answer.reason, ticks);

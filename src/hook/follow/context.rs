@@ -13,27 +13,35 @@ use crate::clock::Ticks;
 use crate::hook::args::OwnedArgs;
 use crate::hook::evaluate::Evaluated;
 use crate::hook::hooked::{Hook, Kind};
+use crate::hook::interrupt::{Attempt, Interrupt, message};
 use crate::recorder::{self, AsyncOpen};
 
 /// Follows the context manager; gives it back as it is where that fails.
+///
+/// # Errors
+/// It was interrupted.
 pub(in crate::hook) fn context<'py>(
     manager: Bound<'py, PyAny>,
     hook: &'static Hook,
     attributes: &'static [Evaluated],
     args: Option<OwnedArgs>,
-) -> Bound<'py, PyAny> {
-    let followed = match generator(&manager) {
-        Ok(Some((generator, kind))) => exchange(&manager, generator, kind, hook, attributes, args),
-        Ok(None) => stand_before(&manager, hook, attributes, args),
-        Err(error) => Err(error),
+) -> Result<Bound<'py, PyAny>, Interrupt> {
+    let py = manager.py();
+    let followed = {
+        let _muted = recorder::mute();
+        match generator(&manager) {
+            Ok(Some((generator, kind))) => exchange(&manager, generator, kind, hook, attributes, args),
+            Ok(None) => stand_before(&manager, hook, attributes, args),
+            Err(error) => Err(error),
+        }
     };
-    let problem: String = match followed {
-        Ok(followed) if !followed.is_none() => return followed,
+    let problem = match followed.unless_interrupted(py)? {
+        Ok(followed) if !followed.is_none() => return Ok(followed),
         Ok(_) => "it is no context manager".into(),
-        Err(error) => error.to_string(),
+        Err(error) => message(py, &error)?,
     };
     hook.say_once(|| format!("what it returned can't be followed, so it has no span: {problem}"));
-    manager
+    Ok(manager)
 }
 
 /// The generator that a manager made by `contextlib`'s decorators runs.
@@ -108,16 +116,18 @@ struct Span {
 #[pymethods]
 impl Span {
     fn begin(&self) {
-        let open = recorder::async_begin(self.hook.label, Ticks::now());
+        let open =
+            if recorder::is_muted() { None } else { recorder::async_begin(self.hook.label, Ticks::now()) };
         self.open.lock().push(open);
     }
 
-    fn end(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) {
+    fn end(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let ticks = Ticks::now();
-        let Some(open) = self.open.lock().pop().flatten() else { return };
+        let Some(open) = self.open.lock().pop().flatten() else { return Ok(()) };
         let error = error.map(PyErr::from_value);
         let outcome = error.as_ref().map_or(Outcome::Closed, Outcome::Raised);
-        ending::record(py, self.hook, (self.attributes, self.args.as_ref()), open, ticks, outcome, None);
+        let attributes = (self.attributes, self.args.as_ref());
+        Ok(ending::record(py, self.hook, attributes, open, ticks, outcome, None)?)
     }
 
     fn __traverse__(&self, visit: pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {

@@ -7,9 +7,11 @@ use pyo3::prelude::*;
 use crate::clock::{Ticks, duration};
 use crate::event::{Attributes, Name};
 use crate::hook::args::{Args, OwnedArgs};
-use crate::hook::call::{append_error, with_buffer};
+use crate::hook::call::{append_error, append_kind, with_buffer};
 use crate::hook::evaluate::Evaluated;
 use crate::hook::hooked::{Hook, Kind};
+use crate::hook::interrupt::Interrupt;
+use crate::hook::pending::Pending;
 use crate::recorder::{self, AsyncOpen};
 
 static ACTIVE_NS: Lazy<Name> = Lazy::new(|| Name::new("active_ns"));
@@ -41,7 +43,12 @@ pub(crate) trait Follower: Send {
     fn item(&mut self, _: Ticks) {}
 
     /// It has ended: with this result, or with this exception.
-    fn ended(self: Box<Self>, py: Python<'_>, outcome: Result<&Bound<'_, PyAny>, &PyErr>, ticks: Ticks);
+    fn ended(
+        self: Box<Self>,
+        py: Python<'_>,
+        outcome: Result<&Bound<'_, PyAny>, &PyErr>,
+        ticks: Ticks,
+    ) -> PyResult<()>;
 }
 
 /// How it ended.
@@ -79,6 +86,9 @@ impl Activity {
 }
 
 /// Records the span of a timer.
+///
+/// # Errors
+/// The evaluation of its attributes was interrupted. The span is recorded all the same.
 pub(super) fn record(
     py: Python<'_>,
     hook: &'static Hook,
@@ -87,7 +97,7 @@ pub(super) fn record(
     ticks: Ticks,
     outcome: Outcome<'_, '_>,
     activity: Option<(Kind, Activity)>,
-) {
+) -> Result<(), Interrupt> {
     with_buffer(|buffer| {
         let kind = activity.map(|(kind, _)| kind);
         let is_generator = matches!(kind, Some(Kind::Generator | Kind::AsyncGenerator));
@@ -96,37 +106,44 @@ pub(super) fn record(
             Outcome::Raised(error) if is_generator && error.is_instance_of::<PyGeneratorExit>(py) => {}
             Outcome::Raised(error) => append_error(buffer, error, py),
             Outcome::Closed if kind == Some(Kind::Coroutine) => {
-                append_error(buffer, &PyGeneratorExit::new_err(()), py);
+                append_kind(buffer, &py.get_type::<PyGeneratorExit>());
             }
             Outcome::Closed | Outcome::Returned(_) => {}
         }
         if let Some((kind, activity)) = activity {
             activity.append(kind, buffer);
         }
-        if let Some(args) = args {
+        let evaluated = args.map_or(Ok(()), |args| {
             let result = match outcome {
                 Outcome::Returned(value) => Some(value.as_borrowed()),
                 Outcome::Raised(_) | Outcome::Closed => None,
             };
-            hook.evaluate(py, attributes, args.borrow(), result, buffer);
-        }
+            hook.evaluate(py, attributes, args.borrow(), result, buffer)
+        });
         recorder::async_end(open, hook.label, ticks, buffer.as_bytes());
-    });
+        evaluated
+    })
 }
 
-/// Records the span of a call that failed to make anything.
+/// Records the span of a call that failed to make anything, with this exception.
+///
+/// # Errors
+/// As [`record`].
 pub(in crate::hook) fn record_failure(
     py: Python<'_>,
     hook: &'static Hook,
     attributes: &'static [Evaluated],
     args: Args<'_>,
     open: AsyncOpen,
-    error: &PyErr,
-) {
+    error: &Pending<'_>,
+) -> Result<(), Interrupt> {
     let ticks = Ticks::now();
     with_buffer(|buffer| {
-        append_error(buffer, error, py);
-        hook.evaluate(py, attributes, args, None, buffer);
+        if let Some(kind) = error.kind() {
+            append_kind(buffer, &kind);
+        }
+        let evaluated = hook.evaluate(py, attributes, args, None, buffer);
         recorder::async_end(open, hook.label, ticks, buffer.as_bytes());
-    });
+        evaluated
+    })
 }

@@ -14,6 +14,8 @@ use pyo3::types::PyTuple;
 use super::ending::{self, Activity, Ending, Outcome};
 use crate::clock::Ticks;
 use crate::hook::hooked::{Hook, Kind};
+use crate::hook::interrupt::{Attempt, Interrupt};
+use crate::hook::pending::Pending;
 use crate::recorder;
 
 /// What a coroutine or generator function made, and what is seen of its run.
@@ -79,33 +81,54 @@ impl Step {
     }
 
     #[cold]
-    fn begin(&self, py: Python<'_>, ticks: Ticks) {
+    fn begin(&self, py: Python<'_>, ticks: Ticks) -> Result<(), Interrupt> {
         self.started.store(true, Ordering::Relaxed);
         self.start.store(ticks.0, Ordering::Relaxed);
         // Not locked while a handler runs, which may be where its thread ends (see `forced_unwind`).
         let mut ending = self.ending.lock().take();
+        if recorder::is_muted() {
+            // What begins in code of our own is not the program's; a span that has begun before goes on.
+            *self.ending.lock() = ending.filter(|ending| !matches!(ending, Ending::Handler(_)));
+            return Ok(());
+        }
         match &mut ending {
             Some(Ending::Timer(_, _, open) | Ending::Block(_, _, open)) if open.is_none() => {
                 *open = recorder::async_begin(self.hook.label, ticks);
             }
-            Some(Ending::Handler(follower)) => self.hook.guard(py, || follower.started(py)),
+            Some(Ending::Handler(follower)) => {
+                let _muted = recorder::mute();
+                self.hook.guard(py, || follower.started(py))?;
+            }
             Some(Ending::Timer(..) | Ending::Block(..)) | None => {}
         }
         *self.ending.lock() = ending;
+        Ok(())
     }
 
     /// Runs one step and takes its time. Gives also when it was over.
+    ///
+    /// # Errors
+    /// Before its first step, the profiler's own work was interrupted.
     #[inline]
-    fn run<R>(&self, py: Python<'_>, step: impl FnOnce() -> R) -> (R, Ticks) {
+    fn run<R>(&self, py: Python<'_>, step: impl FnOnce() -> R) -> PyResult<(R, Ticks)> {
         let before = Ticks::now();
-        if !self.started.load(Ordering::Relaxed) {
-            self.begin(py, before);
+        if !self.started.load(Ordering::Relaxed)
+            && let Err(interrupt) = self.begin(py, before)
+        {
+            return Err(self.interrupted_at_start(py, interrupt));
         }
         let outcome = step();
         let after = Ticks::now();
         let active = after.0.wrapping_sub(before.0);
         self.active.store(self.active.load(Ordering::Relaxed) + active, Ordering::Relaxed);
-        (outcome, after)
+        Ok((outcome, after))
+    }
+
+    /// What is raised: as if the interrupt had come up in the coroutine, before its first line.
+    fn interrupted_at_start(&self, py: Python<'_>, interrupt: Interrupt) -> PyErr {
+        let error = PyErr::from(interrupt);
+        let thrown = self.target(py).call_method1(intern!(py, "throw"), (error.value(py),));
+        thrown.err().unwrap_or(error)
     }
 
     /// It gave something and goes on.
@@ -128,10 +151,10 @@ impl Step {
         }
     }
 
-    fn returned(&self, py: Python<'_>, ticks: Ticks, value: &Bound<'_, PyAny>) {
+    fn returned(&self, py: Python<'_>, ticks: Ticks, value: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
         match self.kind {
             Kind::AsyncGenerator if self.closing.load(Ordering::Relaxed) => {
-                self.end(py, ticks, Outcome::Closed);
+                self.end(py, ticks, Outcome::Closed)
             }
             Kind::AsyncGenerator => {
                 self.gave(ticks);
@@ -140,35 +163,42 @@ impl Step {
                 {
                     follower.item(ticks);
                 }
+                Ok(())
             }
             _ => {
+                self.end(py, ticks, Outcome::Returned(value))?;
                 if BY_VALUE && self.kind == Kind::Coroutine {
                     *self.value.lock() = Some(value.clone().unbind());
                 }
-                self.end(py, ticks, Outcome::Returned(value));
+                Ok(())
             }
         }
     }
 
-    fn raised(&self, py: Python<'_>, ticks: Ticks, error: &PyErr) {
+    fn raised(&self, py: Python<'_>, ticks: Ticks, error: &PyErr) -> Result<(), Interrupt> {
         if error.is_instance_of::<PyStopIteration>(py) {
             // Thrown into or closed: this is how a return looks then.
-            let value = error.value(py).getattr(intern!(py, "value"));
-            self.returned(py, ticks, &value.unwrap_or_else(|_| py.None().into_bound(py)));
+            let value = error.value(py).getattr(intern!(py, "value")).optional(py)?;
+            self.returned(py, ticks, &value.unwrap_or_else(|| py.None().into_bound(py)))
         } else if self.kind == Kind::AsyncGenerator && error.is_instance_of::<PyStopAsyncIteration>(py) {
-            self.end(py, ticks, Outcome::Returned(&py.None().into_bound(py)));
+            self.end(py, ticks, Outcome::Returned(&py.None().into_bound(py)))
         } else {
-            self.end(py, ticks, Outcome::Raised(error));
+            self.end(py, ticks, Outcome::Raised(error))
         }
     }
 
+    /// It has come to its end. An exception that is set stays so.
+    ///
+    /// # Errors
+    /// The evaluation of its attributes, or a handler, was interrupted.
     #[cold]
-    fn end(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
+    fn end(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) -> Result<(), Interrupt> {
+        let _pending = Pending::set_aside(py);
         // PyO3 has to know that it is attached, to release at once what is dropped here.
-        let _ = Python::try_attach(|_| self.end_attached(py, ticks, outcome));
+        Python::try_attach(|_| self.end_attached(py, ticks, outcome)).unwrap_or(Ok(()))
     }
 
-    fn end_attached(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) {
+    fn end_attached(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) -> Result<(), Interrupt> {
         let ending = self.ending.lock().take();
         if ending.is_some() && self.started.load(Ordering::Relaxed) {
             self.hook.watch_duration(Ticks(self.start.load(Ordering::Relaxed)), ticks);
@@ -184,10 +214,8 @@ impl Step {
                         Err(&closed)
                     }
                 };
-                self.hook.guard(py, || {
-                    follower.ended(py, outcome, ticks);
-                    Ok(())
-                });
+                let _muted = recorder::mute();
+                self.hook.guard(py, || follower.ended(py, outcome, ticks))
             }
             Some(Ending::Timer(attributes, args, Some(open))) => {
                 let count = self.count.load(Ordering::Relaxed);
@@ -197,14 +225,14 @@ impl Step {
                     first: (count > 0).then(|| self.first.load(Ordering::Relaxed)),
                 };
                 let attributes = (attributes, args.as_ref());
-                ending::record(py, self.hook, attributes, open, ticks, outcome, Some((self.kind, activity)));
+                ending::record(py, self.hook, attributes, open, ticks, outcome, Some((self.kind, activity)))
             }
             Some(Ending::Block(attributes, args, Some(open))) => {
                 // What the generator returns is nothing to the block.
                 let outcome = if let Outcome::Raised(_) = outcome { outcome } else { Outcome::Closed };
-                ending::record(py, self.hook, (attributes, args.as_ref()), open, ticks, outcome, None);
+                ending::record(py, self.hook, (attributes, args.as_ref()), open, ticks, outcome, None)
             }
-            Some(Ending::Timer(_, _, None) | Ending::Block(_, _, None)) | None => {}
+            Some(Ending::Timer(_, _, None) | Ending::Block(_, _, None)) | None => Ok(()),
         }
     }
 
@@ -227,19 +255,27 @@ impl Step {
             self.inner.as_ptr()
         };
         // SAFETY: the target is alive, the rest is passed on.
-        let (step, ticks) = self.run(py, || unsafe { ffi::PyIter_Send(target, value, result) });
+        let ran = self.run(py, || unsafe { ffi::PyIter_Send(target, value, result) });
+        let (step, ticks) = match ran {
+            Ok(ran) => ran,
+            Err(interrupt) => {
+                interrupt.restore(py);
+                return ffi::PySendResult::PYGEN_ERROR;
+            }
+        };
         match step {
             ffi::PySendResult::PYGEN_NEXT => self.yielded(ticks),
             ffi::PySendResult::PYGEN_RETURN => {
                 // SAFETY: the result of a return is a new reference, which the caller will own.
                 let value = unsafe { Borrowed::from_ptr(py, *result) };
-                self.returned(py, ticks, &value);
+                if let Err(interrupt) = self.returned(py, ticks, &value) {
+                    // SAFETY: the caller won't own it.
+                    drop(unsafe { Bound::from_owned_ptr(py, ptr::replace(result, ptr::null_mut())) });
+                    interrupt.restore(py);
+                    return ffi::PySendResult::PYGEN_ERROR;
+                }
             }
-            ffi::PySendResult::PYGEN_ERROR => {
-                let error = PyErr::fetch(py);
-                self.raised(py, ticks, &error);
-                error.restore(py);
-            }
+            ffi::PySendResult::PYGEN_ERROR => self.failed(py, ticks),
         }
         step
     }
@@ -251,21 +287,45 @@ impl Step {
     unsafe fn advance_awaited(&self, py: Python<'_>) -> *mut ffi::PyObject {
         let awaited = self.target(py);
         // SAFETY: alive, and an object made by an asynchronous generator, which has this slot.
-        let (result, ticks) = self.run(py, || unsafe {
+        let ran = self.run(py, || unsafe {
             let next = (*ffi::Py_TYPE(awaited.as_ptr())).tp_iternext;
             next.map_or(ptr::null_mut(), |next| next(awaited.as_ptr()))
         });
+        let (result, ticks) = match ran {
+            Ok(ran) => ran,
+            Err(interrupt) => {
+                interrupt.restore(py);
+                return ptr::null_mut();
+            }
+        };
         if !result.is_null() {
             self.yielded(ticks);
         // SAFETY: the interpreter's lock is held, and an exception is set.
         } else if unsafe { ffi::PyErr_ExceptionMatches(ffi::PyExc_StopIteration) } == 1 {
-            self.returned(py, ticks, &py.None().into_bound(py));
+            if let Err(interrupt) = self.returned(py, ticks, &py.None().into_bound(py)) {
+                interrupt.restore(py);
+            }
         } else {
-            let error = PyErr::fetch(py);
-            self.raised(py, ticks, &error);
-            error.restore(py);
+            self.failed(py, ticks);
         }
         result
+    }
+
+    /// It has raised the exception that is set.
+    #[cold]
+    fn failed(&self, py: Python<'_>, ticks: Ticks) {
+        let error = PyErr::fetch(py);
+        match self.raised(py, ticks, &error) {
+            Ok(()) => error.restore(py),
+            // An ordinary end is no exception that anybody was handling.
+            Err(interrupt)
+                if error.is_instance_of::<PyStopIteration>(py)
+                    || error.is_instance_of::<PyStopAsyncIteration>(py) =>
+            {
+                interrupt.restore(py);
+            }
+            Err(interrupt) => interrupt.after(py, &error).restore(py),
+        }
     }
 
     /// Has the caller await what one of the asynchronous generator's methods gave, which is its own iterator.
@@ -282,10 +342,9 @@ impl Drop for Step {
             return; // it has come to its end
         }
         let _ = Python::try_attach(|py| {
-            let current = PyErr::take(py);
-            self.give_up(py);
-            if let Some(error) = current {
-                error.restore(py);
+            let _pending = Pending::set_aside(py);
+            if let Err(interrupt) = self.give_up(py) {
+                interrupt.raise_soon(py);
             }
         });
     }
@@ -293,16 +352,13 @@ impl Drop for Step {
 
 impl Step {
     /// Nobody will take another step.
-    fn give_up(&self, py: Python<'_>) {
+    fn give_up(&self, py: Python<'_>) -> Result<(), Interrupt> {
         // A coroutine that was never awaited warns of that. One warning is enough: the outer one has given it.
-        if self.kind == Kind::Coroutine
-            && !self.started.load(Ordering::Relaxed)
-            && let Err(error) = self.inner.call_method0(py, intern!(py, "close"))
-        {
-            log::debug!("{}: a coroutine could not be closed: {error}", self.hook.symbol);
+        if self.kind == Kind::Coroutine && !self.started.load(Ordering::Relaxed) {
+            self.inner.bind(py).call_method0(intern!(py, "close")).optional(py)?;
         }
         // Its span may have begun with the call.
-        self.end_attached(py, Ticks::now(), Outcome::Closed);
+        self.end_attached(py, Ticks::now(), Outcome::Closed)
     }
 }
 
@@ -334,19 +390,22 @@ impl Step {
 
     #[pyo3(signature = (*error))]
     fn throw<'py>(&self, py: Python<'py>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let (outcome, ticks) = self.run(py, || self.target(py).call_method1(intern!(py, "throw"), error));
+        let (outcome, ticks) = self.run(py, || self.target(py).call_method1(intern!(py, "throw"), error))?;
         match &outcome {
             Ok(_) => self.yielded(ticks),
-            Err(error) => self.raised(py, ticks, error),
+            Err(error) => self.raised(py, ticks, error).map_err(|interrupt| interrupt.after(py, error))?,
         }
         outcome
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let (outcome, ticks) = self.run(py, || self.target(py).call_method0(intern!(py, "close")));
+        let (outcome, ticks) = self.run(py, || self.target(py).call_method0(intern!(py, "close")))?;
         match &outcome {
-            Ok(_) => self.end(py, ticks, Outcome::Closed),
-            Err(error) => self.end(py, ticks, Outcome::Raised(error)),
+            Ok(_) => self.end(py, ticks, Outcome::Closed)?,
+            Err(error) => {
+                let ended = self.end(py, ticks, Outcome::Raised(error));
+                ended.map_err(|interrupt| interrupt.after(py, error))?;
+            }
         }
         outcome.map(|_| ())
     }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::Ending;
 use super::step::{Step, make_fast};
 use crate::hook::hooked::{Hook, Kind};
+use crate::hook::interrupt::{Attempt, Interrupt, message};
 
 /// Makes coroutines or generators that hand everything on to a [`Step`].
 pub(in crate::hook) struct Trampoline {
@@ -31,16 +32,24 @@ impl Trampoline {
     }
 
     /// Follows what a call has made; gives it back as it is where that fails.
+    ///
+    /// # Errors
+    /// It was interrupted.
     pub(in crate::hook) fn follow<'py>(
         &self,
         made: Bound<'py, PyAny>,
         hook: &'static Hook,
         ending: Ending,
-    ) -> Bound<'py, PyAny> {
-        self.stand_before(&made, hook, ending).unwrap_or_else(|error| {
-            hook.say_once(|| format!("what it made is not followed: {error}"));
-            made
-        })
+    ) -> Result<Bound<'py, PyAny>, Interrupt> {
+        let py = made.py();
+        match self.stand_before(&made, hook, ending).unless_interrupted(py)? {
+            Ok(followed) => Ok(followed),
+            Err(error) => {
+                let problem = message(py, &error)?;
+                hook.say_once(|| format!("what it made is not followed: {problem}"));
+                Ok(made)
+            }
+        }
     }
 
     fn stand_before<'py>(
