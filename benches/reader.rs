@@ -6,7 +6,7 @@ use std::time::Instant;
 use msprof_rs::clock::{Nanos, Snapshot};
 use msprof_rs::event::{Attributes, Label, Name};
 use msprof_rs::source::Captures;
-use msprof_rs::trace::{Clocks, Index, Process, Thread, Writer, sequence_id};
+use msprof_rs::trace::{Clocks, Index, Part, Process, Thread, Writer, sequence_id};
 
 const SPANS: u64 = 2_000_000;
 const PIECE: u64 = 2_000;
@@ -15,12 +15,12 @@ const GOAL: f64 = 20.0;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("host-7.pftrace"), capture())?;
-    let file = std::fs::read(folder.path().join("host-7.pftrace"))?;
+    let parts: Arc<[Part]> = Arc::from([Part::from(std::fs::read(folder.path().join("host-7.pftrace"))?)]);
     report("events decoded, sequence by sequence", || {
-        let index = Index::of(&[&file]);
+        let index = Index::of(&parts);
         let mut count = 0;
         for position in 0..index.sequences.len() {
-            let mut reader = index.read(position, Arc::from([&file[..]]));
+            let mut reader = index.read(position, parts.clone());
             while reader.advance() {
                 count += 1;
             }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use libfuzzer_sys::fuzz_target;
 use msprof_rs::clock::{Nanos, Snapshot};
 use msprof_rs::event::{Attributes, Label, Name};
-use msprof_rs::trace::{Clocks, Index, Process, Thread, Writer, unpack};
+use msprof_rs::trace::{Clocks, Index, Part, Process, Thread, Writer, unpack};
 
 const SPANS: u64 = 5;
 
@@ -26,10 +26,11 @@ static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 
 /// The number of events in a file.
 fn events(file: &[u8]) -> u64 {
-    let index = Index::of(&[file]);
+    let parts: Arc<[Part]> = Arc::from([Part::from(file.to_vec())]);
+    let index = Index::of(&parts);
     let mut count = 0;
     for position in 0..index.sequences.len() {
-        let mut reader = index.read(position, Arc::from([file]));
+        let mut reader = index.read(position, parts.clone());
         while reader.advance() {
             count += 1;
         }
@@ -42,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     let followed = [&WHOLE, bytes].concat();
     assert!(events(&followed) >= events(&WHOLE), "a whole packet was lost to what came behind it");
     let mut unpacked = Vec::new();
-    unpack(&followed, &mut unpacked).expect("into memory");
+    unpack(&Part::from(followed), &mut unpacked).expect("into memory");
     assert!(unpacked.starts_with(&WHOLE));
     events(&unpacked);
 });

@@ -1,11 +1,10 @@
-//! Opens our own captures: maps their files, checks their format, and works out which processes and threads there
+//! Opens our own captures: indexes their files, checks their format, and works out which processes and threads there
 //! are. The records come out through [`Captures::records`].
 
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{Mmap, UncheckedAdvice};
 use rustc_hash::FxHashMap;
 use semver::Version;
 use thiserror::Error;
@@ -19,7 +18,7 @@ use super::rings::{certain_length, tail};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
-use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, TrackKind, unpack};
+use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, Part, TrackKind, unpack};
 
 /// Why a session can't be read at all.
 #[derive(Debug, Error)]
@@ -141,11 +140,8 @@ pub(super) struct Opened<'a> {
 /// An opened capture.
 #[derive(Debug)]
 pub(super) struct Capture {
-    maps: Vec<Mmap>,
-    /// Bytes of the last file that are read.
-    certain: usize,
-    /// Packets from the rings of a killed process, to be read after the files.
-    tail: Vec<u8>,
+    /// Its files, and then perhaps packets from the rings of a killed process.
+    pub(super) parts: Arc<[Part]>,
     pub(super) index: Index,
     /// Where the events of each track happen.
     pub(super) tracks: FxHashMap<u64, Place>,
@@ -214,14 +210,14 @@ impl Captures {
         &self.places
     }
 
-    /// The packets of each capture, whole ones only and unpacked, with the host that they are from. Those of one host
-    /// can be put one behind the other.
-    pub fn packets(&self) -> impl Iterator<Item = (&str, Vec<&[u8]>)> {
+    /// The packets of each capture, whole ones only and unpacked, with the host that they are from: its parts, and how
+    /// many bytes of each. Those of one host can be put one behind the other.
+    pub fn packets(&self) -> impl Iterator<Item = (&str, Vec<(&Part, usize)>)> {
         self.opened.iter().map(|capture| {
-            let mut parts = parts(&capture.maps, capture.certain, &capture.tail).to_vec();
+            let mut parts: Vec<_> = capture.parts.iter().map(|part| (part, part.length())).collect();
             for damage in &capture.index.damage {
-                if let Some(part) = parts.get_mut(damage.part) {
-                    *part = &part[..damage.offset.min(part.len())];
+                if let Some((_, length)) = parts.get_mut(damage.part) {
+                    *length = damage.offset;
                 }
             }
             (self.places.process(capture.nowhere.process).host.as_str(), parts)
@@ -239,11 +235,6 @@ impl Captures {
         Some(Snapshot { real, ..snapshot })
     }
 
-    /// Gives the memory back in which pages of the files are.
-    pub fn forget(&self) {
-        self.opened.iter().for_each(|capture| forget(&capture.maps));
-    }
-
     /// What was opened.
     pub fn intake(&self) -> &Intake {
         &self.intake
@@ -258,40 +249,34 @@ impl Captures {
 impl Capture {
     /// What the rings have beyond the files, as packets.
     pub(super) fn tail(&self) -> &[u8] {
-        &self.tail
-    }
-
-    pub(super) fn parts(&self) -> Arc<[&[u8]]> {
-        parts(&self.maps, self.certain, &self.tail)
+        self.parts.last().and_then(Part::memory).unwrap_or_default()
     }
 }
 
 pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
     let mut intake = Intake { files: files.parts.len(), ..Intake::default() };
-    let maps = files.parts.iter().map(|file| map(file)).collect::<io::Result<Vec<_>>>();
-    let mut maps = maps.map_err(|error| format!("cannot be read: {error}"))?;
-    intake.bytes += maps.iter().map(|map| map.len() as u64).sum::<u64>();
-    let length = maps.last().map_or(0, |map| map.len() as u64);
-    let mut certain = certain_length(files, length) as usize;
-    let mut packets = Vec::new();
-    let mut index = Index::walking(&parts(&maps, certain, &packets), &|| forget(&maps));
+    let parts = files.parts.iter().map(|file| open(file)).collect::<io::Result<Vec<_>>>();
+    let mut parts = parts.map_err(|error| format!("cannot be read: {error}"))?;
+    intake.bytes += parts.iter().map(|part| part.length() as u64).sum::<u64>();
+    let length = parts.last().map_or(0, |part| part.length() as u64);
+    if let Some(last) = parts.last_mut() {
+        last.shorten(certain_length(files, length) as usize);
+    }
+    let mut index = Index::of(&parts);
     if index.packed > 0 {
-        let last = maps.len().saturating_sub(1);
-        for (part, map) in maps.iter_mut().enumerate() {
-            let packed = if part == last { &map[..certain] } else { &map[..] };
-            *map = unpacked(packed)
-                .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
+        for part in &mut parts {
+            *part =
+                unpacked(part).map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
         }
-        certain = maps.last().map_or(0, |map| map.len());
-        index = Index::walking(&parts(&maps, certain, &packets), &|| forget(&maps));
+        index = Index::of(&parts);
     }
     if let Some(tail) = tail(files, length, &index) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
-        packets = tail.packets;
-        index = Index::walking(&parts(&maps, certain, &packets), &|| forget(&maps));
+        parts.push(Part::from(tail.packets));
+        index = Index::of(&parts);
     }
-    let parts = parts(&maps, certain, &packets);
+    let parts: Arc<[Part]> = parts.into();
     let facts = facts(&index, &parts);
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
         check_format(format)?;
@@ -304,45 +289,28 @@ pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
         intake.torn.push(TornFile { file, kept: damage.offset, lost: damage.lost });
     }
     let (tracks, nowhere) = (FxHashMap::default(), Place::default());
-    let capture = Capture { maps, certain, tail: packets, index, tracks, nowhere };
+    let capture = Capture { parts, index, tracks, nowhere };
     Ok(Opened { files, intake, facts, capture })
 }
 
-/// The files, of the last one only the `certain` first bytes, and what the rings have beyond them.
-fn parts<'a>(maps: &'a [Mmap], certain: usize, tail: &'a [u8]) -> Arc<[&'a [u8]]> {
-    let last = maps.len().saturating_sub(1);
-    let files = maps.iter().enumerate().map(|(n, map)| if n == last { &map[..certain] } else { &map[..] });
-    files.chain((!tail.is_empty()).then_some(tail)).collect()
-}
-
-/// Gives the memory back in which pages of the files are: files may be longer than what a process should take.
-fn forget(maps: &[Mmap]) {
-    for map in maps {
-        // SAFETY: the mapping is shared, only read, and of a file: a page that is looked at again is read again.
-        // It may fail (a kernel without it); then the pages stay until the kernel wants them back.
-        let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
-    }
-}
-
-fn map(path: &Path) -> io::Result<Mmap> {
+fn open(path: &Path) -> io::Result<Part> {
     let file = files::open_regular(path)?;
-    // SAFETY: a capture file is only ever appended to, so no mapped byte changes or goes away; the same holds for any
-    // file that a person keeps from being cut while it is read.
-    unsafe { Mmap::map(&file) }
+    let length = file.metadata()?.len();
+    Ok(Part::of_file(file, usize::try_from(length).map_err(io::Error::other)?))
 }
 
 /// In a file rather than in memory: it may be many times as long as what was packed.
-fn unpacked(packed: &[u8]) -> io::Result<Mmap> {
+fn unpacked(packed: &Part) -> io::Result<Part> {
     let mut out = BufWriter::new(tempfile::tempfile()?);
     unpack(packed, &mut out)?;
     let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    // SAFETY: the file has no name, so nobody else can change it.
-    unsafe { Mmap::map(&file) }
+    let length = file.metadata()?.len();
+    Ok(Part::of_file(file, usize::try_from(length).map_err(io::Error::other)?))
 }
 
 /// What the records of domain `Meta` say about each process, by its track. They lie on the few packet sequences
 /// that belong to a process as a whole.
-fn facts(index: &Index, parts: &Arc<[&[u8]]>) -> FxHashMap<u64, Facts> {
+fn facts(index: &Index, parts: &Arc<[Part]>) -> FxHashMap<u64, Facts> {
     let mut facts: FxHashMap<u64, Facts> = FxHashMap::default();
     for (position, sequence) in index.sequences.iter().enumerate() {
         let is_process =

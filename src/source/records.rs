@@ -74,25 +74,22 @@ pub struct CaptureRecords<'a> {
     record: Record,
     tally: Tally,
     packets: u64,
-    /// How many there were when the files' pages were given back.
-    forgotten: u64,
 }
-
-/// After so many packets the files' pages are given back: some tens of megabytes.
-const PACKETS_UNTIL_FORGOTTEN: u64 = 1 << 19;
 
 impl<'a> CaptureRecords<'a> {
     pub(super) fn new(captures: &'a Captures) -> Self {
         let (mut cursors, mut heap) = (Vec::new(), BinaryHeap::new());
+        let mut tally = Tally::default();
         for (number, capture) in captures.opened.iter().enumerate() {
-            let parts = capture.parts();
             for (position, sequence) in capture.index.sequences.iter().enumerate() {
                 let place = capture.tracks.get(&sequence.track).unwrap_or(&capture.nowhere);
                 let offset = captures.offsets.get(place.process.0 as usize).copied().unwrap_or_default();
-                let mut reader = capture.index.read(position, parts.clone());
+                let mut reader = capture.index.read(position, capture.parts.clone());
                 if reader.advance() {
                     let time = Nanos(reader.event().time.0.wrapping_add_signed(offset));
                     heap.push(Reverse((time, cursors.len() as u32)));
+                } else {
+                    tally.malformed += reader.malformed();
                 }
                 cursors.push(Cursor { reader, capture: number as u32, offset, latest: None });
             }
@@ -105,9 +102,8 @@ impl<'a> CaptureRecords<'a> {
             by_track: FxHashMap::default(),
             last: vec![Nanos(0); captures.places().processes.len()],
             record: Record::instant(Label::new("", ""), Nanos(0)),
-            tally: Tally::default(),
+            tally,
             packets: 0,
-            forgotten: 0,
         }
     }
 
@@ -156,10 +152,6 @@ impl<'a> CaptureRecords<'a> {
                 self.tally.malformed += cursor.reader.malformed();
             }
             self.packets += cursor.reader.packets() - before;
-            if self.packets > self.forgotten + PACKETS_UNTIL_FORGOTTEN {
-                self.forgotten = self.packets;
-                self.captures.forget();
-            }
             if done {
                 return Some(&self.record);
             }
@@ -428,6 +420,32 @@ mod tests {
             let lost: usize = captures.intake().torn.iter().map(|torn| torn.lost).sum();
             assert!(lost == cut - end || expected == 0, "cut at {cut}: {lost} lost");
             assert_eq!(tally, Tally { instants: expected, ..Tally::default() }, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_while_it_is_read_ends_there_and_that_is_counted() {
+        const INSTANTS: u64 = 20_000;
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Recording::new("h", 1, "p", &[]);
+        (0..INSTANTS).for_each(|n| process.instant(1_000 + n, "Engine", "httpReq", &[("rid", ids(&["a"]))]));
+        let path = process.save(folder.path());
+        let length = path.metadata().unwrap().len();
+        for (kept, before) in [(length / 2, 1), (0, 1), (0, 0)] {
+            std::fs::write(&path, process.bytes()).unwrap();
+            let captures = Captures::open(folder.path()).unwrap();
+            let cut = || std::fs::File::options().write(true).open(&path).unwrap().set_len(kept).unwrap();
+            if before == 0 {
+                cut();
+            }
+            let mut records = captures.records();
+            let mut count = (0..before).filter(|_| records.next().is_some()).count() as u64;
+            cut();
+            while records.next().is_some() {
+                count += 1;
+            }
+            assert!(count < INSTANTS * 3 / 4, "{count} with {kept} bytes left");
+            assert!(records.tally().malformed >= 1);
         }
     }
 

@@ -8,6 +8,7 @@ use flate2::write::ZlibEncoder;
 
 use super::fields::{Fields, Wire};
 use super::packet::{Encode, field};
+use super::part::{Part, Window};
 
 /// The most that one packet may hold, unpacked. Ours hold a piece of a ring, Perfetto's some hundred kilobytes.
 const MOST: u64 = 64 << 20;
@@ -24,23 +25,24 @@ pub fn compressed(packets: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes the packets of `file` to `out`, those that are in others as packets of their own. What makes no sense is
+/// Writes the packets of `part` to `out`, those that are in others as packets of their own. What makes no sense is
 /// written as it is, for the index to find it damaged.
 ///
 /// # Errors
 /// `out` can't be written to.
-pub fn unpack(file: &[u8], out: &mut impl Write) -> io::Result<()> {
-    let mut fields = Fields(file);
+pub fn unpack(part: &Part, out: &mut impl Write) -> io::Result<()> {
+    let mut window = Window::default();
+    window.go_to(0, part.length());
     loop {
-        let before = fields.0;
-        let Ok(Some((_, value))) = fields.next() else { return out.write_all(before) };
-        let whole = &before[..before.len() - fields.0.len()];
+        let Ok(Some((_, value))) = window.next(part) else {
+            return part.copy(window.position()..part.length(), out);
+        };
         let inflated = packed(value).and_then(|deflated| {
             let mut packets = Vec::new();
             let read = ZlibDecoder::new(deflated).take(MOST).read_to_end(&mut packets);
             (read.is_ok() && (packets.len() as u64) < MOST).then_some(packets)
         });
-        out.write_all(inflated.as_deref().unwrap_or(whole))?;
+        out.write_all(inflated.as_deref().unwrap_or(window.field()))?;
     }
 }
 
@@ -71,7 +73,7 @@ mod tests {
 
     fn unpacked(file: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        unpack(file, &mut out).unwrap();
+        unpack(&Part::from(file.to_vec()), &mut out).unwrap();
         out
     }
 
@@ -79,7 +81,7 @@ mod tests {
     fn what_was_packed_comes_out_as_it_was() {
         let (plain, packed) = (packets(5_000), compressed(&packets(5_000)));
         assert!(packed.len() * 3 < plain.len());
-        assert_eq!([&packed, &plain].map(|file| Index::of(&[file]).packed), [1, 0]);
+        assert_eq!([&packed, &plain].map(|file| Index::of(&[Part::from(file.clone())]).packed), [1, 0]);
         assert_eq!(unpacked(&packed), plain);
         assert_eq!(
             unpacked(&[packets(3), packed, packets(2)].concat()),

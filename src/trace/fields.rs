@@ -45,6 +45,18 @@ impl<'a> Fields<'a> {
         Ok(Some((field, value)))
     }
 
+    /// How many bytes the next field has, whether they are all here or not. Its number and length must be.
+    pub(super) fn length(mut self) -> Result<usize, Malformed> {
+        let before = self.0.len();
+        let tag = self.varint()?;
+        let field = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
+        if field == 0 || tag & 7 != 2 {
+            return Err(Malformed); // the others are never longer than their number and length can be
+        }
+        let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+        length.checked_add(before - self.0.len()).ok_or(Malformed)
+    }
+
     #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (head, tail) = self.0.split_at_checked(length).ok_or(Malformed)?;

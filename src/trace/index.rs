@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::fields::{Fields, Malformed, Wire};
 use super::packet::field;
+use super::part::{Part, Window};
 use crate::clock::{Nanos, Snapshot};
 
 /// What a track is for.
@@ -100,21 +101,13 @@ pub struct Index {
 /// Tracks are never deeper.
 const MOST_DEEP: usize = 16;
 
-/// Bytes between two calls of the one who watches an index being made.
-pub const STRIDE: usize = 32 << 20;
-
 impl Index {
     /// Indexes the parts of a capture, in their order.
-    pub fn of(parts: &[&[u8]]) -> Self {
-        Self::walking(parts, &|| {})
-    }
-
-    /// As [`Index::of`], and calls `walked` after every [`STRIDE`] bytes.
-    pub fn walking(parts: &[&[u8]], walked: &dyn Fn()) -> Self {
+    pub fn of(parts: &[Part]) -> Self {
         let mut index = Self::default();
         let mut positions = FxHashMap::default();
-        for (part, bytes) in parts.iter().enumerate() {
-            index.part(part, bytes, &mut positions, walked);
+        for (number, part) in parts.iter().enumerate() {
+            index.part(number, part, &mut positions);
         }
         index
     }
@@ -132,27 +125,24 @@ impl Index {
         false
     }
 
-    fn part(&mut self, part: usize, bytes: &[u8], positions: &mut FxHashMap<u64, usize>, walked: &dyn Fn()) {
-        let (mut fields, mut stride) = (Fields(bytes), STRIDE);
+    fn part(&mut self, number: usize, part: &Part, positions: &mut FxHashMap<u64, usize>) {
+        let mut window = Window::default();
+        window.go_to(0, part.length());
         // No sequence has the id 0.
         let (mut latest, mut position) = (0, 0);
         loop {
-            let start = bytes.len() - fields.0.len();
-            let packet = match fields.next() {
-                Ok(Some((field::trace::PACKET, Wire::Bytes(packet)))) => packet,
+            let start = window.position();
+            let found = match window.next(part) {
+                Ok(Some((field::trace::PACKET, Wire::Bytes(packet)))) => self.packet(packet),
                 Ok(Some(_)) => continue,
-                Ok(None) => return,
-                Err(Malformed) => {
-                    self.damage.push(Damage { part, offset: start, lost: bytes.len() - start });
+                Ok(None) if start == part.length() => return,
+                Ok(None) | Err(Malformed) => {
+                    self.damage.push(Damage { part: number, offset: start, lost: part.length() - start });
                     return;
                 }
             };
-            let end = bytes.len() - fields.0.len();
-            if end > stride {
-                stride = end + STRIDE;
-                walked();
-            }
-            let found = match self.packet(packet) {
+            let end = window.position();
+            let found = match found {
                 Ok(Found { sequence: 0, .. }) => continue,
                 Ok(found) => found,
                 Err(Malformed) => {
@@ -175,8 +165,8 @@ impl Index {
                 sequence.track = found.track;
             }
             match sequence.runs.last_mut() {
-                Some(run) if run.part == part && run.end == start => run.end = end,
-                _ => sequence.runs.push(Run { part, start, end }),
+                Some(run) if run.part == number && run.end == start => run.end = end,
+                _ => sequence.runs.push(Run { part: number, start, end }),
             }
         }
     }

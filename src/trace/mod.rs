@@ -7,14 +7,16 @@ mod index;
 mod interned;
 mod overlay;
 mod packet;
+mod part;
 mod reader;
 mod tracks;
 mod writer;
 
 pub use compress::{compressed, unpack};
-pub use index::{Damage, Index, STRIDE, SequenceIndex, Track, TrackKind};
+pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
 pub use overlay::{Overlay, OverlayTrack};
 pub use packet::field;
+pub use part::Part;
 pub use reader::{Event, EventKind, SequenceReader};
 pub use tracks::{Process, Thread};
 pub use writer::{Clocks, Sequence, Writer, sequence_id};

@@ -7,6 +7,7 @@ use super::fields::{Fields, Malformed, Wire};
 use super::index::{Index, Run, clocks, default_track};
 use super::interned::Interned;
 use super::packet::field;
+use super::part::{Part, Window};
 use crate::clock::Nanos;
 use crate::event::{Attributes, Label};
 
@@ -48,36 +49,47 @@ pub struct Event {
 /// Reads the events of one sequence.
 #[derive(Debug)]
 pub struct SequenceReader<'a> {
-    parts: Arc<[&'a [u8]]>,
+    parts: Arc<[Part]>,
     runs: std::slice::Iter<'a, Run>,
-    left: Fields<'a>,
+    /// The part that the window is in.
+    part: usize,
+    window: Window,
+    decoder: Decoder,
+    packets: u64,
+    malformed: u64,
+}
+
+/// Makes events of packets, by what earlier packets have said.
+#[derive(Debug)]
+struct Decoder {
     /// `CLOCK_BOOTTIME` of the last event on the sequence's own clock.
     last: u64,
     default_track: u64,
     default_clock: u64,
     names: Interned,
     event: Event,
-    packets: u64,
-    malformed: u64,
 }
 
 impl Index {
     /// The events of a sequence, which is a position in [`Index::sequences`]; `parts` are those of the index.
-    pub fn read<'a>(&'a self, sequence: usize, parts: Arc<[&'a [u8]]>) -> SequenceReader<'a> {
+    pub fn read(&self, sequence: usize, parts: Arc<[Part]>) -> SequenceReader<'_> {
         SequenceReader {
             parts,
             runs: self.sequences.get(sequence).map_or(&[][..], |found| &found.runs).iter(),
-            left: Fields(&[]),
-            last: 0,
-            default_track: 0,
-            default_clock: field::clock_id::BOOTTIME,
-            names: Interned::default(),
-            event: Event {
-                kind: EventKind::Instant,
-                time: Nanos(0),
-                track: 0,
-                label: None,
-                attributes: Vec::new(),
+            part: 0,
+            window: Window::default(),
+            decoder: Decoder {
+                last: 0,
+                default_track: 0,
+                default_clock: field::clock_id::BOOTTIME,
+                names: Interned::default(),
+                event: Event {
+                    kind: EventKind::Instant,
+                    time: Nanos(0),
+                    track: 0,
+                    label: None,
+                    attributes: Vec::new(),
+                },
             },
             packets: 0,
             malformed: 0,
@@ -86,25 +98,27 @@ impl Index {
 }
 
 impl SequenceReader<'_> {
-    /// Goes to the next event; false at the end. A packet that makes no sense is counted and passed over.
+    /// Goes to the next event; false at the end. A packet that makes no sense is counted and passed over, and so is a
+    /// run of packets that was cut off since the index was made.
     pub fn advance(&mut self) -> bool {
+        let Self { parts, runs, part, window, decoder, packets, malformed } = self;
         loop {
-            match self.left.next() {
+            let found = parts.get(*part).map_or(Ok(None), |part| window.next(part));
+            match found {
                 Ok(Some((field::trace::PACKET, Wire::Bytes(packet)))) => {
-                    self.packets += 1;
-                    match self.packet(packet) {
+                    *packets += 1;
+                    match decoder.packet(packet) {
                         Ok(true) => return true,
                         Ok(false) => {}
-                        Err(Malformed) => self.malformed += 1,
+                        Err(Malformed) => *malformed += 1,
                     }
                 }
                 Ok(Some(_)) => {}
-                // Within a run nothing is cut: the index has walked over it.
                 Ok(None) | Err(Malformed) => {
-                    let Some(run) = self.runs.next() else { return false };
-                    self.left = Fields(
-                        self.parts.get(run.part).and_then(|part| part.get(run.start..run.end)).unwrap_or(&[]),
-                    );
+                    *malformed += u64::from(found.is_err() || window.is_cut());
+                    let Some(run) = runs.next() else { return false };
+                    *part = run.part;
+                    window.go_to(run.start, run.end);
                 }
             }
         }
@@ -112,7 +126,7 @@ impl SequenceReader<'_> {
 
     /// The event that [`SequenceReader::advance`] has read. Its attributes may be taken out.
     pub fn event(&mut self) -> &mut Event {
-        &mut self.event
+        &mut self.decoder.event
     }
 
     /// Packets read so far.
@@ -124,7 +138,9 @@ impl SequenceReader<'_> {
     pub fn malformed(&self) -> u64 {
         self.malformed
     }
+}
 
+impl Decoder {
     /// Whether the packet is an event.
     fn packet(&mut self, packet: &[u8]) -> Result<bool, Malformed> {
         let (mut timestamp, mut clock, mut flags, mut event) = (None, None, 0, None);
@@ -262,10 +278,11 @@ mod tests {
 
     /// Times and labels of all events, and how many packets made no sense.
     fn read(bytes: &[u8]) -> (Vec<(u64, String)>, u64) {
-        let index = Index::of(&[bytes]);
+        let parts: Arc<[Part]> = Arc::from([Part::from(bytes.to_vec())]);
+        let index = Index::of(&parts);
         let (mut seen, mut malformed) = (Vec::new(), index.malformed);
         for sequence in 0..index.sequences.len() {
-            let mut reader = index.read(sequence, Arc::from([bytes]));
+            let mut reader = index.read(sequence, parts.clone());
             while reader.advance() {
                 let event = reader.event();
                 let label = event.label.map_or("-".to_owned(), |label| {
@@ -357,8 +374,9 @@ mod tests {
                 }
             });
         });
-        let index = Index::of(&[&bytes]);
-        let mut reader = index.read(0, Arc::from([&bytes[..]]));
+        let parts: Arc<[Part]> = Arc::from([Part::from(bytes)]);
+        let index = Index::of(&parts);
+        let mut reader = index.read(0, parts);
         assert!(reader.advance());
         let attributes = reader.event().attributes.clone();
         let values: Vec<_> = Entries::of(&attributes)

@@ -17,7 +17,7 @@ use super::output::{Output, OutputError};
 use crate::clock::{Nanos, Snapshot};
 use crate::model::Model;
 use crate::source::Session;
-use crate::trace::{Overlay, STRIDE};
+use crate::trace::Overlay;
 
 /// Overlay bytes that are kept before they are written.
 const FLUSH: usize = 1 << 20;
@@ -64,9 +64,8 @@ fn host(out: &mut impl Write, host: Option<&str>, clocks: Snapshot, session: &Se
     let of_host = |of: &str| host.is_none_or(|host| host == of);
     if let Some(captures) = session.captures() {
         let parts = captures.packets().filter(|(host, _)| of_host(host)).flat_map(|(_, parts)| parts);
-        for piece in parts.flat_map(|part| part.chunks(STRIDE)) {
-            out.write_all(piece)?;
-            captures.forget();
+        for (part, length) in parts {
+            part.copy(0..length, out)?;
         }
     }
     imported::write(out, &of_host, clocks, session)
