@@ -58,7 +58,7 @@ IMPORTS = (
     SQLITE,
     Import("import msprof_rs, no config set", "msprof_rs", goal=2),
     Import("import msprof_rs, collection off", "msprof_rs", enable=0, goal=5),
-    Import("import msprof_rs, collection on", "msprof_rs", enable=1),
+    Import("import msprof_rs, collection on", "msprof_rs", enable=1, goal=5),
 )
 
 

@@ -73,6 +73,28 @@ def test_with_the_variable_nothing_of_the_library_is_imported(program: Program, 
     assert {"msprof_rs", *START} <= set(out.split()) <= {"msprof_rs", *START, *BUILTINS}
 
 
+@pytest.mark.parametrize("enable", [0, 1])
+def test_the_thread_of_the_recorder_takes_no_signal_from_its_first_moment(
+    program: Program, enable: int
+) -> None:
+    """One that it took would not interrupt what the main thread waits for."""
+    program.configure(enable=enable)
+    out, _ = run(
+        program,
+        """
+        import msprof_rs
+        main = str(os.getpid())
+        for thread in set(os.listdir("/proc/self/task")) - {main}:
+            with open(f"/proc/self/task/{thread}/status") as status:
+                (blocked,) = (int(line.split()[1], 16) for line in status if line.startswith("SigBlk:"))
+            print(*(signal for signal in (1, 2, 10, 12, 15, 17, 28) if not blocked & 1 << signal - 1), "got")
+        with open(f"/proc/self/task/{main}/status") as status:
+            print([line.split()[1] for line in status if line.startswith("SigBlk:")])
+        """,
+    )
+    assert out == "got\n['0000000000000000']\n"
+
+
 def test_the_packs_are_read_when_the_first_of_their_packages_is_imported(program: Program) -> None:
     install(program.folder, "0.11.0")
     _, err = run(program, "import msprof_rs, wave")

@@ -81,6 +81,11 @@ impl Watch {
         Some(self.current.insert(next))
     }
 
+    /// Whether the file switches collection on, as the first poll will find if nobody changes it meanwhile.
+    pub fn switches_on(&self) -> bool {
+        self.read().is_ok_and(|(collection, _)| collection.enable)
+    }
+
     /// What is in effect: what the last usable reading said; off before the first.
     pub fn collection(&self) -> &Collection {
         self.current.as_ref().unwrap_or(&self.off)
@@ -148,6 +153,23 @@ mod tests {
         assert!(folder.path().exists());
         assert_eq!(enable(&mut watch), Some(false));
         assert_eq!(enable(&mut watch), None);
+    }
+
+    #[test]
+    fn whether_it_is_on_can_be_asked_before_the_first_poll() {
+        let folder = Folder::new();
+        for (text, is_on) in [("{\"enable\": 1}", true), ("{\"enable\": 0}", false), ("{\"ena", false)] {
+            folder.write(text);
+            assert_eq!(folder.watch().switches_on(), is_on, "{text}");
+        }
+        let mut watch = folder.watch();
+        folder.write("{\"enable\": 1}");
+        assert!(watch.switches_on());
+        assert_eq!(enable(&mut watch), Some(true), "the first poll says it all the same");
+        fs::remove_file(folder.path()).unwrap();
+        assert!(!watch.switches_on());
+        fs::create_dir(folder.path()).unwrap();
+        assert!(!watch.switches_on());
     }
 
     #[test]

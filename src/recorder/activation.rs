@@ -96,8 +96,11 @@ pub fn activate(options: Options) -> std::io::Result<()> {
     let (sender, commands) = crossbeam_channel::unbounded();
     let flusher = Flusher::new(options.clone(), commands);
     let (ready, wait) = crossbeam_channel::bounded(1);
-    std::thread::Builder::new().name("msprof-rs".into()).spawn(move || flusher.run(&ready))?;
-    if wait.recv_timeout(START_PATIENCE).is_err() {
+    let is_on = flusher.is_to_start();
+    let thread = std::thread::Builder::new().name("msprof-rs".into());
+    signals::kept_away(|| thread.spawn(move || flusher.run(&ready)))?;
+    // Where collection is off nothing is missed; on a loaded machine a new thread may not run for a while.
+    if is_on && wait.recv_timeout(START_PATIENCE).is_err() {
         log::warn!(
             "the collection config has not been read within {START_PATIENCE:?}; the server goes on meanwhile"
         );

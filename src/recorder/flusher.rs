@@ -61,9 +61,13 @@ impl Flusher {
         Self { options, commands, watch, rendezvous, running: None, page: None }
     }
 
+    /// Whether collection is on already.
+    pub(super) fn is_to_start(&self) -> bool {
+        self.watch.switches_on()
+    }
+
     /// The thread's life. Says when it has looked at the config for the first time.
     pub(super) fn run(mut self, ready: &Sender<()>) {
-        signals::block_signals();
         self.follow_config();
         // Nobody waits any more if this took too long.
         let _ = ready.send(());

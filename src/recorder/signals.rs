@@ -173,12 +173,16 @@ extern "C" fn on_dump_signal(_: libc::c_int) {
 /// Longer than a flush takes, unless the disk is stuck; what it could not write is in the ring files.
 const PATIENCE_MS: libc::c_int = 2_000;
 
-/// Keeps all signals away from the calling thread: they belong to the program's own threads.
-pub(super) fn block_signals() {
-    // SAFETY: fills and uses a signal set on the stack; changes the calling thread's mask only.
+/// Keeps all signals away from the thread that `start` starts: they belong to the program's own threads.
+pub(super) fn kept_away<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: fills and uses signal sets on the stack; changes the calling thread's mask only, and puts it back.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let outcome = start(); // a new thread has its starter's mask
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        outcome
     }
 }
