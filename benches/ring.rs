@@ -11,7 +11,7 @@ const CAPACITY: usize = 1 << 20;
 
 fn main() -> Result<(), RingError> {
     let ring = Ring::create(Place::Private, CAPACITY, Owner { pid: 0, tid: 0, sequence: 0 })?;
-    let mut producer = Producer::new(Arc::new(ring), |_| None);
+    let mut producer = Producer::new(Arc::new(ring), |_, _| None);
     spans(&mut producer, 100);
     for count in [2_000, 4_000] {
         end_part();

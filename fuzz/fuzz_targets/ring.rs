@@ -18,7 +18,7 @@ static RING: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let path = FOLDER.path().join("whole.ring");
     let owner = Owner { pid: 1, tid: 2, sequence: 3 };
     let ring = Ring::create(Place::File(path.clone()), 4096, owner).expect("a ring");
-    let mut producer = Producer::new(Arc::new(ring), |_| None);
+    let mut producer = Producer::new(Arc::new(ring), |_, _| None);
     for number in 0..20 {
         producer.record(Kind::AsyncBegin, number, Ticks(4), 1, b"0123456789");
     }

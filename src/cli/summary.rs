@@ -85,6 +85,12 @@ impl Summary<'_> {
                 ring.display()
             ));
         }
+        if intake.lost_rings > 0 {
+            let rings = count(intake.lost_rings, "ring");
+            lines.push(format!(
+                "{rings} of killed processes in private memory: the last events in there are lost"
+            ));
+        }
         if intake.recovered > 0 {
             let recovered = count(intake.recovered, "event");
             lines.push(format!("{recovered} recovered from the rings of processes that were killed"));

@@ -1,13 +1,20 @@
 //! The texts behind the numbers in a process's rings, as bytes: for whoever reads the rings after it was killed.
 //!
-//! A head of [`HEAD`] bytes, `MAGIC` and the length of what is committed behind it, then one entry after the other: a
-//! byte that says what it is, its number, and its texts, each after its length. All numbers are little-endian.
+//! A head of three words: [`MAGIC`], the length of what is committed behind the head, and the number of rings that are in
+//! private memory, so that a kill loses what is in them. Then one entry after the other: a byte that says what it is, its
+//! number, and its texts, each after its length. All numbers are little-endian.
 
 /// What such a file begins with.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"msprofN\x01");
 
 /// Bytes before the first entry.
-pub const HEAD: usize = 16;
+pub const HEAD: usize = 24;
+
+/// Where in the head the length of what is committed stands.
+pub const COMMITTED: usize = 8;
+
+/// Where in the head the number of rings in private memory stands.
+pub const PRIVATE_RINGS: usize = 16;
 
 const NAME: u8 = 1;
 const LABEL: u8 = 2;
@@ -53,14 +60,19 @@ impl Entry<'_> {
 
 /// The committed entries of a file. None: it is no such file. What is damaged ends them.
 pub fn entries(file: &[u8]) -> Option<impl Iterator<Item = Entry<'_>>> {
-    let (head, rest) = file.split_first_chunk::<HEAD>()?;
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| head[at + n]));
-    if word(0) != MAGIC {
-        return None;
-    }
-    let committed = usize::try_from(word(8)).unwrap_or(usize::MAX).min(rest.len());
-    let mut rest = &rest[..committed];
+    let committed = word(file, COMMITTED).filter(|_| word(file, 0) == Some(MAGIC))?;
+    let rest = file.get(HEAD..)?;
+    let mut rest = &rest[..usize::try_from(committed).unwrap_or(usize::MAX).min(rest.len())];
     Some(std::iter::from_fn(move || decode(&mut rest)))
+}
+
+/// How many rings were in private memory.
+pub fn private_rings(file: &[u8]) -> u64 {
+    word(file, PRIVATE_RINGS).filter(|_| word(file, 0) == Some(MAGIC)).unwrap_or(0)
+}
+
+fn word(file: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*file.get(at..)?.first_chunk()?))
 }
 
 fn decode<'a>(rest: &mut &'a [u8]) -> Option<Entry<'a>> {
@@ -97,7 +109,7 @@ mod tests {
         let mut bytes = Vec::new();
         entries.iter().for_each(|entry| entry.encode(&mut bytes));
         let committed = committed.unwrap_or(bytes.len() as u64);
-        [&MAGIC.to_le_bytes(), &committed.to_le_bytes(), &*bytes].concat()
+        [&MAGIC.to_le_bytes(), &committed.to_le_bytes(), &5_u64.to_le_bytes(), &*bytes].concat()
     }
 
     const ENTRIES: [Entry<'_>; 3] = [
@@ -116,13 +128,14 @@ mod tests {
         assert_eq!(read(&file(&ENTRIES, Some(two as u64))), expected(2));
         assert_eq!(read(&file(&ENTRIES, Some(u64::MAX))), expected(3), "cut by a full disk");
         assert_eq!(read(&file(&ENTRIES, None)[..HEAD + two + 3]), expected(2));
+        assert_eq!(private_rings(&file(&ENTRIES, None)), 5);
         assert_eq!(read(b"[\"n\", 0, \"of an older version\"]\n"), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_fail(bytes: Vec<u8>) {
-            let file = [&MAGIC.to_le_bytes(), &u64::MAX.to_le_bytes(), &*bytes].concat();
+            let file = [&MAGIC.to_le_bytes(), &u64::MAX.to_le_bytes(), &[0; 8], &*bytes].concat();
             entries(&file).into_iter().flatten().for_each(drop);
             entries(&bytes).into_iter().flatten().for_each(drop);
         }

@@ -1,19 +1,17 @@
-//! How a thread gets its ring, without waiting for anybody: at its first event of a session, and once more when it turns
-//! out to be busy.
+//! How a thread gets its ring, without waiting for anybody: at its first event of a session, and again when it turns out to
+//! be busy. It makes no file and opens none; what lies ready was made by the flusher.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::ring_places::RingPlaces;
-use crate::config::Storage;
-use crate::ring::{Owner, Ring};
+use super::stock::{Shelves, Stock};
+use crate::config::{Mode, Storage};
+use crate::ring::{Filled, Owner, Ring};
 use crate::trace::{Thread, sequence_id};
-
-/// The first ring of a thread. Most threads of a server never fill it; who does gets one of the configured size.
-const FIRST_RING: u64 = 256 << 10;
 
 /// What a thread of the running session needs at its first event.
 static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
@@ -22,16 +20,12 @@ static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
 #[derive(Debug)]
 struct Door {
     session: u64,
-    places: Arc<RingPlaces>,
-    storage: Storage,
-    /// Bytes of all rings that were made.
-    taken: AtomicU64,
-    is_full: AtomicBool,
-    next_ring: AtomicU32,
+    shelves: Arc<Shelves>,
+    /// In flight mode a ring is half full all the time.
+    grows_early: bool,
     next_sequence: AtomicU32,
     thread_name: fn() -> Option<String>,
     newcomers: Sender<Newcomer>,
-    spare: Receiver<Arc<Ring>>,
 }
 
 /// A ring that the flusher does not know yet.
@@ -40,40 +34,36 @@ pub(super) enum Newcomer {
     /// A thread's first.
     Thread(Arc<Ring>, Thread),
     /// The one in which a thread goes on whose ring got too small.
-    Larger(Arc<Ring>),
+    Next(Arc<Ring>),
 }
 
 /// The flusher's side of the door.
 #[derive(Debug)]
 pub(super) struct Hall {
     pub(super) newcomers: Receiver<Newcomer>,
-    /// Rings whose threads have ended, for others.
-    pub(super) spare: Sender<Arc<Ring>>,
+    pub(super) stock: Stock,
 }
 
 /// Opens the door for the threads of a session.
 pub(super) fn open(
     session: u64,
     places: Arc<RingPlaces>,
+    mode: Mode,
     storage: Storage,
     thread_name: fn() -> Option<String>,
 ) -> Hall {
+    let stock = Stock::new(places, storage);
     let (sender, newcomers) = crossbeam_channel::unbounded();
-    let (spare, ended) = crossbeam_channel::unbounded();
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), session) as u32;
     DOOR.store(Some(Arc::new(Door {
         session,
-        places,
-        storage,
-        taken: AtomicU64::new(0),
-        is_full: AtomicBool::new(false),
-        next_ring: AtomicU32::new(0),
+        shelves: stock.shelves(),
+        grows_early: mode == Mode::Capture,
         next_sequence: AtomicU32::new(seed),
         thread_name,
         newcomers: sender,
-        spare: ended,
     })));
-    Hall { newcomers, spare }
+    Hall { newcomers, stock }
 }
 
 /// Lets nobody in any more.
@@ -91,59 +81,36 @@ pub(super) fn ring_for_this_thread(session: u64) -> Option<Arc<Ring>> {
     let door = DOOR.load_full().filter(|door| door.session == session)?;
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
     let sequence = sequence_id(door.next_sequence.fetch_add(0x9e_377a, Ordering::Relaxed));
-    let owner = Owner { pid: std::process::id(), tid, sequence };
-    let ring = match door.spare.try_recv() {
-        Ok(ring) => {
-            ring.hand_to(owner);
-            ring
-        }
-        Err(_) => door.make_ring(FIRST_RING.min(door.storage.ring), owner)?,
-    };
-    let name = (door.thread_name)().unwrap_or_else(|| system_thread_name(tid));
+    let ring = door.shelves.first(Owner { pid: std::process::id(), tid, sequence })?;
+    let name = (door.thread_name)().unwrap_or_else(system_thread_name);
     door.announce(Newcomer::Thread(ring.clone(), Thread { tid, name, sequence }), ring)
 }
 
-/// The ring in which a thread goes on that has filled this one.
-pub(super) fn larger(ring: &Ring) -> Option<Arc<Ring>> {
+/// The ring in which a thread goes on that has filled this one so far.
+pub(super) fn next_ring(ring: &Ring, filled: Filled) -> Option<Arc<Ring>> {
     let door = DOOR.load();
-    let door = door.as_ref().filter(|door| (ring.capacity() as u64) < door.storage.ring)?;
-    let ring = door.make_ring(door.storage.ring, ring.owner())?;
-    door.announce(Newcomer::Larger(ring.clone()), ring)
+    let door = door.as_ref().filter(|door| !door.shelves.is_best(ring))?;
+    if filled == Filled::Half && !door.grows_early && !ring.is_private() {
+        return None;
+    }
+    let owner = ring.owner();
+    // Until a large one is there: one more of the first size, rather one with a file.
+    let next = door.shelves.large(owner).or_else(|| match filled {
+        Filled::Whole => door.shelves.first(owner),
+        Filled::Half if ring.is_private() => door.shelves.ready_first(owner),
+        Filled::Half => None,
+    })?;
+    door.announce(Newcomer::Next(next.clone()), next)
 }
 
 impl Door {
     fn announce(&self, newcomer: Newcomer, ring: Arc<Ring>) -> Option<Arc<Ring>> {
-        if self.newcomers.send(newcomer).is_err() {
-            ring.remove_file(); // the session has ended meanwhile
-            return None;
-        }
-        Some(ring)
-    }
-
-    fn make_ring(&self, size: u64, owner: Owner) -> Option<Arc<Ring>> {
-        let size = size.next_power_of_two();
-        let taken = self.taken.fetch_add(size, Ordering::Relaxed);
-        if taken + size > self.storage.rings {
-            self.taken.fetch_sub(size, Ordering::Relaxed);
-            if !self.is_full.swap(true, Ordering::Relaxed) {
-                log::error!(
-                    "the threads' rings take all of the {} MB that rings_mb allows: events of further or busier \
-                     threads are lost; raise it",
-                    self.storage.rings >> 20
-                );
-            }
-            return None;
-        }
-        let number = self.next_ring.fetch_add(1, Ordering::Relaxed);
-        let ring = self.places.make(number, size as usize, owner);
-        if ring.is_none() {
-            self.taken.fetch_sub(size, Ordering::Relaxed);
-        }
-        ring.map(Arc::new)
+        // Fails where the session has ended meanwhile; whoever ended it looks after the ring's file.
+        self.newcomers.send(newcomer).is_ok().then_some(ring)
     }
 }
 
-fn system_thread_name(tid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/self/task/{tid}/comm"))
-        .map_or_else(|_| "thread".into(), |s| s.trim().into())
+/// As the kernel knows it.
+fn system_thread_name() -> String {
+    rustix::thread::name().map_or_else(|_| "thread".into(), |name| name.to_string_lossy().into_owned())
 }

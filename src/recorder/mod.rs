@@ -18,6 +18,7 @@ mod role;
 mod session;
 mod signals;
 mod steps;
+mod stock;
 mod thread;
 
 pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown, switch};

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::ring_places::RingPlaces;
 use crate::event;
-use crate::event::names_log::{Entry, HEAD, MAGIC};
+use crate::event::names_log::{COMMITTED, Entry, HEAD, MAGIC, PRIVATE_RINGS};
 use crate::own_file::{map_longer, map_new};
 
 /// What the file has at first, unless it needs more.
@@ -82,6 +82,15 @@ fn make(places: &RingPlaces, name: &str, size: usize) -> io::Result<(PathBuf, Mm
         }
     }
     outcome
+}
+
+/// There are so many more rings in private memory: who reads the others after a kill is to know.
+pub(super) fn count_private(rings: i64) {
+    if let Some(names) = &*NAMES.load()
+        && names.pid == std::process::id()
+    {
+        names.log.lock().word(PRIVATE_RINGS).fetch_add(rings as u64, Ordering::Relaxed);
+    }
 }
 
 /// Lets the file grow where half of it is taken, and notes what found no room. For the flusher.
@@ -160,28 +169,29 @@ impl Log {
                 end.copy_from_nonoverlapping(bytes.as_ptr(), fitting);
             }
             self.length += fitting;
-            self.committed().store(self.length as u64, Ordering::Release);
+            self.word(COMMITTED).store(self.length as u64, Ordering::Release);
         }
     }
 
     /// Goes on in another mapping, of the same file or of a new one. Gives the former.
     fn move_to(&mut self, map: MmapRaw) -> MmapRaw {
         let former = std::mem::replace(&mut self.map, map);
-        // SAFETY: a mapping begins at a page and has room for the head; readers come after this process.
-        #[allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
-        unsafe {
-            self.map.as_mut_ptr().cast::<u64>().write(MAGIC.to_le());
-        }
+        self.word(0).store(MAGIC, Ordering::Relaxed);
         self.missing = 0;
         self.append();
         former
     }
 
-    fn committed(&self) -> &AtomicU64 {
-        // SAFETY: a mapping begins at a page, and its head is 16 bytes long; nobody uses the word but as an atomic.
-        #[allow(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+    /// A word of the head.
+    fn word(&self, at: usize) -> &AtomicU64 {
+        assert!(at < HEAD);
+        // SAFETY: a mapping begins at a page and has a whole head; nobody uses these words but as atomics.
+        #[allow(
+            clippy::cast_ptr_alignment,
+            reason = "a mapping begins at a page, the words are at multiples of 8"
+        )]
         unsafe {
-            &*self.map.as_ptr().add(8).cast::<AtomicU64>()
+            &*self.map.as_ptr().add(at).cast::<AtomicU64>()
         }
     }
 }

@@ -60,7 +60,7 @@ impl RingPlaces {
                 Err(error) => log::debug!("{error}"),
             }
         }
-        log::error!("no memory for a ring: the events of thread {} are not recorded", owner.tid);
+        log::error!("no memory for a ring: a thread's events are not recorded");
         None
     }
 

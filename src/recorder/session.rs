@@ -15,7 +15,7 @@ use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
 use crate::config::{Mode, Storage};
 use crate::control::Figures;
 use crate::event::{Attributes, Label, Name};
-use crate::ring::{Consumer, Kind, Record, Ring, State};
+use crate::ring::{Consumer, Kind, Record, State};
 use crate::trace::{Clocks, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
 
 /// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
@@ -40,8 +40,6 @@ pub(super) struct Session {
     next_snapshot: Nanos,
     hall: Hall,
     places: Arc<RingPlaces>,
-    /// All rings of the session, whoever has them now.
-    rings: Vec<Arc<Ring>>,
     pub(super) threads: Vec<Recorded>,
     pub(super) forgotten: Forgotten,
     figures: Figures,
@@ -73,20 +71,21 @@ impl Session {
         calibration.publish();
         let now = Snapshot::now();
         let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
+        let mut hall = door::open(id, places.clone(), mode, storage, options.thread_name);
+        hall.stock.refill(calibration.line());
         let role_changes = role::changes();
         let mut session = Self {
             id,
             mode,
             process_name: options.process_name.clone(),
             writer: writer(facts::process(options.process_name.as_deref()), None),
-            hall: door::open(id, places.clone(), storage, options.thread_name),
+            hall,
             stem,
             file,
             places,
             compress: storage.compress,
             calibration,
             next_snapshot: Nanos(now.boot.0 + SNAPSHOT_PERIOD.0),
-            rings: Vec::new(),
             threads: Vec::new(),
             forgotten: Forgotten::default(),
             figures: Figures::default(),
@@ -153,19 +152,17 @@ impl Session {
         self.writer.learn(&facts);
     }
 
+    /// Gets to know the threads that came since the last visit, and makes rings for those to come.
     pub(super) fn welcome(&mut self) {
+        self.hall.stock.refill(self.calibration.line());
         for newcomer in self.hall.newcomers.try_iter() {
             match newcomer {
                 Newcomer::Thread(ring, thread) => {
-                    if !self.rings.iter().any(|known| Arc::ptr_eq(known, &ring)) {
-                        self.rings.push(ring.clone());
-                    }
                     let sequence = self.writer.thread(&thread);
                     let rings = VecDeque::from([Consumer::new(ring)]);
                     self.threads.push(Recorded { thread, sequence, rings, open: Vec::new() });
                 }
-                Newcomer::Larger(ring) => {
-                    self.rings.push(ring.clone());
+                Newcomer::Next(ring) => {
                     let sequence = ring.owner().sequence;
                     // There is one: a thread announces itself before it outgrows anything.
                     if let Some(thread) = self.threads.iter_mut().find(|it| it.thread.sequence == sequence) {
@@ -182,6 +179,7 @@ impl Session {
             // Asked before draining: what a thread wrote before it left a ring is then taken.
             let state = self.threads[index].rings[0].ring().state();
             self.drain_ring(index)?;
+            self.hall.stock.refill(self.calibration.line()); // a visit may take long
             if !self.leave_behind(index, state) {
                 index += 1;
             }
@@ -198,8 +196,7 @@ impl Session {
             return false;
         }
         if let Some(consumer) = thread.rings.pop_front() {
-            // Nobody takes it any more if the session ends.
-            let _ = self.hall.spare.send(consumer.ring().clone());
+            self.hall.stock.take_back(consumer.ring().clone());
         }
         if thread.rings.is_empty() {
             self.threads.swap_remove(index);
@@ -304,6 +301,7 @@ impl Session {
         thread::close_session();
         door::close();
         names_file::close(false);
+        self.hall.stock.remove_files(false);
         log::debug!("capture {} left as it is", self.stem.display());
     }
 
@@ -313,12 +311,9 @@ impl Session {
         door::close();
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
         let outcome = self.take_the_rest();
-        self.welcome(); // who came too late has a ring all the same
-        // What could not be written is still in them; see `abandon`.
-        for ring in self.rings.iter().filter(|_| outcome.is_ok()) {
-            ring.remove_file();
-        }
         names_file::close(outcome.is_ok());
+        // What could not be written is still in those that are not ready; see `abandon`.
+        self.hall.stock.remove_files(outcome.is_ok());
         self.places.tidy_up();
         let dropped = self.figures.dropped;
         if dropped > 0 {

@@ -263,7 +263,7 @@ fn get_ready<const HEEDED: bool>(hot: &Hot, session: u64) -> bool {
 
 /// A thread's first event of a session: makes its ring. One that can't have a ring records nothing.
 fn attach(hot: &Hot, session: u64) {
-    let made = door::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring, door::larger)));
+    let made = door::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring, door::next_ring)));
     // `try_with` fails while the thread is ending: it records no more.
     let producer = OWNED.try_with(|owned| {
         let mut slot = owned.0.borrow_mut();

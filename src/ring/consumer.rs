@@ -177,7 +177,7 @@ mod tests {
 
     fn ring(capacity: usize) -> (Producer, Consumer) {
         let ring = Arc::new(Ring::create(Place::Private, capacity, OWNER).unwrap());
-        (Producer::new(ring.clone(), |_| None), Consumer::new(ring))
+        (Producer::new(ring.clone(), |_, _| None), Consumer::new(ring))
     }
 
     fn drained(consumer: &mut Consumer) -> Vec<(Kind, u32, u64, u64, Vec<u8>)> {
@@ -326,7 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ring");
         let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
-        let mut producer = Producer::new(ring.clone(), |_| None);
+        let mut producer = Producer::new(ring.clone(), |_, _| None);
         producer.record(Kind::Instant, 3, Ticks(4), 0, b"left behind");
         drop((producer, ring)); // the process is gone; its file is not
         let opened = Arc::new(Ring::open(&path).unwrap());
@@ -340,7 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ring");
         let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
-        let mut producer = Producer::new(ring, |_| None);
+        let mut producer = Producer::new(ring, |_, _| None);
         for n in 0..20 {
             producer.record(Kind::AsyncBegin, n, Ticks(4), 1, b"0123456789");
         }

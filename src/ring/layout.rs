@@ -51,6 +51,8 @@ pub(super) struct Header {
     pub(super) file_after: AtomicU64,
     /// How many of the dropped records the file counts.
     pub(super) dropped_stated: AtomicU64,
+    /// Which of a thread's rings came first; 0 in files of versions that made them in that order.
+    pub(super) order: AtomicU64,
 }
 
 #[cfg(not(model_check))]

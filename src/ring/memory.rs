@@ -87,10 +87,21 @@ impl Ring {
         self.header().owner()
     }
 
-    /// Gives a ring that was drained to the end to another thread.
-    pub fn hand_to(&self, owner: Owner) {
+    /// Whether a kill of the process loses what is in it.
+    pub fn is_private(&self) -> bool {
+        self.place == Place::Private
+    }
+
+    /// Gives a ring that is new, or was drained to the end, to a thread. `order` grows with each that is given away.
+    pub fn hand_to(&self, owner: Owner, order: u64) {
+        self.header().order.store(order, Ordering::Relaxed);
         self.header().set_owner(owner);
         self.set_state(State::Open);
+    }
+
+    /// Says which of a thread's rings came first. 0: its files' numbers say so.
+    pub fn order(&self) -> u64 {
+        self.header().order.load(Ordering::Relaxed)
     }
 
     /// Size of the part for records, in bytes.

@@ -81,7 +81,7 @@ impl Records {
 mod tests {
     use loom::thread;
 
-    use super::super::{Consumer, Kind, Owner, Place, Producer, Ring, State};
+    use super::super::{Consumer, Filled, Kind, Owner, Place, Producer, Ring, State};
     use crate::clock::Ticks;
 
     const OWNER: Owner = Owner { pid: 1, tid: 2, sequence: 3 };
@@ -102,7 +102,7 @@ mod tests {
             let ring = ring(64);
             let mut consumer = Consumer::new(ring.clone());
             let producer = thread::spawn(move || {
-                let mut producer = Producer::new(ring, |_| None);
+                let mut producer = Producer::new(ring, |_, _| None);
                 // Records of 16 and 24 bytes, in a ring of 64.
                 (1..=4)
                     .filter(|n| {
@@ -125,8 +125,9 @@ mod tests {
             let ring = ring(32);
             let mut consumer = Consumer::new(ring.clone());
             let producer = thread::spawn(move || {
-                let mut producer = Producer::new(ring, |_| {
-                    Some(std::sync::Arc::new(Ring::create(Place::Private, 64, OWNER).unwrap()))
+                let mut producer = Producer::new(ring, |_, filled| {
+                    let next = || std::sync::Arc::new(Ring::create(Place::Private, 64, OWNER).unwrap());
+                    (filled == Filled::Whole).then(next)
                 });
                 for n in 1..=3 {
                     assert!(producer.record(Kind::Instant, 1, Ticks(n), 0, &[]));
@@ -152,7 +153,7 @@ mod tests {
             let ring = ring(64);
             let mut consumer = Consumer::new(ring.clone());
             let producer = thread::spawn(move || {
-                let mut producer = Producer::new(ring, |_| None);
+                let mut producer = Producer::new(ring, |_, _| None);
                 for n in 1..=3 {
                     producer.record(Kind::Instant, 1, Ticks(n), 0, &[]);
                 }

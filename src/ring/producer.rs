@@ -1,4 +1,4 @@
-//! The writing end of a ring. Wait-free: no lock, no system call, no allocation; but for the one move to a larger ring.
+//! The writing end of a ring. Wait-free: no lock, no system call, no allocation; but for the move to another ring.
 
 use std::sync::Arc;
 
@@ -11,9 +11,18 @@ use crate::clock::Ticks;
 /// What the end of a span needs when it leaves its attributes out, with padding at the ring's end.
 const BARE_END: usize = RECORD_HEAD + ALIGN;
 
-/// Gives the producer of a ring that is full a larger one, which its consumer reads after this one. It may take its
-/// time: it is asked whenever a record finds no room, so its answer should soon be no.
-pub type Larger = fn(&Ring) -> Option<Arc<Ring>>;
+/// Gives a producer another ring to go on in, which its consumer reads after this one. It is asked whenever a ring is
+/// found half full, so that a larger one can be made in time, and whenever a record finds no room.
+pub type Next = fn(&Ring, Filled) -> Option<Arc<Ring>>;
+
+/// How much of a ring is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// More than a half.
+    Half,
+    /// So much that a record finds no room.
+    Whole,
+}
 
 /// The only writer of its ring; it lives on one thread.
 ///
@@ -23,24 +32,26 @@ pub struct Producer {
     records: Records,
     mask: usize,
     head: u64,
-    /// The consumer's position when it was last looked at: it can only have moved on since.
+    /// Up to a ring's length behind this there is room. The consumer's position when it was last looked at, since when
+    /// it can only have moved on; or half a ring before that, to look again when the ring is half full.
     tail: u64,
     open_spans: usize,
-    larger: Larger,
+    next: Next,
     ring: Arc<Ring>,
 }
 
 impl Producer {
     /// The writing end of `ring`, which must not have one already.
-    pub fn new(ring: Arc<Ring>, larger: Larger) -> Self {
+    pub fn new(ring: Arc<Ring>, next: Next) -> Self {
         let head = ring.header().head.load(Ordering::Relaxed);
+        let half = ring.capacity() as u64 / 2;
         Self {
             records: ring.records(),
             mask: ring.capacity() - 1,
             head,
-            tail: head,
+            tail: head.wrapping_sub(half),
             open_spans: 0,
-            larger,
+            next,
             ring,
         }
     }
@@ -115,14 +126,11 @@ impl Producer {
         let length = RECORD_HEAD + id_size + attributes.len();
         let size = length.next_multiple_of(ALIGN);
         let (mut at, mut padding) = self.place(size);
-        if !self.has_room(padding + size + reserve) {
-            if !self.move_to_larger() {
+        if !self.has_room(self.tail, padding + size + reserve) {
+            if !self.make_room(size, reserve) {
                 return false;
             }
             (at, padding) = self.place(size);
-            if !self.has_room(padding + size + reserve) {
-                return false;
-            }
         }
         let records = &self.records;
         // SAFETY: `at` is inside the records' part and a multiple of 8, with at least 8 bytes to its end; after
@@ -156,22 +164,32 @@ impl Producer {
     }
 
     #[inline]
-    fn has_room(&mut self, bytes: usize) -> bool {
-        let fits = |tail: u64| (self.head - tail) as usize + bytes <= self.mask + 1;
-        if fits(self.tail) {
-            return true;
-        }
-        let tail = self.ring.header().tail.load(Ordering::Acquire);
-        let fits = fits(tail);
-        self.tail = tail;
-        fits
+    fn has_room(&self, tail: u64, bytes: usize) -> bool {
+        self.head.wrapping_sub(tail) as usize + bytes <= self.mask + 1
     }
 
-    /// Goes on in a larger ring, if one is to be had.
+    /// Looks where the consumer is, and goes on in another ring if this one fills. Whether there is room.
     #[cold]
-    fn move_to_larger(&mut self) -> bool {
-        let Some(ring) = (self.larger)(&self.ring) else { return false };
-        let former = std::mem::replace(self, Self::new(ring, self.larger));
+    fn make_room(&mut self, size: usize, reserve: usize) -> bool {
+        let tail = self.ring.header().tail.load(Ordering::Acquire);
+        let bytes = self.place(size).1 + size + reserve;
+        let half_before = tail.wrapping_sub(self.ring.capacity() as u64 / 2);
+        if self.has_room(half_before, bytes) {
+            self.tail = half_before;
+            return true;
+        }
+        self.tail = tail;
+        let filled = if self.has_room(tail, bytes) { Filled::Half } else { Filled::Whole };
+        if self.go_on(filled) {
+            return self.has_room(self.head, self.place(size).1 + size + reserve); // nothing is in it yet
+        }
+        filled == Filled::Half
+    }
+
+    /// Goes on in another ring, if one is to be had.
+    fn go_on(&mut self, filled: Filled) -> bool {
+        let Some(ring) = (self.next)(&self.ring, filled) else { return false };
+        let former = std::mem::replace(self, Self::new(ring, self.next));
         self.open_spans = former.open_spans;
         former.ring.set_state(State::Outgrown);
         true

@@ -93,6 +93,8 @@ pub struct Intake {
     pub recovered: u64,
     /// Rings that can't be read, or only in part.
     pub damaged_rings: Vec<PathBuf>,
+    /// Rings of killed processes that were in private memory: what they held last is lost.
+    pub lost_rings: u64,
     /// Files of other tools that can't be read, or only in part.
     pub damaged: Vec<Damaged>,
     /// Folders of an Ascend profiler whose results have to be exported first, by `msprof --export=on`.
@@ -121,6 +123,7 @@ impl Intake {
         self.copies.extend(other.copies);
         self.recovered += other.recovered;
         self.damaged_rings.extend(other.damaged_rings);
+        self.lost_rings += other.lost_rings;
         self.damaged.extend(other.damaged);
         self.unexported.extend(other.unexported);
         self.operators.extend(other.operators);
@@ -273,6 +276,7 @@ pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
     if let Some(tail) = tail(files, length, &index) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
+        intake.lost_rings += tail.private;
         parts.push(Part::from(tail.packets));
         index = Index::of(&parts);
     }

@@ -24,6 +24,8 @@ pub(super) struct Tail {
     pub(super) events: u64,
     /// Ring files that could not be read, or only in part.
     pub(super) damaged: Vec<PathBuf>,
+    /// Rings that went with the process.
+    pub(super) private: u64,
 }
 
 /// Reads the rings of a capture whose process has ended. None: it left none, or still runs and takes them itself.
@@ -44,18 +46,21 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<T
             return Some(Tail { damaged: rings, ..Tail::default() });
         }
     };
-    let mut tail = Tail::default();
+    let mut tail = Tail { private: texts.private_rings, ..Tail::default() };
     let mut writer = writer(index, clocks)?;
+    let mut opened = Vec::new();
     for path in rings {
         match Ring::open(&path) {
-            Ok(ring) => {
-                tail.events += drain(ring, length, index, &texts, &mut writer, &path, &mut tail.damaged);
-            }
+            Ok(ring) => opened.push((path, ring)),
             Err(error) => {
                 log::warn!("{error}");
                 tail.damaged.push(path);
             }
         }
+    }
+    opened.sort_by_key(|(_, ring)| ring.order());
+    for (path, ring) in opened {
+        tail.events += drain(ring, length, index, &texts, &mut writer, &path, &mut tail.damaged);
     }
     tail.packets = writer.pending().to_vec();
     Some(tail)
@@ -117,6 +122,9 @@ fn drain(
     let owner = ring.owner();
     let calibration = Calibration::from_line(ring.line());
     let known = index.sequences.iter().find(|sequence| sequence.id == u64::from(owner.sequence));
+    if known.is_none() && ring.filled() == 0 && ring.dropped() == 0 {
+        return 0; // it lay ready for a thread that never came
+    }
     let mut sequence = match known {
         Some(known) => writer.resume(owner.sequence, known.track),
         // The flusher never saw this thread.
@@ -178,6 +186,7 @@ fn drain(
 /// The texts behind the numbers in a process's rings, as names of this process.
 #[derive(Debug, Default)]
 struct Texts {
+    private_rings: u64,
     names: FxHashMap<u32, Name>,
     labels: FxHashMap<u32, Label>,
 }
@@ -189,7 +198,7 @@ impl Texts {
         let Some(entries) = names_log::entries(&bytes) else {
             return Ok(Self::of_lines(&String::from_utf8_lossy(&bytes)));
         };
-        let mut texts = Self::default();
+        let mut texts = Self { private_rings: names_log::private_rings(&bytes), ..Self::default() };
         for entry in entries {
             match entry {
                 Entry::Name { index, text } => drop(texts.names.insert(index, Name::new(text))),

@@ -145,12 +145,15 @@ pub(crate) struct Recorded {
     /// Parts that were removed, as the capture says.
     pub(crate) removed: i64,
     pub(crate) threads: usize,
+    /// Rings in private memory that went with the process.
+    pub(crate) lost_rings: u64,
 }
 
 impl Recorded {
     pub(crate) fn read(path: &Path) -> Self {
         let captures = Captures::open(path).unwrap();
-        let mut recorded = Self { threads: captures.places().threads.len(), ..Self::default() };
+        let (threads, lost_rings) = (captures.places().threads.len(), captures.intake().lost_rings);
+        let mut recorded = Self { threads, lost_rings, ..Self::default() };
         let mut records = captures.records();
         while let Some(record) = records.next() {
             let attribute = |key| record.get(key).and_then(|value| value.as_int());

@@ -63,8 +63,9 @@ fn record_until_death(config: &str, die: Option<fn()>) -> (Folder, Running) {
 }
 
 /// Each thread's numbers are there from the first to the last committed one, and once. Where the ring was full there
-/// may be gaps, which are counted.
-fn check(folder: &Folder, what: &str) {
+/// may be gaps, which are counted. Where the flusher was slow to make rings, what was in private memory may be missing,
+/// which is told. Whether there was nothing of that kind.
+fn check(folder: &Folder, what: &str) -> bool {
     let committed = Committed::of(folder);
     let recorded = folder.read();
     let mut missing = 0;
@@ -75,17 +76,21 @@ fn check(folder: &Folder, what: &str) {
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{what}: {name}: twice or out of order");
         let newest = numbers.last().copied().unwrap_or(0);
         assert!(
-            newest >= last || recorded.dropped > 0,
+            newest >= last || recorded.dropped > 0 || recorded.lost_rings > 0,
             "{what}: {name} committed {last}, {newest} is the last"
         );
         missing += newest - numbers.len() as i64;
     }
-    assert!(missing <= recorded.dropped, "{what}: {missing} are missing, {} were dropped", recorded.dropped);
+    let dropped = recorded.dropped;
+    let is_told = missing <= dropped || recorded.lost_rings > 0;
+    assert!(is_told, "{what}: {missing} are missing, {dropped} were dropped");
+    recorded.lost_rings == 0
 }
 
 #[test]
 fn a_kill_at_any_instant_loses_nothing_that_was_committed() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut all_in_files = 0;
     for death in 0..deaths() {
         let config = match death % 3 {
             0 => r#"{"enable": 1}"#,
@@ -99,8 +104,9 @@ fn a_kill_at_any_instant_loses_nothing_that_was_committed() {
         wait_until("the instant", || committed.last(0).load(Ordering::Relaxed) > instant);
         child.kill();
         child.wait_with_output();
-        check(&folder, &format!("death {death} at {instant}"));
+        all_in_files += u64::from(check(&folder, &format!("death {death} at {instant}")));
     }
+    assert!(all_in_files > deaths() / 2, "{all_in_files}");
 }
 
 fn dies_by(die: fn()) {

@@ -55,7 +55,12 @@ fn what_is_old_is_forgotten_but_for_spans_that_are_open() {
     });
     let capture = Recorded::read(&folder.path.join("captures/1122-2130"));
     assert!(capture.numbers.contains_key("outer") && capture.numbers.contains_key("other"));
-    assert!(capture.unfinished.is_empty() && capture.dropped == 0);
+    assert!(
+        capture.unfinished.is_empty() && capture.dropped == 0,
+        "{:?} {}",
+        capture.unfinished,
+        capture.dropped
+    );
 }
 
 #[test]

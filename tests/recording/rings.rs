@@ -3,7 +3,13 @@
 use msprof_rs::control::Live;
 use msprof_rs::recorder;
 
-use super::child::{record, span, wait_until};
+use super::child::{record, span, start, wait_until};
+
+/// Threads that record, and events so far, as the flusher sees them.
+fn seen() -> (u64, u64) {
+    let live = Live::all().into_iter().find(|live| live.pid == std::process::id());
+    live.map_or((0, 0), |live| (live.figures.threads, live.figures.events))
+}
 
 #[test]
 fn a_burst_of_sixteen_threads_loses_nothing() {
@@ -14,6 +20,8 @@ fn a_burst_of_sixteen_threads_loses_nothing() {
                 scope.spawn(move || (0..EVENTS / 2).for_each(|n| span("burst", thread * EVENTS + n)));
             }
         });
+        // A slow machine takes longer than the end of a process waits for.
+        wait_until("the flusher's visit", || seen() == (0, 16 * EVENTS as u64));
     });
     let recorded = folder.read();
     let expected: Vec<_> =
@@ -29,7 +37,8 @@ fn a_thread_that_outgrows_its_ring_keeps_its_order_and_its_open_spans() {
         let outer = msprof_rs::event::Label::new("Test", "outer");
         let open = recorder::begin(outer).unwrap();
         (0..COUNT).for_each(|n| span("inner", n));
-        assert!(folder.files(".ring").len() >= 2, "it has not grown");
+        let largest = folder.files(".ring").iter().map(|ring| ring.metadata().unwrap().len()).max();
+        assert!(largest > Some(1 << 20), "it has not grown");
         recorder::end(open, outer, msprof_rs::clock::Ticks::now(), &[]);
     });
     let recorded = folder.read();
@@ -42,11 +51,6 @@ fn a_thread_that_outgrows_its_ring_keeps_its_order_and_its_open_spans() {
 #[test]
 fn threads_that_end_leave_their_rings_to_others() {
     let folder = record(r#"{"enable": 1}"#, |folder| {
-        // Threads that record, and events so far, as the flusher sees them.
-        let seen = || {
-            let live = Live::all().into_iter().find(|live| live.pid == std::process::id()).unwrap();
-            (live.figures.threads, live.figures.events)
-        };
         for n in 0..500 {
             std::thread::spawn(move || span("short", n)).join().unwrap();
             if n % 50 == 49 {
@@ -77,4 +81,17 @@ fn threads_beyond_the_limit_of_all_rings_are_not_recorded_and_the_others_are() {
         });
     });
     assert_eq!(folder.read().all().len(), 4, "rings of 256 KiB within a megabyte");
+}
+
+#[test]
+fn of_rings_that_lay_ready_for_threads_that_never_came_nothing_is_seen_after_a_kill() {
+    let (folder, mut child) = start(r#"{"enable": 1}"#, |folder| {
+        span("only", 1);
+        wait_until("the flusher's refill", || seen() == (1, 2) && folder.files(".ring").len() > 8);
+        std::process::abort();
+    });
+    assert!(!child.wait_with_output().status.success());
+    let recorded = folder.read();
+    // The other one is the process's own track.
+    assert_eq!((recorded.all(), recorded.threads, recorded.lost_rings), (vec![1], 2, 0));
 }
