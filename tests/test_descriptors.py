@@ -1,4 +1,4 @@
-"""A program's descriptors are its own: whatever it closes and opens, its files have nothing of the recorder's."""
+"""A program's descriptors are its own: nothing of ours lands in its files."""
 
 from __future__ import annotations
 

@@ -185,14 +185,13 @@ impl Log {
     /// A word of the head.
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at < HEAD);
-        // SAFETY: a mapping begins at a page and has a whole head; nobody uses these words but as atomics.
         #[allow(
             clippy::cast_ptr_alignment,
             reason = "a mapping begins at a page, the words are at multiples of 8"
         )]
-        unsafe {
-            &*self.map.as_ptr().add(at).cast::<AtomicU64>()
-        }
+        let word = self.map.as_ptr().wrapping_add(at).cast::<AtomicU64>();
+        // SAFETY: a mapping has a whole head; nobody uses these words but as atomics.
+        unsafe { &*word }
     }
 }
 

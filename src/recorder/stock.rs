@@ -15,7 +15,7 @@ use crate::ring::{Owner, Place, Ring};
 /// The first ring of a thread. Most threads of a server never fill it; who does gets one of the configured size.
 const FIRST_RING: u64 = 256 << 10;
 
-/// How many first rings lie ready: at first, and where more threads than that come at once.
+/// How many first rings lie ready: at first, and at most, where more threads come at once or end.
 const READY: usize = 8;
 const MOST_READY: usize = 64;
 
@@ -118,7 +118,7 @@ impl Stock {
     pub(super) fn take_back(&mut self, ring: Arc<Ring>) {
         let size = ring.capacity() as u64;
         let (put, has_room) = if size == self.shelves.first_size() {
-            (&self.put_first, self.shelves.first.len() < self.ready)
+            (&self.put_first, self.shelves.first.len() < MOST_READY)
         } else {
             (&self.put_large, self.shelves.large.len() < READY)
         };

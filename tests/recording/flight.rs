@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use msprof_rs::clock::Ticks;
-use msprof_rs::control::Dumps;
+use msprof_rs::control::{Dumps, Live};
 use msprof_rs::event::Label;
 use msprof_rs::recorder;
 
@@ -42,7 +42,11 @@ fn what_is_old_is_forgotten_but_for_spans_that_are_open() {
         for n in 0..COUNT {
             span("inner", n);
             if n % 20_000 == 0 {
-                std::thread::sleep(std::time::Duration::from_millis(30)); // the flusher forgets meanwhile
+                // Else the ring is full: it has room for 170,000 events, and remembers half of them.
+                wait_until("the flusher's visit", || {
+                    let live = Live::all().into_iter().find(|live| live.pid == std::process::id());
+                    live.is_some_and(|live| live.figures.events as i64 >= 2 * n - 110_000)
+                });
             }
         }
         let dump = Recorded::read(&recorder::dump("a test").unwrap());
