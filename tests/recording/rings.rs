@@ -57,9 +57,9 @@ fn threads_that_end_leave_their_rings_to_others() {
                 wait_until("the flusher's visit", || seen() == (0, 2 * (n + 1) as u64));
             }
         }
-        // All that ran between two visits had a ring of their own.
+        // Those that ran between two visits had rings of their own, and as many lie ready for others.
         let rings = folder.files(".ring").len();
-        assert!(rings <= 50, "{rings} rings");
+        assert!(rings <= 120, "{rings} rings");
     });
     let recorded = folder.read();
     assert!(recorded.numbers["short"].iter().copied().eq(0..500));
