@@ -75,7 +75,7 @@ impl Flusher {
             log::debug!("the flusher keeps its priority: {error}");
         }
         self.page = Page::create(&self.facts())
-            .inspect_err(|error| log::debug!("msprof-rs status will not show this process: {error}"))
+            .inspect_err(|error| log::warn!("msprof-rs status does not see this process: {error}"))
             .ok();
         let mut next_look = Instant::now() + CONFIG_PERIOD;
         loop {
