@@ -112,6 +112,15 @@ impl OwnFile {
         self.get()?.write_all(bytes)
     }
 
+    /// What a program does that closes a number and opens a file that gets it.
+    #[cfg(test)]
+    pub(crate) fn lose_to(&self, other: &File) {
+        use std::os::fd::AsRawFd;
+        let number = self.file.as_raw_fd();
+        // SAFETY: both are open, and stay so.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), number) }, number);
+    }
+
     fn is_ours(&self) -> bool {
         Identity::of(&*self.file).is_ok_and(|identity| identity == self.identity)
     }
@@ -170,13 +179,6 @@ mod tests {
         OwnFile::new(file, path).unwrap()
     }
 
-    /// What a program does that closes a number and opens a file that gets it.
-    fn put_in_place(own: &OwnFile, other: &File) {
-        let number = own.file.as_raw_fd();
-        // SAFETY: the number is open, and stays so.
-        unsafe { assert_eq!(libc::dup2(other.as_raw_fd(), number), number) };
-    }
-
     #[test]
     fn what_is_written_never_lands_in_a_file_that_took_its_number() {
         let folder = tempfile::tempdir().unwrap();
@@ -185,11 +187,11 @@ mod tests {
         let theirs = folder.path().join("theirs");
         let other = File::create(&theirs).unwrap();
         let number = own.file.as_raw_fd();
-        put_in_place(&own, &other);
+        own.lose_to(&other);
         own.write_all(b"two").unwrap();
         assert_eq!(std::fs::read_to_string(folder.path().join("own")).unwrap(), "one two");
         assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "");
-        // SAFETY: `put_in_place` made it, and nobody else has it.
+        // SAFETY: `lose_to` made it, and nobody else has it.
         let mut taken = unsafe { File::from_raw_fd(number) };
         drop(own);
         taken.write_all(b"still open").unwrap();
@@ -200,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = new_file(&folder.path().join("own"));
         let other = File::create(folder.path().join("theirs")).unwrap();
-        put_in_place(&own, &other);
+        own.lose_to(&other);
         let number = own.file.as_raw_fd();
         drop(own);
         // SAFETY: as above.
@@ -213,7 +215,7 @@ mod tests {
         let path = folder.path().join("own");
         let mut own = new_file(&path);
         let other = File::create(folder.path().join("theirs")).unwrap();
-        put_in_place(&own, &other);
+        own.lose_to(&other);
         std::fs::rename(&path, folder.path().join("moved")).unwrap();
         let error = own.write_all(b"x").unwrap_err().to_string();
         assert!(error.contains("the program has closed") && error.contains("own"), "{error}");

@@ -307,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn a_member_whose_lock_the_program_has_closed_takes_it_again() {
+        let (folder, mut rendezvous) = meeting();
+        let mut member = rendezvous.join(folder.path(), "1122-2130").unwrap();
+        let theirs = std::fs::File::create(folder.path().join("theirs")).unwrap();
+        member.live.as_ref().unwrap().lose_to(&theirs);
+        member.hold().unwrap();
+        let next = rendezvous.join(folder.path(), "1122-2131").unwrap();
+        assert_eq!(next.folder, member.folder, "somebody collects there");
+    }
+
+    #[test]
     fn a_session_that_was_stopped_is_never_joined() {
         let (folder, mut rendezvous) = meeting();
         let slow = rendezvous.join(folder.path(), "1122-2130").unwrap();
