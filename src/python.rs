@@ -9,8 +9,9 @@ use jiff::tz::TimeZone;
 use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
-use crate::hook::{self, Finder, Registry, follow_symbols, thread_name};
+use crate::hook::{self, Attempt, Finder, Registry, follow_symbols, thread_name};
 use crate::symbols::Frameworks;
 use crate::{api, cli, clock, forced_unwind, recorder};
 
@@ -24,12 +25,16 @@ fn activate(
     config: PathBuf,
     home: PathBuf,
     symbols_path: Option<PathBuf>,
-    frameworks: Vec<(String, Option<String>)>,
-    process_name: Option<String>,
+    frameworks: Vec<(Bound<'_, PyString>, Option<Bound<'_, PyString>>)>,
+    process_name: Option<&Bound<'_, PyAny>>,
     hooks: bool,
 ) -> PyResult<()> {
     logging::init();
     py.import("_signal")?; // it notes what each signal does, so that comes before a handler of ours
+    let text = |text: &Bound<'_, PyString>| hook::utf8(text).into_owned();
+    let frameworks: Vec<_> =
+        frameworks.iter().map(|(name, version)| (text(name), version.as_ref().map(text))).collect();
+    let process_name = process_name.map(hook::text_of).transpose().optional(py)?.flatten().as_ref().map(text);
     ZONE.get_or_init(|| clock::time_zone(std::env::var("TZ").ok().as_deref()));
     let before_start = follow_symbols;
     let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
@@ -67,7 +72,8 @@ fn switch(py: Python<'_>, on: bool) -> PyResult<bool> {
 
 /// Has the flight recorders of this server write what they remember; gives the folder.
 #[pyfunction]
-fn dump(py: Python<'_>, reason: String) -> PyResult<PathBuf> {
+fn dump(py: Python<'_>, reason: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    let reason = hook::utf8(&reason.str()?).into_owned();
     py.detach(|| recorder::dump(&reason)).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
@@ -184,7 +190,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(hook::returned, module)?)?;
     module.add_class::<api::Profiler>()?;
     module.add_class::<api::Span>()?;
-    module.add_function(wrap_pyfunction!(api::counter, module)?)?;
     module.add_function(wrap_pyfunction!(api::timed, module)?)?;
     api::add_to(module)
 }

@@ -164,3 +164,21 @@ def test_a_missing_symbols_file_is_written_so_that_it_can_be_edited(program: Pro
     program.symbols = program.folder / "new" / "symbols.yaml"
     program.run("pass", PROFILING_SYMBOLS_PATH=str(program.symbols))
     assert "vllm.v1.core.sched.scheduler:Scheduler.schedule" in program.symbols.read_text()
+
+
+def test_a_profiler_that_can_not_start_is_told_and_the_program_goes_on(program: Program) -> None:
+    out, err = program.run(
+        """
+        import os
+        from msprof_rs import _core
+        def activate(*args): raise OSError(11, "no thread to be had")
+        _core.activate = activate
+        os.environ["SERVICE_PROF_CONFIG_PATH"] = "config.json"
+        print(msprof_rs.activate(), msprof_rs.is_enabled())
+        with msprof_rs.span("a"):
+            print("goes on")
+        """,
+        SERVICE_PROF_CONFIG_PATH="",
+    )
+    assert out == "False False\ngoes on\n"
+    assert err.count("no thread to be had") == 1

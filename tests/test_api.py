@@ -223,15 +223,88 @@ def test_without_the_profiler_nothing_has_an_effect(program: Program) -> None:
     assert "SERVICE_PROF_CONFIG_PATH" in out
 
 
-@pytest.mark.parametrize("call", ["span()", "span(1)", "event('a', 'b')", "counter('c', 'x')", "timed(3)"])
-def test_wrong_use_is_told_while_something_is_collected(program: Program, call: str) -> None:
+WRONG = [
+    ("span()", "the name is missing"),
+    ("span(1)", "the name is no text"),
+    ("span('a', level='high')", ""),
+    ("event('a', 'b')", "arguments that it does not take"),
+    ("counter('c')", "the value is missing"),
+    ("counter('c', 'x')", ""),
+    ("counter('c', 10**400)", ""),
+    ("counter('c', 1, unit='s')", "arguments that it does not take"),
+    ("timed(3)", "only what can be called can be timed"),
+    ("Profiler()", "the level is missing"),
+    ("Profiler(-1)", ""),
+    ("Profiler(20).event()", "the name is missing"),
+    ("Profiler(20).attr(b'key', 1)", "the name is no text"),
+]
+
+
+@pytest.mark.parametrize(("call", "problem"), WRONG)
+def test_a_call_that_makes_no_sense_has_no_effect_and_is_told_once(
+    program: Program, call: str, problem: str
+) -> None:
+    program.hook(NO_SYMBOLS)
+    _, err = program.run(f"for _ in range(3):\n    msprof_rs.{call}\nmsprof_rs.event('after')")
+    assert err.count("this is said once") == 1, err
+    assert "<string>:3: msprof_rs." in err
+    assert problem in err
+    assert [event.name for event in program.capture().instants] == ["after"]
+
+
+def test_what_can_not_be_timed_is_given_back(program: Program) -> None:
     out = run(
+        program, "print(msprof_rs.timed(3), msprof_rs.timed(name=7)('x'), msprof_rs.timed(len, 1)('ab'))"
+    )
+    assert out == "3 x 2\n"
+
+
+def test_half_a_character_is_recorded_as_an_escape(program: Program) -> None:
+    half = "a\\ud800"
+    run(
         program,
         f"""
-        try:
-            msprof_rs.{call}
-        except TypeError as error:
-            print("TypeError")
+        half = "{half}"
+        with msprof_rs.span(half, domain=half, rid=half, **{{half: half}}) as span:
+            span[half + "2"] = [half, {{half: half}}]
+        msprof_rs.event(half)
+        msprof_rs.counter(half, 1)
+        @msprof_rs.timed(name=half)
+        def f(): pass
+        f()
+        profiler = msprof_rs.Profiler(20).domain(half).attr(half, half).span_start(half)
+        profiler.span_end().add_meta_info(half, half)
         """,
     )
-    assert out == "TypeError\n"
+    capture = program.capture()
+    told = {half: half, "rid": half, half + "2": [half, {half: half}]}
+    assert (capture.spans[0].name, capture.spans[0].domain, capture.spans[0].attributes) == (half, half, told)
+    assert [span.name for span in capture.spans] == [half] * 3
+    assert [event.name for event in capture.instants] == [half]
+
+
+def test_an_interrupt_while_a_value_is_asked_for_its_text_goes_on(program: Program) -> None:
+    out = run(
+        program,
+        """
+        class Interrupts:
+            def __str__(self): raise KeyboardInterrupt
+            def __float__(self): raise SystemExit(3)
+        value = Interrupts()
+        span = msprof_rs.span("it")
+        for call in (
+            lambda: msprof_rs.span("a", it=value),
+            lambda: msprof_rs.event("a", it=[value]),
+            lambda: msprof_rs.counter("a", value),
+            lambda: span.__setitem__("key", value),
+            lambda: msprof_rs.Profiler(20).attr("key", value),
+            lambda: msprof_rs.Profiler(20).link("a", value),
+            lambda: msprof_rs.Profiler(20).add_meta_info("key", value),
+        ):
+            try:
+                call()
+            except (KeyboardInterrupt, SystemExit) as error:
+                print(type(error).__name__)
+        """,
+    )
+    assert out.split() == ["KeyboardInterrupt"] * 2 + ["SystemExit"] + ["KeyboardInterrupt"] * 4

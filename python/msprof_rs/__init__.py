@@ -51,8 +51,15 @@ def activate() -> bool:
         _activated = True
         from msprof_rs import _activation
 
-        _activation.start(path)
-    return True
+        try:
+            _activation.start(path)
+        except ImportError:  # as in a sub-interpreter, where nothing of the profiler can be had
+            raise
+        except Exception as error:
+            # The server goes on without.
+            print(f"[msprof_rs] [ERROR] nothing is recorded here: {error!r}", file=_sys.stderr)
+            _activated = False
+    return _activated
 
 
 def _is_our_command() -> bool:

@@ -100,8 +100,18 @@ def event(
 def counter(name: str, value: float, /, *, domain: str | None = None, level: int = 20) -> None:
     """Records the value that something has now."""
 
-def timed(function: _F, name: str, domain: str, level: int) -> _F:
-    """Puts a timer on a function; gives what is to stand for it."""
+def timed(
+    function: _F,
+    name: str | None,
+    domain: str,
+    level: int,
+    more: tuple[object, ...],
+    unknown: dict[str, object],
+) -> _F:
+    """Puts a timer on a function; gives what is to stand for it: the function itself where that can't be.
+
+    `more` and `unknown` are the arguments that the decorator does not have.
+    """
 
 class Profiler:
     """Collects attributes, and records a span or events with them, as msServiceProfiler's does.

@@ -15,16 +15,22 @@ def timed(function: _F, /) -> _F: ...
 @overload
 def timed(*, name: str | None = None, domain: str = "Default", level: int = 20) -> Callable[[_F], _F]: ...
 def timed(
-    function: Any = None, /, *, name: str | None = None, domain: str = "Default", level: int = 20
+    function: Any = None,
+    /,
+    *more: Any,
+    name: str | None = None,
+    domain: str = "Default",
+    level: int = 20,
+    **unknown: Any,
 ) -> Any:
     """Decorates a function, so that each call becomes a span; a coroutine's lasts until it is done.
 
-    The name is the function's qualified name, unless another is given.
+    The name is the function's qualified name, unless another is given. What can't be timed stays as it is.
     """
-    if function is None:
-        return lambda function: timed(function, name=name, domain=domain, level=level)  # type: ignore[call-overload]
-    if isinstance(function, (staticmethod, classmethod)):
-        inner = timed(function.__func__, name=name, domain=domain, level=level)  # type: ignore[call-overload]
-        return type(function)(inner)
-    known_as = name or getattr(function, "__qualname__", None) or type(function).__qualname__
-    return _core.timed(function, known_as, domain, level)
+
+    def put_on(function: Any = None, /, *surplus: Any, **others: Any) -> Any:
+        if type(function) in (staticmethod, classmethod):
+            return type(function)(put_on(function.__func__, *surplus, **others))
+        return _core.timed(function, name, domain, level, more + surplus, unknown | others)
+
+    return put_on if function is None else put_on(function)

@@ -2,25 +2,43 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::harmless::{self, harmless, no_more};
 use crate::config::Level;
 use crate::event::Label;
-use crate::hook;
+use crate::hook::{self, utf8};
 use crate::recorder::Gate;
 
-/// Puts a timer on a function; gives what is to stand for it.
+/// Puts a timer on a function; gives what is to stand for it: the function itself where that can't be.
 #[pyfunction]
-#[pyo3(signature = (function, name, domain, level))]
+#[pyo3(signature = (function, name, domain, level, more, unknown))]
 pub(crate) fn timed<'py>(
     function: &Bound<'py, PyAny>,
-    name: &Bound<'py, PyString>,
-    domain: &Bound<'py, PyString>,
-    level: u32,
+    name: &Bound<'py, PyAny>,
+    domain: &Bound<'py, PyAny>,
+    level: &Bound<'py, PyAny>,
+    more: &Bound<'py, PyTuple>,
+    unknown: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if !function.is_callable() {
-        return Err(PyTypeError::new_err("only what can be called can be timed"));
-    }
-    let label = Label::new(domain.to_str()?, name.to_str()?);
-    hook::time(function, label, Gate::new(Level::new(level), domain.to_str()?))
+    let hook = || {
+        no_more(more, Some(unknown))?;
+        if !function.is_callable() {
+            return Err(PyTypeError::new_err("only what can be called can be timed"));
+        }
+        let domain = utf8(harmless::name(Some(domain), "domain")?);
+        let label = if name.is_none() {
+            Label::new(&domain, &utf8(&name_of(function)?))
+        } else {
+            Label::new(&domain, &utf8(harmless::name(Some(name), "name")?))
+        };
+        hook::time(function, label, Gate::new(Level::new(level.extract()?), &domain))
+    };
+    harmless(function.py(), "timed", hook, || function.clone())
+}
+
+/// What the program calls it.
+fn name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let name = function.getattr_opt("__qualname__")?.and_then(|name| name.cast_into::<PyString>().ok());
+    name.map_or_else(|| function.get_type().qualname(), Ok)
 }

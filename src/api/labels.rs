@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::config::Level;
 use crate::event::Label;
+use crate::hook::utf8;
 use crate::recorder::Gate;
 
 /// Names that are made up at run time must not fill the memory: those beyond share a label.
@@ -43,18 +44,20 @@ struct Labels {
 static LABELS: Lazy<Mutex<Labels>> = Lazy::new(Mutex::default);
 
 /// The label of a name in a domain, at a level.
-pub(super) fn label(domain: &Bound<'_, PyString>, name: &Bound<'_, PyString>, level: u32) -> PyResult<Known> {
+pub(super) fn label(domain: &Bound<'_, PyString>, name: &Bound<'_, PyString>, level: u32) -> Known {
     let key = Key { domain: domain.as_ptr() as usize, name: name.as_ptr() as usize, level };
-    let mut labels = LABELS.lock();
-    if let Some(entry) = labels.by_address.get(&key) {
-        return Ok(entry.known);
+    if let Some(entry) = LABELS.lock().by_address.get(&key) {
+        return entry.known;
     }
-    let text = if labels.by_text.len() < MOST_LABELS { name.to_str()? } else { "other" };
-    let label = Label::new(domain.to_str()?, text);
+    // Not under the lock: who makes the escapes may be Python code.
+    let (domain_text, name_text) = (utf8(domain), utf8(name));
+    let mut labels = LABELS.lock();
+    let text = if labels.by_text.len() < MOST_LABELS { &*name_text } else { "other" };
+    let label = Label::new(&domain_text, text);
     let gate = if let Some(gate) = labels.by_text.get(&(label, level)) {
         gate
     } else {
-        let gate = Gate::new(Level::new(level), domain.to_str()?);
+        let gate = Gate::new(Level::new(level), &domain_text);
         labels.by_text.insert((label, level), gate);
         gate
     };
@@ -63,5 +66,5 @@ pub(super) fn label(domain: &Bound<'_, PyString>, name: &Bound<'_, PyString>, le
         let texts = (domain.clone().unbind(), name.clone().unbind());
         labels.by_address.insert(key, Entry { known, _texts: texts });
     }
-    Ok(known)
+    known
 }

@@ -1,15 +1,17 @@
 //! `Profiler` as msServiceProfiler has it, for the handlers and programs that were written for that.
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::harmless::{self, complete, harmless};
 use super::labels::label;
 use super::spans::append;
 use crate::clock::Ticks;
 use crate::config::Level;
 use crate::event::{Attributes, Label};
-use crate::hook::{Attempt, with_buffer};
+use crate::hook::{text_of, utf8, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 /// Collects attributes, and records a span or events with them. Every method but the last gives the object itself.
@@ -30,7 +32,7 @@ impl State {
     /// Where an event of this name goes; None if it is not collected.
     fn label(&self, py: Python<'_>, name: &str) -> Option<Label> {
         let domain = self.domain.as_ref().map_or_else(|| PyString::intern(py, ""), |it| it.bind(py).clone());
-        let known = label(&domain, &PyString::intern(py, name), self.level).ok()?;
+        let known = label(&domain, &PyString::intern(py, name), self.level);
         // Without a domain, no filter of domains applies.
         (self.domain.is_none() || known.gate.is_open()).then_some(known.label)
     }
@@ -43,155 +45,343 @@ impl State {
 }
 
 impl Profiler {
+    /// Does what a method is for, where the call makes sense; gives the object itself.
+    fn quietly<'py, const N: usize>(
+        slf: Bound<'py, Self>,
+        method: &'static str,
+        names: [&str; N],
+        given: [Option<Bound<'py, PyAny>>; N],
+        (rest, keywords): Others<'_, 'py>,
+        act: impl FnOnce(&Bound<'py, Self>, [Option<Bound<'py, PyAny>>; N]) -> PyResult<()>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let attempt = || act(&slf, complete(names, given, rest, keywords)?);
+        harmless(slf.py(), method, attempt, || ())?;
+        Ok(slf)
+    }
+
     /// Changes what is collected, if it is.
-    fn with<'py>(slf: Bound<'py, Self>, change: impl FnOnce(Python<'py>, &mut State)) -> Bound<'py, Self> {
+    fn with<'py>(slf: &Bound<'py, Self>, change: impl FnOnce(Python<'py>, &mut State)) {
         let mut state = slf.get().0.lock();
         if state.enabled {
             change(slf.py(), &mut state);
         }
-        drop(state);
-        slf
     }
 
-    /// Adds an attribute. The lock is not held while the value is asked for its text.
-    fn add<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        if !slf.get().0.lock().enabled {
-            return Ok(slf);
-        }
-        let mut one = Attributes::default();
-        append(&mut one, key, value)?;
-        Ok(Self::with(slf, |_, state| {
-            let mut all = std::mem::take(&mut state.attributes).into_bytes();
-            all.extend_from_slice(one.as_bytes());
-            state.attributes = Attributes::from_bytes(all);
-        }))
-    }
-}
-
-#[pymethods]
-impl Profiler {
-    /// Decides now whether this level is collected.
-    #[new]
-    fn new(level: u32) -> Self {
-        let enabled = recorder::collects(Level::new(level));
-        let attributes = Attributes::default();
-        Self(Mutex::new(State { enabled, level, domain: None, attributes, open: None }))
-    }
-
-    /// Sets the domain; nothing is recorded if that is not collected.
-    fn domain<'py>(slf: Bound<'py, Self>, domain: &Bound<'py, PyString>) -> Bound<'py, Self> {
-        Self::with(slf, |py, state| {
-            state.domain = Some(domain.clone().unbind());
-            state.enabled = state.label(py, "").is_some();
-        })
-    }
-
-    /// Sets an attribute.
-    fn attr<'py>(slf: Bound<'py, Self>, key: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        Self::add(slf, key, value)
-    }
-
-    /// Sets the resource: the id of a request, or a list of them.
-    fn res<'py>(slf: Bound<'py, Self>, resource: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        Self::add(slf, "rid", resource)
-    }
-
-    /// States the value of a metric.
-    fn metric<'py>(
-        slf: Bound<'py, Self>,
-        name: &str,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::add(slf, &format!("{name}="), value)
-    }
-
-    /// States by how much a metric has grown.
-    fn metric_inc<'py>(
-        slf: Bound<'py, Self>,
-        name: &str,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::add(slf, &format!("{name}+"), value)
-    }
-
-    /// States what the metrics are of.
-    #[pyo3(signature = (name, value=None))]
-    fn metric_scope<'py>(
-        slf: Bound<'py, Self>,
-        name: &str,
-        value: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        let zero = 0i64.into_pyobject(slf.py())?.into_any();
-        Self::add(slf, &format!("scope#{name}"), value.unwrap_or(&zero))
-    }
-
-    /// The metrics are of each request.
-    fn metric_scope_as_req_id(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let req = PyString::intern(slf.py(), "req");
-        Self::add(slf, "scope#", req.as_any())
-    }
-
-    /// Records the event `Launch`.
-    fn launch(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        Self::with(slf, |py, state| state.event(py, "Launch"))
-    }
-
-    /// Records that two ids are of the same request.
-    fn link<'py>(
-        slf: Bound<'py, Self>,
-        from_rid: &Bound<'py, PyAny>,
-        to_rid: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, Self>> {
-        let mut ends = Attributes::default();
-        append(&mut ends, "from", from_rid)?;
-        append(&mut ends, "to", to_rid)?;
-        Ok(Self::with(slf, |py, state| {
-            state.attributes = ends;
-            state.event(py, "Link");
-        }))
-    }
-
-    /// Records an event.
-    fn event<'py>(slf: Bound<'py, Self>, name: &str) -> Bound<'py, Self> {
-        Self::with(slf, |py, state| state.event(py, name))
-    }
-
-    /// Begins a span.
-    fn span_start<'py>(slf: Bound<'py, Self>, name: &str) -> Bound<'py, Self> {
-        Self::with(slf, |py, state| {
-            if let Some(label) = state.label(py, name) {
-                state.open = recorder::async_begin(label, Ticks::now()).map(|open| (open, label));
-            }
-        })
-    }
-
-    /// Ends it; where none has begun, or a second time, nothing happens.
-    fn span_end(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+    /// Ends the span that has begun.
+    fn end(slf: &Bound<'_, Self>) {
         let ticks = Ticks::now();
         Self::with(slf, |_, state| {
             if let Some((open, label)) = state.open.take() {
                 recorder::async_end(open, label, ticks, state.attributes.as_bytes());
             }
+        });
+    }
+
+    /// Adds an attribute. The lock is not held while the value is asked for its text.
+    fn add(slf: &Bound<'_, Self>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !slf.get().0.lock().enabled {
+            return Ok(());
+        }
+        let mut one = Attributes::default();
+        append(&mut one, key, value)?;
+        Self::with(slf, |_, state| {
+            let mut all = std::mem::take(&mut state.attributes).into_bytes();
+            all.extend_from_slice(one.as_bytes());
+            state.attributes = Attributes::from_bytes(all);
+        });
+        Ok(())
+    }
+
+    /// Adds an attribute whose name is made of the one that was given.
+    fn add_named<'py>(
+        slf: &Bound<'py, Self>,
+        name: Option<&Bound<'py, PyAny>>,
+        key: impl FnOnce(&str) -> String,
+        value: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let name = utf8(harmless::name(name, "name")?);
+        Self::add(slf, &key(&name), value.unwrap_or(&slf.py().None().into_bound(slf.py())))
+    }
+}
+
+/// Positional arguments beyond those of a method, and those by keyword.
+type Others<'a, 'py> = (&'a Bound<'py, PyTuple>, Option<&'a Bound<'py, PyDict>>);
+
+// Each takes what it is given, so that no call of it raises.
+#[pymethods]
+impl Profiler {
+    /// Decides now whether this level is collected.
+    #[new]
+    #[pyo3(signature = (level=None, /, *rest, **keywords), text_signature = "(level)")]
+    fn new(
+        py: Python<'_>,
+        level: Option<Bound<'_, PyAny>>,
+        rest: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let read = || {
+            let [level] = complete(["level"], [level], rest, keywords)?;
+            let level = level.ok_or_else(|| PyTypeError::new_err("the level is missing"))?.extract()?;
+            Ok((level, recorder::collects(Level::new(level))))
+        };
+        let (level, enabled) = harmless(py, "Profiler", read, || (0, false))?;
+        let attributes = Attributes::default();
+        Ok(Self(Mutex::new(State { enabled, level, domain: None, attributes, open: None })))
+    }
+
+    /// Sets the domain; nothing is recorded if that is not collected.
+    #[pyo3(signature = (domain=None, /, *rest, **keywords), text_signature = "($self, domain)")]
+    fn domain<'py>(
+        slf: Bound<'py, Self>,
+        domain: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.domain", ["domain"], [domain], (rest, keywords), |slf, [domain]| {
+            let domain = harmless::name(domain.as_ref(), "domain")?.clone().unbind();
+            Self::with(slf, |py, state| {
+                state.domain = Some(domain);
+                state.enabled = state.label(py, "").is_some();
+            });
+            Ok(())
+        })
+    }
+
+    /// Sets an attribute.
+    #[pyo3(signature = (key=None, value=None, /, *rest, **keywords), text_signature = "($self, key, value)")]
+    fn attr<'py>(
+        slf: Bound<'py, Self>,
+        key: Option<Bound<'py, PyAny>>,
+        value: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(
+            slf,
+            "Profiler.attr",
+            ["key", "value"],
+            [key, value],
+            (rest, keywords),
+            |slf, [key, value]| Self::add_named(slf, key.as_ref(), str::to_owned, value.as_ref()),
+        )
+    }
+
+    /// Sets the resource: the id of a request, or a list of them.
+    #[pyo3(signature = (resource=None, /, *rest, **keywords), text_signature = "($self, resource)")]
+    fn res<'py>(
+        slf: Bound<'py, Self>,
+        resource: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.res", ["resource"], [resource], (rest, keywords), |slf, [resource]| {
+            let none = slf.py().None().into_bound(slf.py());
+            Self::add(slf, "rid", &resource.unwrap_or(none))
+        })
+    }
+
+    /// States the value of a metric.
+    #[pyo3(signature = (name=None, value=None, /, *rest, **keywords), text_signature = "($self, name, value)")]
+    fn metric<'py>(
+        slf: Bound<'py, Self>,
+        name: Option<Bound<'py, PyAny>>,
+        value: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(
+            slf,
+            "Profiler.metric",
+            ["name", "value"],
+            [name, value],
+            (rest, keywords),
+            |slf, [name, value]| {
+                Self::add_named(slf, name.as_ref(), |name| format!("{name}="), value.as_ref())
+            },
+        )
+    }
+
+    /// States by how much a metric has grown.
+    #[pyo3(signature = (name=None, value=None, /, *rest, **keywords), text_signature = "($self, name, value)")]
+    fn metric_inc<'py>(
+        slf: Bound<'py, Self>,
+        name: Option<Bound<'py, PyAny>>,
+        value: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(
+            slf,
+            "Profiler.metric_inc",
+            ["name", "value"],
+            [name, value],
+            (rest, keywords),
+            |slf, [name, value]| {
+                Self::add_named(slf, name.as_ref(), |name| format!("{name}+"), value.as_ref())
+            },
+        )
+    }
+
+    /// States what the metrics are of.
+    #[pyo3(signature = (name=None, value=None, /, *rest, **keywords), text_signature = "($self, name, value=None)")]
+    fn metric_scope<'py>(
+        slf: Bound<'py, Self>,
+        name: Option<Bound<'py, PyAny>>,
+        value: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(
+            slf,
+            "Profiler.metric_scope",
+            ["name", "value"],
+            [name, value],
+            (rest, keywords),
+            |slf, [name, value]| {
+                let zero = 0i64.into_pyobject(slf.py())?.into_any();
+                Self::add_named(
+                    slf,
+                    name.as_ref(),
+                    |name| format!("scope#{name}"),
+                    Some(&value.unwrap_or(zero)),
+                )
+            },
+        )
+    }
+
+    /// The metrics are of each request.
+    #[pyo3(signature = (*rest, **keywords), text_signature = "($self)")]
+    fn metric_scope_as_req_id<'py>(
+        slf: Bound<'py, Self>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.metric_scope_as_req_id", [], [], (rest, keywords), |slf, []| {
+            Self::add(slf, "scope#", PyString::intern(slf.py(), "req").as_any())
+        })
+    }
+
+    /// Records the event `Launch`.
+    #[pyo3(signature = (*rest, **keywords), text_signature = "($self)")]
+    fn launch<'py>(
+        slf: Bound<'py, Self>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.launch", [], [], (rest, keywords), |slf, []| {
+            Self::with(slf, |py, state| state.event(py, "Launch"));
+            Ok(())
+        })
+    }
+
+    /// Records that two ids are of the same request.
+    #[pyo3(signature = (from_rid=None, to_rid=None, /, *rest, **keywords), text_signature = "($self, from_rid, to_rid)")]
+    fn link<'py>(
+        slf: Bound<'py, Self>,
+        from_rid: Option<Bound<'py, PyAny>>,
+        to_rid: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(
+            slf,
+            "Profiler.link",
+            ["from_rid", "to_rid"],
+            [from_rid, to_rid],
+            (rest, keywords),
+            |slf, [from_rid, to_rid]| {
+                let mut ends = Attributes::default();
+                for (end, rid) in [("from", from_rid), ("to", to_rid)] {
+                    let rid = rid.ok_or_else(|| PyTypeError::new_err("an id is missing"))?;
+                    append(&mut ends, end, &rid)?;
+                }
+                Self::with(slf, |py, state| {
+                    state.attributes = ends;
+                    state.event(py, "Link");
+                });
+                Ok(())
+            },
+        )
+    }
+
+    /// Records an event.
+    #[pyo3(signature = (name=None, /, *rest, **keywords), text_signature = "($self, name)")]
+    fn event<'py>(
+        slf: Bound<'py, Self>,
+        name: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.event", ["name"], [name], (rest, keywords), |slf, [name]| {
+            let name = utf8(harmless::name(name.as_ref(), "name")?);
+            Self::with(slf, |py, state| state.event(py, &name));
+            Ok(())
+        })
+    }
+
+    /// Begins a span.
+    #[pyo3(signature = (name=None, /, *rest, **keywords), text_signature = "($self, name)")]
+    fn span_start<'py>(
+        slf: Bound<'py, Self>,
+        name: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.span_start", ["name"], [name], (rest, keywords), |slf, [name]| {
+            let name = utf8(harmless::name(name.as_ref(), "name")?);
+            Self::with(slf, |py, state| {
+                if let Some(label) = state.label(py, &name) {
+                    state.open = recorder::async_begin(label, Ticks::now()).map(|open| (open, label));
+                }
+            });
+            Ok(())
+        })
+    }
+
+    /// Ends it; where none has begun, or a second time, nothing happens.
+    #[pyo3(signature = (*rest, **keywords), text_signature = "($self)")]
+    fn span_end<'py>(
+        slf: Bound<'py, Self>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::quietly(slf, "Profiler.span_end", [], [], (rest, keywords), |slf, []| {
+            Self::end(slf);
+            Ok(())
         })
     }
 
     /// Records a fact about the process.
+    #[pyo3(signature = (key=None, value=None, /, *rest, **keywords), text_signature = "($self, key, value)")]
     fn add_meta_info<'py>(
         slf: Bound<'py, Self>,
-        key: &str,
-        value: &Bound<'py, PyAny>,
+        key: Option<Bound<'py, PyAny>>,
+        value: Option<Bound<'py, PyAny>>,
+        rest: &Bound<'py, PyTuple>,
+        keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let text = {
-            let _muted = recorder::mute();
-            value.str().map(|text| text.to_string()).optional(slf.py())?
-        };
-        Ok(Self::with(slf, |_, _| {
-            let Some(text) = text else { return };
-            with_buffer(|buffer| {
-                buffer.key_text(key).str(&text);
-                recorder::meta(Label::new(crate::trace::META_DOMAIN, "user"), buffer.as_bytes());
-            });
-        }))
+        Self::quietly(
+            slf,
+            "Profiler.add_meta_info",
+            ["key", "value"],
+            [key, value],
+            (rest, keywords),
+            |slf, [key, value]| {
+                let key = utf8(harmless::name(key.as_ref(), "name")?);
+                let none = slf.py().None().into_bound(slf.py());
+                let text = {
+                    let _muted = recorder::mute();
+                    text_of(&value.unwrap_or(none))?
+                };
+                Self::with(slf, |_, _| {
+                    with_buffer(|buffer| {
+                        buffer.key_text(&key).str(&utf8(&text));
+                        recorder::meta(Label::new(crate::trace::META_DOMAIN, "user"), buffer.as_bytes());
+                    });
+                });
+                Ok(())
+            },
+        )
     }
 
     /// Whether anything is recorded.
@@ -205,8 +395,16 @@ impl Profiler {
         slf
     }
 
-    #[pyo3(signature = (*_error))]
-    fn __exit__(slf: Bound<'_, Self>, _error: &Bound<'_, pyo3::types::PyTuple>) {
-        Self::span_end(slf);
+    #[pyo3(signature = (*_error, **_unknown))]
+    fn __exit__(
+        slf: Bound<'_, Self>,
+        _error: &Bound<'_, PyTuple>,
+        _unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let end = || {
+            Self::end(&slf);
+            Ok(())
+        };
+        harmless(slf.py(), "Profiler.__exit__", end, || ())
     }
 }

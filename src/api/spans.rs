@@ -1,7 +1,6 @@
 //! `with msprof_rs.span("name", …) as s:`, `msprof_rs.event(…)`, `msprof_rs.counter(…)`.
 
 use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
@@ -10,12 +9,13 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::harmless::{self, harmless, tell};
 use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
-use crate::hook::{Args, Attempt, Interrupt, append_error, append_value, message, with_buffer};
+use crate::hook::{Args, Attempt, Interrupt, append_error, append_value, utf8, with_buffer};
 use crate::recorder::{self, AsyncOpen, Open};
 
 const INFO: u32 = 20;
@@ -62,10 +62,10 @@ impl Running {
     }
 }
 
-/// Adds `span` and `event` to the module. They read their arguments as CPython passes them: to have a tuple and a
+/// Adds `span`, `event` and `counter` to the module. They read their arguments as CPython passes them: to have a tuple and a
 /// mapping made of them would cost more than all the rest, also while nothing is collected.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    for definition in [&SPAN, &EVENT] {
+    for definition in [&SPAN, &EVENT, &COUNTER] {
         // SAFETY: the definition is static, and its function is of the kind that its flags say.
         let function = unsafe {
             let definition = std::ptr::from_ref(&definition.0).cast_mut();
@@ -94,6 +94,12 @@ static EVENT: Definition = definition(
     c"event($module, name, /, *, domain=None, rid=None, level=20, **attributes)\n--\n\nRecords that something happens now.",
 );
 
+static COUNTER: Definition = definition(
+    c"counter",
+    counter,
+    c"counter($module, name, value, /, *, domain=None, level=20)\n--\n\nRecords the value that something has now.",
+);
+
 const fn definition(
     name: &'static CStr,
     function: ffi::PyCFunctionFastWithKeywords,
@@ -114,22 +120,22 @@ unsafe extern "C" fn span(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
+    let run = |request: &Request<'_, '_>, py| {
+        let Some(known) = request.known() else { return off(py) };
+        let mut attributes = Attributes::default();
+        request.append(py, &mut attributes)?;
+        let state = State { running: None, attributes: attributes.into_bytes() };
+        Ok(Bound::new(py, Span { known: Some(known), state: Mutex::new(state) })?.into_any())
+    };
     // SAFETY: the arguments of this call.
-    unsafe {
-        call(args, count, names, |request, py| {
-            let known = request.map(|request| request.known(py)).transpose()?.flatten();
-            let (Some(known), Some(request)) = (known, request) else {
-                static OFF: PyOnceLock<Py<Span>> = PyOnceLock::new();
-                let off =
-                    OFF.get_or_try_init(py, || Py::new(py, Span { known: None, state: Mutex::default() }))?;
-                return Ok(off.bind(py).clone().into_any());
-            };
-            let mut attributes = Attributes::default();
-            request.append(py, &mut attributes)?;
-            let state = State { running: None, attributes: attributes.into_bytes() };
-            Ok(Bound::new(py, Span { known: Some(known), state: Mutex::new(state) })?.into_any())
-        })
-    }
+    unsafe { call("span", 1, (args, count, names), run, off) }
+}
+
+/// The span that is not collected.
+fn off(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static OFF: PyOnceLock<Py<Span>> = PyOnceLock::new();
+    let off = OFF.get_or_try_init(py, || Py::new(py, Span { known: None, state: Mutex::default() }))?;
+    Ok(off.bind(py).clone().into_any())
 }
 
 /// Records that something happens now.
@@ -139,42 +145,64 @@ unsafe extern "C" fn event(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
+    let run = |request: &Request<'_, '_>, py| {
+        if let Some(known) = request.known() {
+            let ticks = Ticks::now();
+            with_buffer(|buffer| {
+                let appended = request.append(py, buffer);
+                recorder::instant(known.label, ticks, buffer.as_bytes());
+                appended
+            })?;
+        }
+        nothing(py)
+    };
     // SAFETY: the arguments of this call.
-    unsafe {
-        call(args, count, names, |request, py| {
-            if let Some(request) = request
-                && let Some(known) = request.known(py)?
-            {
-                let ticks = Ticks::now();
-                with_buffer(|buffer| {
-                    let appended = request.append(py, buffer);
-                    recorder::instant(known.label, ticks, buffer.as_bytes());
-                    appended
-                })?;
-            }
-            Ok(py.None().into_bound(py))
-        })
-    }
+    unsafe { call("event", 1, (args, count, names), run, nothing) }
 }
 
-/// The frame of both: no request where nothing is collected.
+/// Records the value that something has now.
+unsafe extern "C" fn counter(
+    _: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let run = |request: &Request<'_, '_>, py| {
+        request.has_no_attributes(py)?;
+        let value =
+            request.args.positional(py, 1).ok_or_else(|| PyTypeError::new_err("the value is missing"))?;
+        if let Some(known) = request.known() {
+            recorder::counter(known.label, Ticks::now(), value.extract()?);
+        }
+        nothing(py)
+    };
+    // SAFETY: the arguments of this call.
+    unsafe { call("counter", 2, (args, count, names), run, nothing) }
+}
+
+#[allow(clippy::unnecessary_wraps)] // it stands in for what can fail
+fn nothing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    Ok(py.None().into_bound(py))
+}
+
+/// The frame of all: `run` where something is collected and the call makes sense, else `otherwise`.
 ///
 /// # Safety
 /// The arguments are those of a call with `METH_FASTCALL | METH_KEYWORDS`.
 unsafe fn call<'py>(
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-    run: impl Fn(Option<&Request<'_, 'py>>, Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+    function: &'static str,
+    positional: usize,
+    (args, count, names): (*const *mut ffi::PyObject, ffi::Py_ssize_t, *mut ffi::PyObject),
+    run: impl Fn(&Request<'_, 'py>, Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+    otherwise: fn(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this; the arguments live as long as the call.
     let (py, args) = unsafe { (Python::assume_attached(), Args::new(args, count as usize, names)) };
     let outcome = if recorder::is_recording() && !recorder::is_muted() {
-        let attempt = || Request::read(py, args).and_then(|request| run(Some(&request), py));
-        // A defect of ours must not end the program that it is called from: it is as if nothing were collected.
-        catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| run(None, py))
+        let attempt = || Request::read(py, args, positional).and_then(|request| run(&request, py)).map(Some);
+        harmless(py, function, attempt, || None).and_then(|done| done.map_or_else(|| otherwise(py), Ok))
     } else {
-        run(None, py)
+        otherwise(py)
     };
     match outcome {
         Ok(value) => value.into_ptr(),
@@ -194,15 +222,15 @@ struct Request<'a, 'py> {
 }
 
 impl<'a, 'py> Request<'a, 'py> {
-    fn read(py: Python<'py>, args: Args<'a>) -> PyResult<Self> {
-        let name = args.positional(py, 0).filter(|_| args.count() == 1);
-        let name = name.ok_or_else(|| PyTypeError::new_err("expected one positional argument, the name"))?;
+    fn read(py: Python<'py>, args: Args<'a>, positional: usize) -> PyResult<Self> {
+        if args.count() > positional {
+            return Err(PyTypeError::new_err("there are arguments that it does not take"));
+        }
         let given = |name: &Bound<'py, PyString>| args.keyword(name).filter(|value| !value.is_none());
-        let domain = given(intern!(py, "domain"));
         Ok(Self {
-            name: name.to_owned().cast_into()?,
-            domain: match domain {
-                Some(domain) => domain.to_owned().cast_into()?,
+            name: harmless::name(args.positional(py, 0).as_deref(), "name")?.clone(),
+            domain: match given(intern!(py, "domain")) {
+                Some(domain) => harmless::name(Some(&domain), "domain")?.clone(),
                 None => intern!(py, "Default").clone(),
             },
             level: given(intern!(py, "level")).map_or(Ok(INFO), pyo3::Borrowed::extract)?,
@@ -211,9 +239,20 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     /// The label, if its events are collected.
-    fn known(&self, _: Python<'py>) -> PyResult<Option<Known>> {
-        let known = label(&self.domain, &self.name, self.level)?;
-        Ok(known.gate.is_open().then_some(known))
+    fn known(&self) -> Option<Known> {
+        let known = label(&self.domain, &self.name, self.level);
+        known.gate.is_open().then_some(known)
+    }
+
+    /// # Errors
+    /// There are keywords that a counter does not take.
+    fn has_no_attributes(&self, py: Python<'py>) -> PyResult<()> {
+        let taken = [intern!(py, "domain"), intern!(py, "level")];
+        let taken = taken.into_iter().filter(|name| self.args.keyword(name).is_some()).count();
+        if self.args.names(py).map_or(0, |names| names.len()) > taken {
+            return Err(PyTypeError::new_err("there are arguments that it does not take"));
+        }
+        Ok(())
     }
 
     fn append(&self, py: Python<'py>, buffer: &mut Attributes) -> Result<(), Interrupt> {
@@ -221,7 +260,7 @@ impl<'a, 'py> Request<'a, 'py> {
         let values = self.args.values(py).skip(self.args.count());
         for (name, value) in names.iter_borrowed().zip(values) {
             let Ok(name) = name.cast::<PyString>() else { continue };
-            let name = name.to_string_lossy();
+            let name = utf8(&name);
             let is_none = name == "rid" && value.is_none();
             if name != "domain" && name != "level" && !is_none {
                 append(buffer, &name, &value)?;
@@ -250,8 +289,7 @@ pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny
         buffer.truncate(mark);
     }
     if let Err(error) = appended.unless_interrupted(value.py())? {
-        let problem = message(value.py(), &error)?;
-        log::debug!("the attribute {key} is left out: {problem}");
+        tell(value.py(), "", &format!("the attribute {key} is left out"), &error)?;
     }
     Ok(())
 }
@@ -321,46 +359,42 @@ impl Span {
         Ok(slf)
     }
 
-    #[pyo3(signature = (kind, error, trace, /))]
-    fn __exit__(&self, kind: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>, trace: &Bound<'_, PyAny>) {
-        let _ = (kind, trace); // the protocol's
-        let Some(known) = self.known else { return };
-        let State { running, attributes } = std::mem::take(&mut *self.state.lock());
-        let Some(running) = running else { return };
-        if error.is_none() {
-            return running.end(known, &attributes);
-        }
-        let mut attributes = Attributes::from_bytes(attributes);
-        append_error(&mut attributes, &PyErr::from_value(error.clone()), error.py());
-        running.end(known, attributes.as_bytes());
+    #[pyo3(signature = (kind=None, error=None, trace=None, /, *rest, **unknown), text_signature = "($self, kind, error, trace, /)")]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        trace: Option<&Bound<'_, PyAny>>,
+        rest: &Bound<'_, PyTuple>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let _ = (kind, trace, rest, unknown); // the protocol's, and what it does not have
+        let end = || {
+            let Some(known) = self.known else { return Ok(()) };
+            let State { running, attributes } = std::mem::take(&mut *self.state.lock());
+            let Some(running) = running else { return Ok(()) };
+            let mut attributes = Attributes::from_bytes(attributes);
+            if let Some(error) = error {
+                append_error(&mut attributes, &PyErr::from_value(error.clone()), py);
+            }
+            running.end(known, attributes.as_bytes());
+            Ok(())
+        };
+        harmless(py, "Span.__exit__", end, || ())
     }
 
-    fn __setitem__(&self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.known.is_some() {
+    fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.known.is_none() {
+            return Ok(());
+        }
+        let add = || {
             // Not locked while the value is asked for its text.
             let mut buffer = Attributes::default();
-            append(&mut buffer, key, value)?;
+            append(&mut buffer, &utf8(harmless::name(Some(key), "attribute's name")?), value)?;
             self.state.lock().attributes.extend_from_slice(buffer.as_bytes());
-        }
-        Ok(())
+            Ok(())
+        };
+        harmless(py, "Span.__setitem__", add, || ())
     }
-}
-
-/// Records the value that something has now.
-#[pyfunction]
-#[pyo3(signature = (name, value, /, *, domain=None, level=INFO))]
-pub(crate) fn counter(
-    py: Python<'_>,
-    name: &Bound<'_, PyString>,
-    value: f64,
-    domain: Option<&Bound<'_, PyString>>,
-    level: u32,
-) -> PyResult<()> {
-    if recorder::is_recording() && !recorder::is_muted() {
-        let known = label(domain.unwrap_or(intern!(py, "Default")), name, level)?;
-        if known.gate.is_open() {
-            recorder::counter(known.label, Ticks::now(), value);
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ mod ticks;
 mod zone;
 
 pub use calibration::{Anchor, Calibration, duration};
-pub use ticks::{Source, Ticks, source};
+pub use ticks::{Distrust, Source, Ticks, distrust, source};
 pub use zone::time_zone;
 
 use rustix::time::{ClockId, clock_gettime};

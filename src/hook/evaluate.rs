@@ -264,8 +264,8 @@ fn call<'py>(
     };
     match builtin {
         Builtin::Len => Ok(first()?.len()?.into_pyobject(py)?.into_any()),
-        Builtin::Str => Ok(operators::text(first()?, false)?.into_any()),
-        Builtin::Repr => Ok(operators::text(first()?, true)?.into_any()),
+        Builtin::Str => Ok(operators::text(first()?)?.into_any()),
+        Builtin::Repr => Ok(operators::representation(first()?)?.into_any()),
         Builtin::Bool => operators::truth(py, first()?.is_truthy()?),
         Builtin::Type => Ok(first()?.get_type().qualname()?.into_any()),
         Builtin::Get => {

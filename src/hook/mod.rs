@@ -36,6 +36,7 @@ pub(crate) use follow::{Ending, Follower, returned};
 pub(crate) use hooked::Handler;
 pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use interrupt::{Attempt, Interrupt, message};
+pub(crate) use operators::text as text_of;
 pub(crate) use registry::Registry;
 pub(crate) use text::utf8;
 pub(crate) use thread_name::thread_name;

@@ -250,10 +250,16 @@ fn check_slice(object: &Bound<'_, PyAny>, slice: &Bound<'_, PySlice>) -> PyResul
     if base.kind == Kind::Text { check_length(length) } else { check_items(length) }
 }
 
-/// `str(value)` or, if `exactly`, `repr(value)`.
-pub(super) fn text<'py>(value: &Bound<'py, PyAny>, exactly: bool) -> PyResult<Bound<'py, PyString>> {
+/// `str(value)`.
+pub(crate) fn text<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     check_text(value)?;
-    if exactly { value.repr() } else { value.str() }
+    value.str()
+}
+
+/// `repr(value)`.
+pub(super) fn representation<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    check_text(value)?;
+    value.repr()
 }
 
 /// # Errors

@@ -2,26 +2,29 @@
 //! brings them, and names of files that are not UTF-8. They are shown as Python writes them: `\udc80`.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyString;
 
-/// The text, with an escape for each character that UTF-8 can't say.
+use super::limits::characters;
+
+/// The text, with an escape for each character that UTF-8 can't say. No code of the program's runs.
 pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Cow<'a, str> {
-    match text.to_str() {
-        Ok(text) => text.into(),
-        Err(_) => escaped(text).map_or_else(|_| text.to_string_lossy(), Into::into),
-    }
+    text.to_str().map_or_else(|_| escaped(text).into(), Into::into)
 }
 
 #[cold]
-fn escaped(text: &Bound<'_, PyString>) -> PyResult<String> {
-    // SAFETY: a living text and two names that end with a null; gives new bytes or raises.
-    let bytes = unsafe {
-        let bytes =
-            ffi::PyUnicode_AsEncodedString(text.as_ptr(), c"utf-8".as_ptr(), c"backslashreplace".as_ptr());
-        Bound::from_owned_ptr_or_err(text.py(), bytes)?.cast_into::<PyBytes>()?
-    };
-    Ok(String::from_utf8_lossy(bytes.as_bytes()).into_owned())
+fn escaped(text: &Bound<'_, PyString>) -> String {
+    let mut escaped = String::new();
+    for index in 0..characters(text) {
+        // SAFETY: a living text, and an index within it.
+        let code = unsafe { ffi::PyUnicode_ReadChar(text.as_ptr(), index as ffi::Py_ssize_t) };
+        match char::from_u32(code) {
+            Some(character) => escaped.push(character),
+            None => _ = write!(escaped, "\\u{code:04x}"), // a String takes everything
+        }
+    }
+    escaped
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString};
 
 use super::pending::Pending;
+use super::text::utf8;
 
 /// The name of the calling thread, if `threading` knows it and the thread holds the interpreter's lock.
 pub(crate) fn thread_name() -> Option<String> {
@@ -48,7 +49,7 @@ fn find(py: Python<'_>) -> Option<String> {
         Bound::from_owned_ptr_or_opt(py, ffi::PyObject_GenericGetDict(thread.as_ptr(), std::ptr::null_mut()))
     }?;
     let name = entry(&attributes, PyString::new(py, "_name").as_any())?;
-    name.cast_exact::<PyString>().ok()?.to_str().ok().map(Into::into)
+    Some(utf8(name.cast_exact::<PyString>().ok()?).into_owned())
 }
 
 /// The entry of what is a dict itself, under a key that is a `str` or an `int` itself.

@@ -153,7 +153,7 @@ impl Writer<'_> {
         }
         let text = match enum_name(value)? {
             Some(name) => name,
-            None => operators::text(value, false)?,
+            None => operators::text(value)?,
         };
         Ok(cut_text(&text, longest)?.into_owned().into())
     }

@@ -11,6 +11,7 @@ use super::rendezvous::{Membership, Rendezvous};
 use super::session::Session;
 use super::signals::{self, Woken};
 use super::{facts, gate, limits, steps};
+use crate::clock;
 use crate::config::{self, Collection, Mode, Watch};
 use crate::control::{self, Dumps, Page, State};
 
@@ -169,6 +170,7 @@ impl Flusher {
         match Session::start(&membership.folder, &self.options, collection.mode, collection.storage) {
             Ok(session) => {
                 log::info!("collection started: {}", session.path().display());
+                say_what_the_clock_costs();
                 limits::set(collection.limits);
                 steps::allow(collection.step_limit);
                 gate::open(collection.level, collection.domains.clone());
@@ -305,4 +307,17 @@ fn write_dump(running: &mut Running, folder: &Path, reason: &str) -> Result<(), 
     dumped.map_err(|error| DumpError::Io { path: path.clone(), error })?;
     log::info!("dumped ({reason}): {}", path.display());
     Ok(())
+}
+
+/// Says once where each event costs more than it need.
+fn say_what_the_clock_costs() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if let Some(reason) = clock::distrust() {
+            log::warn!(
+                "the clock is the kernel's, which takes longer to read than the CPU's counter (a recorded call costs \
+                 some three times as much): {reason}"
+            );
+        }
+    });
 }

@@ -1,0 +1,118 @@
+//! Nothing that users record with raises into their program, whatever it is given: a call that makes no sense has no
+//! effect, and the log says so once for each line of the program that has one. What is no `Exception` goes on, such as
+//! the `KeyboardInterrupt` that comes while a value is asked for its text.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::hook::{Attempt, Interrupt, message, utf8};
+use crate::recorder;
+
+/// Lines of the program that are told of.
+const MOST_PLACES: usize = 100;
+
+/// What `attempt` gives; `otherwise` where it fails.
+///
+/// # Errors
+/// What is no `Exception`.
+pub(super) fn harmless<T>(
+    py: Python<'_>,
+    function: &'static str,
+    attempt: impl FnOnce() -> PyResult<T>,
+    otherwise: impl FnOnce() -> T,
+) -> PyResult<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(attempt));
+    let outcome = outcome.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a defect in msprof_rs")));
+    match outcome.unless_interrupted(py)? {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            tell(py, function, "nothing is recorded", &error)?;
+            Ok(otherwise())
+        }
+    }
+}
+
+/// Says once for a line of the program what could not be done there.
+///
+/// # Errors
+/// The exception was asked for its text, and that was interrupted.
+#[cold]
+pub(super) fn tell(py: Python<'_>, function: &str, effect: &str, error: &PyErr) -> Result<(), Interrupt> {
+    static PLACES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let _muted = recorder::mute();
+    let place = place(py).optional(py)?.unwrap_or_else(|| "somewhere".into());
+    let told = format!("{place}: msprof_rs.{function}");
+    // Asked for before the lock is taken: it may be Python code that says it.
+    let problem = message(py, error)?;
+    let mut places = PLACES.lock();
+    if places.len() < MOST_PLACES && !places.contains(&told) {
+        log::warn!("{told}: {effect}: {problem}; this is said once");
+        places.push(told);
+    }
+    Ok(())
+}
+
+/// The line of the program that is running.
+fn place(py: Python<'_>) -> PyResult<String> {
+    let mut frame = py.import("sys")?.call_method0("_getframe")?;
+    let is_ours = |frame: &Bound<'_, PyAny>| {
+        let module = frame.getattr("f_globals")?.get_item("__name__")?;
+        PyResult::Ok(utf8(module.cast::<PyString>()?).starts_with("msprof_rs."))
+    };
+    while is_ours(&frame).unwrap_or(false) {
+        frame = frame.getattr("f_back")?;
+    }
+    let file = frame.getattr("f_code")?.getattr("co_filename")?;
+    let line: u32 = frame.getattr("f_lineno")?.extract()?;
+    Ok(format!("{}:{line}", utf8(file.cast::<PyString>()?)))
+}
+
+/// A name that was given.
+///
+/// # Errors
+/// It was not, or is no text.
+pub(super) fn name<'a, 'py>(
+    given: Option<&'a Bound<'py, PyAny>>,
+    what: &str,
+) -> PyResult<&'a Bound<'py, PyString>> {
+    let given = given.ok_or_else(|| PyTypeError::new_err(format!("the {what} is missing")))?;
+    given.cast::<PyString>().map_err(|_| PyTypeError::new_err(format!("the {what} is no text")))
+}
+
+/// Arguments that were given by position, with those in their place that were given by keyword.
+///
+/// # Errors
+/// One was given twice, or more were given than `names`.
+pub(super) fn complete<'py, const N: usize>(
+    names: [&str; N],
+    mut given: [Option<Bound<'py, PyAny>>; N],
+    rest: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<[Option<Bound<'py, PyAny>>; N]> {
+    if let Some(keywords) = keywords {
+        for (name, given) in names.iter().zip(&mut given) {
+            // One that is there twice stays among the keywords.
+            if given.is_none()
+                && let Some(value) = keywords.get_item(name)?
+            {
+                keywords.del_item(name)?;
+                *given = Some(value);
+            }
+        }
+    }
+    no_more(rest, keywords)?;
+    Ok(given)
+}
+
+/// # Errors
+/// More was given than a function takes.
+pub(super) fn no_more(rest: &Bound<'_, PyTuple>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    if rest.is_empty() && unknown.is_none_or(PyDictMethods::is_empty) {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err("there are arguments that it does not take"))
+}
