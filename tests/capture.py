@@ -63,6 +63,8 @@ class Capture:
         """Each with its type: `span`, `instant` or `meta`."""
         self.process_names: dict[int, str] = {}
         self.thread_names: dict[int, str] = {}
+        self.counters: list[tuple[str, float]] = []
+        """Each value with the name of what it is of, by file and time."""
         for file in self.files:
             _File(self).read(Trace.FromString(file.read_bytes()))
         self.events.sort(key=lambda event: event[1].start)
@@ -100,6 +102,7 @@ class _File:
         self._tracks: dict[int, _Track] = {}
         self._sequences: dict[int, _Sequence] = {}
         self._open: dict[int, list[Event]] = {}
+        self._counters: dict[int, str] = {}
         self._realtime_offset: int | None = None
 
     def read(self, trace: Any) -> None:
@@ -142,6 +145,8 @@ class _File:
         if descriptor.HasField("process"):
             track.pid = descriptor.process.pid
             self._capture.process_names[track.pid] = descriptor.process.process_name
+        if descriptor.HasField("counter"):
+            self._counters[descriptor.uuid] = descriptor.name
         if descriptor.HasField("thread"):
             track.pid, track.tid = descriptor.thread.pid, descriptor.thread.tid
             self._capture.thread_names[track.tid] = descriptor.thread.thread_name
@@ -165,6 +170,10 @@ class _File:
             _name(annotation, sequence): _value(annotation, sequence)
             for annotation in event.debug_annotations
         }
+        if event.type == TrackEvent.TYPE_COUNTER:
+            value = event.double_counter_value or event.counter_value
+            self._capture.counters.append((self._counters[uuid], value))
+            return
         if event.type == TrackEvent.TYPE_SLICE_END:
             span = self._open[uuid].pop()
             span.duration = now - span.start

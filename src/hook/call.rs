@@ -55,7 +55,8 @@ impl Hooked {
                 return self.run(inner, args, nargsf, names);
             }
             if !hook.is_plain_timer {
-                if hook.leaves_out() {
+                // What our own code calls is not the program's doing, and may be what that very code is about.
+                if recorder::is_muted() || hook.leaves_out() || !stack::has_room() {
                     return self.run(inner, args, nargsf, names);
                 }
                 return self.run_full(hook, inner, args, nargsf, names);
@@ -93,10 +94,6 @@ impl Hooked {
         let args = unsafe { Args::new(values, nargsf, names) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
-        // What our own code calls is not the program's doing, and may be what that very code is about.
-        if recorder::is_muted() || !stack::has_room() {
-            return original();
-        }
         if hook.object.as_ref().is_some_and(|object| !args.begin_with(object)) {
             return original();
         }
@@ -128,6 +125,7 @@ type Original<'a> = &'a mut dyn FnMut() -> *mut ffi::PyObject;
 
 impl Hook {
     /// Records a span of the call, or of what it makes.
+    #[inline(never)]
     fn time(
         &'static self,
         py: Python<'_>,
@@ -140,7 +138,24 @@ impl Hook {
         }
         let open = recorder::begin(self.label);
         let result = original();
-        let Some(open) = open else { return result };
+        match open {
+            Some(open) => self.record_call(py, open, attributes, args, result),
+            None => result,
+        }
+    }
+
+    /// Ends the span of a call that gave this result, or null with an exception set; gives what the caller gets.
+    ///
+    /// Apart from what runs the call, as is all that follows it: recursion should not take its stack too.
+    #[inline(never)]
+    fn record_call(
+        &'static self,
+        py: Python<'_>,
+        open: recorder::Open,
+        attributes: &'static [Evaluated],
+        args: Args<'_>,
+        result: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
         let ticks = Ticks::now();
         let pending = Pending::set_aside(py);
         // SAFETY: null, or a reference that is ours until it is the caller's.
@@ -163,6 +178,7 @@ impl Hook {
     }
 
     /// A call whose span may last longer than it does.
+    #[inline(never)]
     fn time_what_is_made(
         &'static self,
         py: Python<'_>,
@@ -199,6 +215,7 @@ impl Hook {
     }
 
     /// Leaves the call to a built-in handler.
+    #[inline(never)]
     fn hand_over(
         &'static self,
         py: Python<'_>,

@@ -31,7 +31,7 @@ static PASSED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether there is enough stack for a call that looks at arguments or result. That takes two or three times as much
 /// as one that does not, so it is done in the upper half only: the lower one is left to the program.
-#[inline]
+#[inline(never)] // its own frame is what it looks at
 pub(super) fn has_room() -> bool {
     let here = 0u8;
     let here = black_box(&raw const here).addr();

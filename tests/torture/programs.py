@@ -7,14 +7,22 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 HEADER = """\
-import asyncio, contextlib, functools, threading
+import asyncio, contextlib, functools, sys, threading
 LOG = []
+TOGGLES = []  # as many items as there are to be toggles
 
 class Trouble(Exception):
     pass
 
 def note(*what):
     LOG.append(what)
+
+def toggle():  # collection, where there is any, in the midst of a call
+    profiler = sys.modules.get("msprof_rs")
+    if profiler is not None and TOGGLES:
+        TOGGLES.pop()
+        profiler.stop()
+        profiler.start()
 """
 
 NAMES = ["a", "b", "c", "d"]
@@ -51,7 +59,7 @@ class Parameters:
     names: list[str]
 
 
-STATEMENTS = ["call", "caught", "callback", "again", "closure", "error", "finally", "wait"]
+STATEMENTS = ["call", "caught", "callback", "again", "closure", "error", "finally", "wait", "toggle"]
 WAIT = [
     "try:",
     "    await asyncio.sleep(0)",
@@ -134,6 +142,8 @@ def body(
             lines += [f"if {condition}:", f"    raise Trouble({name!r}){chained}"]
         elif statement == "finally":
             lines += ["try:", f"    note({call})", "finally:", "    note('finally')"]
+        elif statement == "toggle":
+            lines.append("toggle()")
         elif statement == "wait":
             lines += WAIT if kind in ("async", "agen") else ["pass"]
     result = draw(st.sampled_from([*parameters.names, "1", "'result'", "None", "[1, 2, 3]"]))

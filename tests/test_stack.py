@@ -1,0 +1,72 @@
+"""A recursion that fits a stack without hooks fits it with hooks that look at arguments or results."""
+
+from __future__ import annotations
+
+import pytest
+
+from program import Program
+
+DEEP = """
+def count(n):
+    return 0 if n == 0 else count(n - 1) + 1
+"""
+
+HANDLERS = """
+def handler(original, n):
+    return original(n)
+
+def context(ctx):
+    yield
+"""
+
+ENTRIES = {
+    "attribute": "attributes: [{name: n, expr: n | str}]",
+    "sampled attribute": "sample: 2, attributes: [{name: n, expr: n | str}]",
+    "caller filter": "caller_filter: count",
+    "handler": "handler: '__main__:handler'",
+    "context": "handler: '__main__:context'",
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_recursion_in_a_thread_with_a_small_stack_goes_to_its_end(entry: str, hooked: Program) -> None:
+    (hooked.folder / "deep.py").write_text(DEEP)
+    hooked.hook(f"- {{symbol: 'deep:count', {ENTRIES[entry]}}}")
+    out, err = hooked.run(
+        HANDLERS
+        + """
+import sys, threading
+sys.path.insert(0, ".")
+import deep
+threading.stack_size(512 * 1024)
+thread = threading.Thread(target=lambda: print(deep.count(200)))
+thread.start()
+thread.join()
+"""
+    )
+    assert out == "200\n", err
+
+
+def test_calls_for_which_there_is_too_little_stack_are_counted_and_told_once(hooked: Program) -> None:
+    (hooked.folder / "deep.py").write_text(DEEP)
+    hooked.hook("- {symbol: 'deep:count', attributes: [{name: n, expr: n}]}")
+    out, err = hooked.run(
+        """
+        import sys, threading
+        sys.path.insert(0, ".")
+        import deep
+        threading.stack_size(128 * 1024)
+        for _ in range(3):
+            thread = threading.Thread(target=lambda: print(deep.count(80)))
+            thread.start()
+            thread.join()
+        """
+    )
+    assert out == "80\n" * 3
+    assert err.count("half of a thread's stack is used up") == 1
+    capture = hooked.capture()
+    recorded = len(capture.named("count"))
+    assert 0 < recorded < 3 * 81
+    passed = [value for name, value in capture.counters if "too little stack" in name]
+    assert passed[:3] == [1, 2, 4]
+    assert passed[-1] <= 3 * 81 - recorded
