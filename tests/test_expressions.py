@@ -148,7 +148,10 @@ def test_what_can_be_walked_again_is_walked(program: Program) -> None:
 
 def test_a_key_that_is_missing_is_not_put_into_the_mapping(program: Program) -> None:
     program.hook(
-        symbols("values:take", ["value['k']", "value.get('k', 7)", "value['there']", "'%(k)s' % value"])
+        symbols(
+            "values:take",
+            ["value['k']", "value.get('k', 7)", "value['there']", "'%(k)s' % value", "value[1:2]"],
+        )
     )
     program.run(
         """

@@ -219,9 +219,10 @@ pub(super) fn item<'py>(
         if elements(object)?.is_some() && walk::is_iterable(index) {
             return Err(refused("many elements of an array by a list of indices"));
         }
-        if makes_up_items(object)? && !object.contains(index)? {
-            return Err(PyKeyError::new_err(index.clone().unbind()));
-        }
+    }
+    // A slice is a key too, from CPython 3.12 on.
+    if makes_up_items(object)? && !object.contains(index)? {
+        return Err(PyKeyError::new_err(index.clone().unbind()));
     }
     object.get_item(index)
 }
