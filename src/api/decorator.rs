@@ -5,10 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::harmless::{self, harmless, no_more};
-use crate::config::Level;
-use crate::event::Label;
-use crate::hook::{self, utf8};
-use crate::recorder::Gate;
+use super::labels::label;
+use crate::hook;
 
 /// Puts a timer on a function; gives what is to stand for it: the function itself where that can't be.
 #[pyfunction]
@@ -26,13 +24,10 @@ pub(crate) fn timed<'py>(
         if !function.is_callable() {
             return Err(PyTypeError::new_err("only what can be called can be timed"));
         }
-        let domain = utf8(harmless::name(Some(domain), "domain")?);
-        let label = if name.is_none() {
-            Label::new(&domain, &utf8(&name_of(function)?))
-        } else {
-            Label::new(&domain, &utf8(harmless::name(Some(name), "name")?))
-        };
-        hook::time(function, label, Gate::new(Level::new(level.extract()?), &domain))
+        let domain = harmless::name(Some(domain), "domain")?;
+        let name = if name.is_none() { &name_of(function)? } else { harmless::name(Some(name), "name")? };
+        let known = label(domain, name, level.extract()?);
+        hook::time(function, known.label, known.gate)
     };
     harmless(function.py(), "timed", hook, || function.clone())
 }

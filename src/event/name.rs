@@ -49,6 +49,14 @@ impl<T: Clone + Eq + std::hash::Hash> Table<T> {
         id
     }
 
+    fn find<Q>(&self, key: &Q) -> Option<u32>
+    where
+        T: std::borrow::Borrow<Q>,
+        Q: Eq + std::hash::Hash + ?Sized,
+    {
+        self.lock().get(key).copied()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ids<T>> {
         // A panic can't leave the map half changed.
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,6 +99,11 @@ impl Name {
         Self(NAMES.add(text, || Arc::from(text)))
     }
 
+    /// The name of `text`, if there is one already.
+    pub fn find(text: &str) -> Option<Self> {
+        NAMES.find(text).map(Self)
+    }
+
     /// The text.
     pub fn as_str(self) -> &'static str {
         NAMES.items.get(self.0 as usize).map_or("", |text| text)
@@ -112,6 +125,11 @@ impl Label {
     pub fn new(domain: &str, name: &str) -> Self {
         let pair = (Name::new(domain), Name::new(name));
         Self(LABELS.add(&pair, || pair))
+    }
+
+    /// The label of `name` in `domain`, if there is one already.
+    pub fn find(domain: &str, name: &str) -> Option<Self> {
+        LABELS.find(&(Name::find(domain)?, Name::find(name)?)).map(Self)
     }
 
     /// The domain, empty for a label that is not in the table.
@@ -172,6 +190,14 @@ mod tests {
         assert_eq!((label.domain().as_str(), label.name().as_str()), ("Execute", "forward"));
         assert_eq!(label, Label::new("Execute", "forward"));
         assert_ne!(label, Label::new("Schedule", "forward"));
+    }
+
+    #[test]
+    fn to_look_for_a_label_adds_none() {
+        let label = Label::new("found", "by its texts");
+        assert_eq!(Label::find("found", "by its texts"), Some(label));
+        assert_eq!(Label::find("found", "nowhere"), None);
+        assert_eq!(Name::find("nowhere"), None);
     }
 
     #[test]

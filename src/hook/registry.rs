@@ -164,7 +164,7 @@ impl Entry<'_> {
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
         let (action, gate) = match self.handler(&place.callable, kind)? {
             Some(handled) => handled,
-            None => (Action::Timer(self.attributes(&place)?), Gate::new(symbol.level, &symbol.domain)),
+            None => (Action::Timer(self.attributes(&place)?), Gate::of(symbol.level, &symbol.domain)),
         };
         let until = self.until(&place, kind)?;
         let hook = Hook {
@@ -215,12 +215,12 @@ impl Entry<'_> {
             HandlerRef::Timer => None,
             HandlerRef::BuiltIn(built_in) => {
                 let (handler, domain) = handlers::code(*built_in);
-                let gate = domain.map_or_else(Gate::always, |domain| Gate::new(symbol.level, domain));
+                let gate = domain.map_or_else(Gate::always, |domain| Gate::of(symbol.level, domain));
                 Some((Action::BuiltIn(handler), gate))
             }
             HandlerRef::Custom { module, function } => {
                 match Custom::load(module, function, target, kind).unless_interrupted(py)? {
-                    Ok(custom) => Some((Action::Custom(custom), Gate::new(symbol.level, &symbol.domain))),
+                    Ok(custom) => Some((Action::Custom(custom), Gate::of(symbol.level, &symbol.domain))),
                     Err(error) => {
                         let problem = message(py, &error)?;
                         log::warn!(

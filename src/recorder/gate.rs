@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::config::{DomainFilter, Level};
 
-/// The switch of one hook. It lives as long as the process.
+/// The switch of all hooks of one level and domain. It lives as long as the process.
 #[derive(Debug)]
 pub struct Gate {
     open: AtomicBool,
@@ -24,12 +26,22 @@ struct Rule {
     domains: DomainFilter,
 }
 
+/// Walked by the flusher without a lock.
 static GATES: Lazy<boxcar::Vec<&'static Gate>> = Lazy::new(boxcar::Vec::new);
+/// The same, by what they are for.
+static KNOWN: Lazy<Mutex<Known>> = Lazy::new(Mutex::default);
+
+type Known = FxHashMap<(Level, Box<str>), &'static Gate>;
 static RULE: ArcSwapOption<Rule> = ArcSwapOption::const_empty();
 
 impl Gate {
-    /// The gate of a hook whose events have this level and domain; open at once if a session collects them.
-    pub fn new(level: Level, domain: &str) -> &'static Self {
+    /// The gate of hooks whose events have this level and domain; open at once if a session collects them. Each
+    /// level and domain that it is asked for stays in memory: they must be few.
+    pub fn of(level: Level, domain: &str) -> &'static Self {
+        KNOWN.lock().entry((level, domain.into())).or_insert_with(|| Self::new(level, domain))
+    }
+
+    fn new(level: Level, domain: &str) -> &'static Self {
         let gate: &'static Self =
             Box::leak(Box::new(Self { open: AtomicBool::new(false), level, domain: domain.into() }));
         // Known first, set second: a start that happens in between sees it in the list. One that happens while it is
@@ -84,5 +96,18 @@ fn set(rule: Option<Arc<Rule>>) {
     let rule = RULE.load();
     for (_, gate) in GATES.iter() {
         gate.set(rule.as_deref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_of_one_level_and_domain_share_a_gate() {
+        let gate = Gate::of(Level::INFO, "shared");
+        assert!(std::ptr::eq(gate, Gate::of(Level::INFO, "shared")));
+        assert!(!std::ptr::eq(gate, Gate::of(Level::DETAILED, "shared")));
+        assert!(!std::ptr::eq(gate, Gate::of(Level::INFO, "another")));
     }
 }

@@ -195,7 +195,7 @@ fn missing(name: &str) -> PyErr {
 
 fn detailed() -> &'static Gate {
     static GATE: once_cell::sync::Lazy<&'static Gate> =
-        once_cell::sync::Lazy::new(|| Gate::new(Level::DETAILED, "Execute"));
+        once_cell::sync::Lazy::new(|| Gate::of(Level::DETAILED, "Execute"));
     &GATE
 }
 
