@@ -25,8 +25,8 @@ fn main() -> Result<(), RingError> {
 #[inline(never)]
 fn spans(producer: &mut Producer, count: u32) {
     for _ in 0..count {
-        if producer.begin(black_box(1), Ticks::now()) {
-            producer.end(black_box(1), Ticks::now(), &[]);
+        if let Some(begun) = producer.begin(black_box(1), Ticks::now()) {
+            producer.end(begun, black_box(1), Ticks::now(), &[]);
         }
     }
 }

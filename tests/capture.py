@@ -11,6 +11,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import ClockSnapshot, Tra
 
 REALTIME = ClockSnapshot.Clock.BuiltinClocks.REALTIME
 BOOTTIME = ClockSnapshot.Clock.BuiltinClocks.BOOTTIME
+DOES_NOT_NEST = "does_not_nest"
 STATE_CLEARED = TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
 
 
@@ -175,7 +176,15 @@ class _File:
             self._capture.counters.append((self._counters[uuid], value))
             return
         if event.type == TrackEvent.TYPE_SLICE_END:
-            span = self._open[uuid].pop()
+            spans = self._open[uuid]
+            if DOES_NOT_NEST in attributes:
+                # It is on a lane instead; here it has no duration.
+                span = spans.pop(-1 - attributes[DOES_NOT_NEST])
+                assert span.name == sequence.names["event", event.name_iid]
+                assert span.start == now
+                self._capture.events.remove(("span", span))
+                return
+            span = spans.pop()
             span.duration = now - span.start
             span.attributes |= attributes
             return

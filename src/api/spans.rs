@@ -16,7 +16,7 @@ use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
 use crate::hook::{Args, Attempt, Interrupt, append_error, append_value, utf8, with_buffer};
-use crate::recorder::{self, AsyncOpen, Open};
+use crate::recorder::{self, AsyncOpen};
 
 const INFO: u32 = 20;
 
@@ -30,36 +30,49 @@ pub(crate) struct Span {
 
 #[derive(Default)]
 struct State {
-    running: Option<Running>,
-    attributes: Vec<u8>,
+    /// Attributes of every time that it is entered.
+    given: Vec<u8>,
+    /// One for each time that it was entered and not left: one object may be entered again.
+    running: Vec<Running>,
 }
 
 /// A span that has begun.
-enum Running {
-    /// On this thread, around what else runs on it.
-    Nested(Open),
-    /// In a task: others run in between.
-    Free(AsyncOpen),
+struct Running {
+    /// None: nothing was recorded at that time.
+    open: Option<AsyncOpen>,
+    thread: usize,
+    /// Attributes that came since.
+    added: Vec<u8>,
 }
 
 impl Running {
-    fn begin(py: Python<'_>, known: Known) -> Result<Option<Self>, Interrupt> {
-        Ok(if recorder::is_muted() {
+    /// Whatever a `with` block is in, it may end on another thread or after others that began later: a generator can hold
+    /// it, a greenlet can switch. In an event loop that is the rule.
+    fn begin(py: Python<'_>, known: Known) -> Result<Self, Interrupt> {
+        let open = if recorder::is_muted() {
             None
         } else if is_in_event_loop(py)? {
-            recorder::async_begin(known.label, Ticks::now()).map(Self::Free)
+            recorder::async_begin(known.label, Ticks::now())
         } else {
-            recorder::begin(known.label).map(Self::Nested)
-        })
+            recorder::loose_begin(known.label, Ticks::now())
+        };
+        Ok(Self { open, thread: this_thread(), added: Vec::new() })
     }
+}
 
-    fn end(self, known: Known, attributes: &[u8]) {
-        let ticks = Ticks::now();
-        match self {
-            Self::Nested(open) => recorder::end(open, known.label, ticks, attributes),
-            Self::Free(open) => recorder::async_end(open, known.label, ticks, attributes),
-        }
+impl State {
+    /// The one that is left: the last that was entered on this thread; else it was handed over from another.
+    fn leave(&mut self) -> Option<Running> {
+        let here = this_thread();
+        let last = self.running.iter().rposition(|running| running.thread == here);
+        last.or_else(|| self.running.len().checked_sub(1)).map(|last| self.running.remove(last))
     }
+}
+
+/// A number that no other running thread has.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
 }
 
 /// Adds `span`, `event` and `counter` to the module. They read their arguments as CPython passes them: to have a tuple and a
@@ -124,7 +137,7 @@ unsafe extern "C" fn span(
         let Some(known) = request.known() else { return off(py) };
         let mut attributes = Attributes::default();
         request.append(py, &mut attributes)?;
-        let state = State { running: None, attributes: attributes.into_bytes() };
+        let state = State { given: attributes.into_bytes(), running: Vec::new() };
         Ok(Bound::new(py, Span { known: Some(known), state: Mutex::new(state) })?.into_any())
     };
     // SAFETY: the arguments of this call.
@@ -354,7 +367,7 @@ impl Span {
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         if let Some(known) = slf.get().known {
             let running = Running::begin(slf.py(), known)?;
-            slf.get().state.lock().running = running;
+            slf.get().state.lock().running.push(running);
         }
         Ok(slf)
     }
@@ -372,13 +385,19 @@ impl Span {
         let _ = (kind, trace, rest, unknown); // the protocol's, and what it does not have
         let end = || {
             let Some(known) = self.known else { return Ok(()) };
-            let State { running, attributes } = std::mem::take(&mut *self.state.lock());
-            let Some(running) = running else { return Ok(()) };
-            let mut attributes = Attributes::from_bytes(attributes);
+            let ticks = Ticks::now();
+            let mut state = self.state.lock();
+            let Some(Running { open: Some(open), added, .. }) = state.leave() else { return Ok(()) };
+            if added.is_empty() && error.is_none() {
+                recorder::async_end(open, known.label, ticks, &state.given);
+                return Ok(());
+            }
+            let mut attributes = Attributes::from_bytes([&state.given[..], &added].concat());
+            drop(state); // before Python runs
             if let Some(error) = error {
                 append_error(&mut attributes, &PyErr::from_value(error.clone()), py);
             }
-            running.end(known, attributes.as_bytes());
+            recorder::async_end(open, known.label, ticks, attributes.as_bytes());
             Ok(())
         };
         harmless(py, "Span.__exit__", end, || ())
@@ -392,7 +411,10 @@ impl Span {
             // Not locked while the value is asked for its text.
             let mut buffer = Attributes::default();
             append(&mut buffer, &utf8(harmless::name(Some(key), "attribute's name")?), value)?;
-            self.state.lock().attributes.extend_from_slice(buffer.as_bytes());
+            let mut state = self.state.lock();
+            let State { given, running } = &mut *state;
+            let attributes = running.last_mut().map_or(given, |running| &mut running.added);
+            attributes.extend_from_slice(buffer.as_bytes());
             Ok(())
         };
         harmless(py, "Span.__setitem__", add, || ())

@@ -116,6 +116,11 @@ impl Summary<'_> {
             dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
         };
         writeln!(f, "Dropped  {dropped}")?;
+        if tally.unfollowed > 0 {
+            let spans = count(tally.unfollowed, "span");
+            lines
+                .push(format!("{spans} not recorded: too many were open that the server's code never ended"));
+        }
         if tally.removed_parts > 0 {
             let parts = count(tally.removed_parts, "oldest part");
             lines.push(format!("{parts} of the captures removed by the server, as session_mb says"));

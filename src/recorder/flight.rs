@@ -8,14 +8,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use std::collections::VecDeque;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::session::{Session, write, writer};
+use super::session::{OpenSpan, Session, state_lost, write, writer};
 use crate::clock::{Calibration, Nanos, Ticks};
 use crate::event::Label;
 use crate::own_file::OwnFile;
 use crate::ring::Kind;
-use crate::trace::{Sequence, Writer, compressed};
+use crate::trace::{Lost, MOST_OPEN, Sequence, Writer, compressed};
+
+/// So many facts of the user's are kept for dumps, the newest ones. The capture's own file has all.
+const MOST_FACTS: usize = 1024;
 
 /// What forgotten records have left behind.
 #[derive(Debug, Default)]
@@ -24,13 +29,20 @@ pub(super) struct Forgotten {
     open: FxHashMap<u64, (u32, Ticks, u32)>,
     /// Those whose end was forgotten before their begin: a busy thread forgets sooner than an idle one.
     ended: FxHashSet<u64>,
-    facts: Vec<(Nanos, Label, Vec<u8>)>,
+    facts: VecDeque<(Nanos, Label, Vec<u8>)>,
+    /// Open spans that were too many to keep.
+    lost: u64,
 }
 
 impl Forgotten {
     fn begun(&mut self, id: u64, label: u32, ticks: Ticks, sequence: u32) {
-        if !self.ended.remove(&id) {
+        if self.ended.remove(&id) {
+            return;
+        }
+        if self.open.len() < MOST_OPEN {
             self.open.insert(id, (label, ticks, sequence));
+        } else {
+            self.lost += 1;
         }
     }
 
@@ -47,12 +59,12 @@ impl Forgotten {
         writer: &mut Writer,
         sequence: &mut Sequence,
         thread: u32,
-        open: &[(u32, Ticks)],
+        open: &[OpenSpan],
         calibration: &Calibration,
     ) {
-        for (label, ticks) in open {
-            if let Some(label) = Label::from_index(*label) {
-                writer.begin(sequence, calibration.to_boot(*ticks), label);
+        for span in open {
+            if let Some(label) = Label::from_index(span.label) {
+                writer.begin_numbered(sequence, calibration.to_boot(span.begin), label, span.number);
             }
         }
         for (id, (label, ticks, of)) in &self.open {
@@ -96,11 +108,17 @@ impl Session {
         let outcome = thread.rings[0].forget(keep, oldest, |record| {
             records += 1;
             match record.kind {
-                Kind::Begin => open.push((record.label, record.ticks)),
+                Kind::Begin => {
+                    let number = open.last().map_or(0, |outer| outer.number) + 1;
+                    open.push(OpenSpan { number, label: record.label, begin: record.ticks });
+                }
                 Kind::End => {
                     open.pop();
                 }
-                Kind::AsyncBegin => forgotten.begun(record.id, record.label, record.ticks, sequence),
+                Kind::EndWithin => open.retain(|span| span.number != record.label),
+                Kind::AsyncBegin | Kind::LooseBegin => {
+                    forgotten.begun(record.id, record.label, record.ticks, sequence);
+                }
                 Kind::AsyncEnd => forgotten.ended(record.id),
                 Kind::Meta => {
                     if let Some(label) = Label::from_index(record.label) {
@@ -117,7 +135,10 @@ impl Session {
         self.count(records);
         for (time, label, attributes) in facts {
             self.keep_fact(time, label, &attributes);
-            self.forgotten.facts.push((time, label, attributes));
+            self.forgotten.facts.push_back((time, label, attributes));
+            if self.forgotten.facts.len() > MOST_FACTS {
+                self.forgotten.facts.pop_front();
+            }
         }
     }
 
@@ -132,6 +153,7 @@ impl Session {
         for (time, label, attributes) in &self.forgotten.facts {
             writer.meta(*time, *label, attributes);
         }
+        let mut sequences = Vec::new();
         for thread in &self.threads {
             let mut sequence = writer.thread(&thread.thread);
             let number = thread.thread.sequence;
@@ -150,7 +172,13 @@ impl Session {
                 file.write_all(writer.pending())?;
             }
             writer.written();
+            sequences.push(sequence);
         }
+        for sequence in &mut sequences {
+            writer.settle(sequence);
+        }
+        let lost = writer.last_visit();
+        state_lost(&mut writer, Lost { spans: lost.spans + self.forgotten.lost, ..lost });
         file.write_all(writer.pending())?;
         fs::rename(unfinished, path)
     }

@@ -28,5 +28,5 @@ pub use role::{Role, has_role, set_role};
 pub use steps::step;
 pub use thread::{
     AsyncOpen, Mute, Open, async_begin, async_end, begin, counter, end, instant, is_muted, is_recording,
-    meta, mute, session, unmuted,
+    loose_begin, meta, mute, session, unmuted,
 };

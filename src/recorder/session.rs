@@ -11,12 +11,12 @@ use super::door::{self, Hall, Newcomer};
 use super::flight::Forgotten;
 use super::ring_places::RingPlaces;
 use super::{Options, facts, names_file, role, thread};
-use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot};
+use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot, Ticks};
 use crate::config::{Mode, Storage};
 use crate::control::Figures;
 use crate::event::{Attributes, Label, Name};
 use crate::ring::{Consumer, Kind, Record, State};
-use crate::trace::{Clocks, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
+use crate::trace::{Clocks, Lost, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
 
 /// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
 const PIECE: usize = 128 << 10;
@@ -45,6 +45,17 @@ pub(super) struct Session {
     figures: Figures,
     /// How often the role had changed when it was last told.
     role_changes: u64,
+    /// Whether it was said that too many spans are open.
+    has_told: bool,
+}
+
+/// A span of a thread whose beginning was forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenSpan {
+    /// How many of the thread's spans were open with it when it began.
+    pub(super) number: u32,
+    pub(super) label: u32,
+    pub(super) begin: Ticks,
 }
 
 /// A thread that records into this session.
@@ -55,7 +66,7 @@ pub(super) struct Recorded {
     /// What it wrote to, oldest first; the last one is where it writes now.
     pub(super) rings: VecDeque<Consumer>,
     /// Its spans that began in forgotten records.
-    pub(super) open: Vec<(u32, crate::clock::Ticks)>,
+    pub(super) open: Vec<OpenSpan>,
 }
 
 impl Session {
@@ -90,6 +101,7 @@ impl Session {
             forgotten: Forgotten::default(),
             figures: Figures::default(),
             role_changes,
+            has_told: false,
         };
         session.write_pending()?;
         Ok(session)
@@ -184,7 +196,23 @@ impl Session {
                 index += 1;
             }
         }
+        for thread in &mut self.threads {
+            self.writer.settle(&mut thread.sequence);
+        }
+        let lost = self.writer.next_visit();
+        self.count_lost(lost);
         Ok(())
+    }
+
+    /// States what could not be put into the capture.
+    fn count_lost(&mut self, lost: Lost) {
+        if lost.spans > 0 && !std::mem::replace(&mut self.has_told, true) {
+            log::warn!(
+                "too many spans are open at once that overlap others: new ones are not recorded. Something begins spans \
+                 and does not end them"
+            );
+        }
+        state_lost(&mut self.writer, lost);
     }
 
     /// Puts a ring aside that was drained to its end, and a thread that has ended. Whether there is something else at
@@ -199,7 +227,8 @@ impl Session {
             self.hall.stock.take_back(consumer.ring().clone());
         }
         if thread.rings.is_empty() {
-            self.threads.swap_remove(index);
+            let gone = self.threads.swap_remove(index);
+            self.writer.retire(gone.sequence);
         }
         true
     }
@@ -336,6 +365,8 @@ impl Session {
             self.drain()?;
             self.threads.iter().map(|thread| thread.rings.len()).sum::<usize>() < before
         } {}
+        let lost = self.writer.last_visit();
+        self.count_lost(lost);
         self.write_pending()
     }
 
@@ -378,7 +409,25 @@ pub(super) fn writer(process: Process, reason: Option<&str>) -> Writer {
     Writer::new(process, Clocks::Real, &facts)
 }
 
+/// States in a capture what could not be put into it.
+pub(super) fn state_lost(writer: &mut Writer, lost: Lost) {
+    for (name, count) in [("unmatched", lost.ends), ("unfollowed", lost.spans)] {
+        if count > 0 {
+            let mut attributes = Attributes::default();
+            attributes.key(Name::new("count")).int(count as i64);
+            writer.meta(clock::boottime(), Label::new(META_DOMAIN, name), attributes.as_bytes());
+        }
+    }
+}
+
 pub(super) fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, record: &Record<'_>) {
+    if record.kind == Kind::EndWithin {
+        // Its number stands where others have their label.
+        if let Err(error) = writer.end_within(sequence, time, record.label, record.attributes) {
+            log::debug!("the end of a span: {error}");
+        }
+        return;
+    }
     let Some(label) = Label::from_index(record.label) else { return };
     let outcome = match record.kind {
         Kind::Begin => {
@@ -391,7 +440,12 @@ pub(super) fn write(writer: &mut Writer, sequence: &mut Sequence, time: Nanos, r
             writer.async_begin(sequence, time, label, record.id);
             Ok(())
         }
+        Kind::LooseBegin => {
+            writer.loose_begin(sequence, time, label, record.id);
+            Ok(())
+        }
         Kind::AsyncEnd => writer.async_end(sequence, time, record.id, record.attributes),
+        Kind::EndWithin => Ok(()), // above
         Kind::Counter => {
             writer.counter(sequence, time, label, f64::from_bits(record.id));
             Ok(())
@@ -412,3 +466,6 @@ fn later_than(first: Anchor) -> Anchor {
     let next = Anchor::now();
     if next.ticks > first.ticks { next } else { first }
 }
+
+#[cfg(test)]
+mod tests;

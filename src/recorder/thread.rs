@@ -8,13 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::door;
 use crate::clock::Ticks;
 use crate::event::Label;
-use crate::ring::{Kind, Producer, State};
+use crate::ring::{Begun, Kind, Producer, State, new_span_id};
 
 /// The id of the session that records now, or 0. Fork's child handler sets it to 0 in the child, which must not
 /// write into the parent's rings.
 static SESSION: AtomicU64 = AtomicU64::new(0);
-
-static NEXT_ASYNC_ID: AtomicU64 = AtomicU64::new(1);
 
 /// What [`Hot::session`] is while the thread is muted: no session has this number.
 const MUTED: u64 = u64::MAX;
@@ -67,6 +65,7 @@ impl Drop for Owned {
 #[must_use = "a begun span must be ended"]
 pub struct Open {
     session: u64,
+    begun: Begun,
 }
 
 /// A span that was begun and may end on another thread, or overlap others on its own.
@@ -151,10 +150,11 @@ pub fn unmuted<R>(run: impl FnOnce() -> R) -> R {
 #[inline]
 pub fn begin(label: Label) -> Option<Open> {
     let (session, producer) = producer::<true>()?;
-    producer.begin(label.index(), Ticks::now()).then_some(Open { session })
+    let begun = producer.begin(label.index(), Ticks::now())?;
+    Some(Open { session, begun })
 }
 
-/// Ends this thread's innermost span, at `ticks`. A span of an earlier session stays unfinished in its file. This
+/// Ends a span of this thread, at `ticks`. A span of an earlier session stays unfinished in its file. This
 /// never makes a ring: an exception may be set, and the thread may be at its end.
 #[inline]
 pub fn end(open: Open, label: Label, ticks: Ticks, attributes: &[u8]) {
@@ -166,17 +166,27 @@ pub fn end(open: Open, label: Label, ticks: Ticks, attributes: &[u8]) {
         if hot.session.get() == open.session || hot.own_session() == open.session {
             // SAFETY: as in `producer`.
             if let Some(producer) = unsafe { hot.producer.get().as_mut() } {
-                producer.end(label.index(), ticks, attributes);
+                producer.end(open.begun, label.index(), ticks, attributes);
             }
         }
     });
 }
 
-/// Begins a span at `ticks` that may overlap others, such as a coroutine's.
+/// Begins a span at `ticks` that may overlap others, such as a coroutine's: it is shown on a lane below its thread.
 pub fn async_begin(label: Label, ticks: Ticks) -> Option<AsyncOpen> {
+    begin_with_id(Kind::AsyncBegin, label, ticks)
+}
+
+/// Begins a span at `ticks` of which nobody knows whether it nests: it is shown on its thread, and on a lane once it turns
+/// out not to nest.
+pub fn loose_begin(label: Label, ticks: Ticks) -> Option<AsyncOpen> {
+    begin_with_id(Kind::LooseBegin, label, ticks)
+}
+
+fn begin_with_id(kind: Kind, label: Label, ticks: Ticks) -> Option<AsyncOpen> {
     let (session, producer) = producer::<false>()?;
-    let id = NEXT_ASYNC_ID.fetch_add(1, Ordering::Relaxed);
-    let begun = producer.record(Kind::AsyncBegin, label.index(), ticks, id, &[]);
+    let id = new_span_id();
+    let begun = producer.record(kind, label.index(), ticks, id, &[]);
     begun.then_some(AsyncOpen { session, id })
 }
 

@@ -191,9 +191,9 @@ mod tests {
     #[test]
     fn records_arrive_as_they_were_pushed() {
         let (mut producer, mut consumer) = ring(4096);
-        assert!(producer.begin(1, Ticks(10)));
+        let begun = producer.begin(1, Ticks(10)).unwrap();
         assert!(producer.record(Kind::AsyncBegin, 2, Ticks(11), 77, b"abc"));
-        producer.end(1, Ticks(12), b"some attributes");
+        producer.end(begun, 1, Ticks(12), b"some attributes");
         assert_eq!(
             drained(&mut consumer),
             [
@@ -220,19 +220,74 @@ mod tests {
     #[test]
     fn a_begun_span_can_be_ended_however_full_the_ring_is() {
         let (mut producer, mut consumer) = ring(4096);
-        let mut begun = 0;
-        while producer.begin(5, Ticks(0)) {
-            begun += 1;
-        }
+        let mut open: Vec<_> = std::iter::from_fn(|| producer.begin(5, Ticks(0))).collect();
+        let begun = open.len();
         while producer.record(Kind::Instant, 6, Ticks(0), 0, &[]) {}
-        for _ in 0..begun {
-            producer.end(5, Ticks(1), &[0; 100]);
+        while let Some(span) = open.pop() {
+            producer.end(span, 5, Ticks(1), &[0; 100]);
         }
         let records = drained(&mut consumer);
         let count = |kind| records.iter().filter(|r| r.0 == kind).count();
         assert!(begun > 50);
         assert_eq!((count(Kind::Begin), count(Kind::End)), (begun, begun));
         assert_eq!(producer.open_spans(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_span_that_does_not_nest_names_it() {
+        let (mut producer, mut consumer) = ring(4096);
+        let outer = producer.begin(1, Ticks(1)).unwrap();
+        let first = producer.begin(2, Ticks(2)).unwrap();
+        let second = producer.begin(3, Ticks(3)).unwrap();
+        producer.end(first, 2, Ticks(4), b"of 2");
+        let third = producer.begin(4, Ticks(5)).unwrap(); // among spans that don't nest
+        producer.end(second, 3, Ticks(6), &[]);
+        assert_eq!(producer.open_spans(), 2);
+        producer.end(third, 4, Ticks(7), &[]);
+        // From here on they nest again.
+        let inner = producer.begin(5, Ticks(8)).unwrap();
+        producer.end(inner, 5, Ticks(9), &[]);
+        producer.end(outer, 1, Ticks(10), &[]);
+        assert_eq!(producer.open_spans(), 0);
+        let records = drained(&mut consumer);
+        let kinds: Vec<_> = records.iter().map(|record| (record.0, record.1, record.2)).collect();
+        assert_eq!(
+            kinds,
+            [
+                (Kind::Begin, 1, 1),
+                (Kind::Begin, 2, 2),
+                (Kind::Begin, 3, 3),
+                (Kind::EndWithin, 2, 4),
+                (Kind::LooseBegin, 4, 5),
+                (Kind::EndWithin, 3, 6),
+                (Kind::AsyncEnd, 4, 7),
+                (Kind::Begin, 5, 8),
+                (Kind::End, 5, 9),
+                (Kind::End, 1, 10),
+            ]
+        );
+        assert_eq!(records[3].4, b"of 2");
+        assert_eq!(records[4].3, records[6].3);
+    }
+
+    #[test]
+    fn a_begun_span_can_be_ended_in_any_order_however_full_the_ring_is() {
+        let (mut producer, mut consumer) = ring(4096);
+        let first = [0, 1, 2].map(|_| producer.begin(5, Ticks(0)).unwrap());
+        producer.end(first[0], 5, Ticks(0), &[]);
+        let loose: Vec<_> = std::iter::from_fn(|| producer.begin(5, Ticks(0))).collect();
+        assert!(loose.len() > 30);
+        while producer.record(Kind::Instant, 6, Ticks(0), 0, &[]) {}
+        producer.end(first[1], 5, Ticks(1), &[0; 100]);
+        for span in loose.into_iter().chain([first[2]]) {
+            producer.end(span, 5, Ticks(1), &[0; 100]);
+        }
+        let records = drained(&mut consumer);
+        let count = |kinds: &[Kind]| records.iter().filter(|record| kinds.contains(&record.0)).count();
+        let (begun, ended) = ([Kind::Begin, Kind::LooseBegin], [Kind::End, Kind::EndWithin, Kind::AsyncEnd]);
+        assert_eq!(count(&begun), count(&ended));
+        assert_eq!(producer.open_spans(), 0);
+        assert!(producer.begin(5, Ticks(2)).is_some());
     }
 
     #[test]

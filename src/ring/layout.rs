@@ -119,6 +119,11 @@ pub enum Kind {
     Meta = 6,
     /// A sample of a number, which stands where others have their id.
     Counter = 7,
+    /// A span of the thread ends that is not its innermost. Where others have their label stands how many of the
+    /// thread's spans were open with it when it began.
+    EndWithin = 8,
+    /// A span of the thread begins that may turn out not to nest; it has an id, and [`Kind::AsyncEnd`] ends it.
+    LooseBegin = 9,
 }
 
 impl Kind {
@@ -131,13 +136,15 @@ impl Kind {
             5 => Self::AsyncEnd,
             6 => Self::Meta,
             7 => Self::Counter,
+            8 => Self::EndWithin,
+            9 => Self::LooseBegin,
             _ => return None,
         })
     }
 
     /// Whether a record of this kind carries the id of its span, or a number.
     pub(super) fn has_id(self) -> bool {
-        matches!(self, Self::AsyncBegin | Self::AsyncEnd | Self::Counter)
+        matches!(self, Self::AsyncBegin | Self::LooseBegin | Self::AsyncEnd | Self::Counter)
     }
 }
 

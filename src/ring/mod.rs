@@ -21,4 +21,4 @@ pub use consumer::Consumer;
 pub use layout::{Kind, Owner, Record, State};
 pub use memory::{Place, Ring, RingError};
 pub use places::{SharedFolder, folders_of, ring_name, rings_left, sweep};
-pub use producer::{Filled, Next, Producer};
+pub use producer::{Begun, Filled, Next, Producer, new_span_id};

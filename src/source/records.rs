@@ -1,8 +1,8 @@
 //! Merges the packet sequences of all captures by time, matches the beginnings and ends of spans, and yields records.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, VecDeque};
 
 use rustc_hash::FxHashMap;
 
@@ -10,7 +10,7 @@ use super::captures::Captures;
 use super::places::Place;
 use crate::clock::Nanos;
 use crate::event::{Entries, Kind, Label, Record};
-use crate::trace::{EventKind, META_DOMAIN, SequenceReader};
+use crate::trace::{DOES_NOT_NEST, EventKind, META_DOMAIN, SequenceReader, TrackKind};
 
 /// How many records of which kind there were, and what is missing. All have been counted when
 /// [`CaptureRecords::next`] has given the last.
@@ -26,6 +26,8 @@ pub struct Tally {
     pub counters: u64,
     /// Ends whose beginning is missing: it was dropped, or came before the capture began.
     pub orphans: u64,
+    /// Spans that the server could not record, because too many were open.
+    pub unfollowed: u64,
     /// Events that the server could not record, because a ring was full.
     pub dropped: u64,
     /// Parts of captures that were removed to keep a session below its limit.
@@ -58,7 +60,11 @@ struct Stack {
     label: Label,
     /// False for what `parse` itself has laid over captures: tracks that belong to no process.
     is_recorded: bool,
+    /// Whether it is a lane: its spans may begin on one thread and end on another.
+    is_lane: bool,
     open: Vec<Open>,
+    /// Ends that came before their beginnings, which is so where the beginning was written late.
+    early: VecDeque<(Nanos, Vec<u8>)>,
 }
 
 /// Yields the records of captures in the order in which they ended; unfinished spans come last.
@@ -75,6 +81,9 @@ pub struct CaptureRecords<'a> {
     tally: Tally,
     packets: u64,
 }
+
+/// So many ends of a lane wait for their beginnings.
+const MOST_EARLY: usize = 16;
 
 impl<'a> CaptureRecords<'a> {
     pub(super) fn new(captures: &'a Captures) -> Self {
@@ -125,7 +134,9 @@ impl<'a> CaptureRecords<'a> {
                             place: place.copied().unwrap_or(capture.nowhere),
                             label: Label::new("", track.map_or("", |track| track.name.as_str())),
                             is_recorded: !capture.index.is_of_no_process(key.1),
+                            is_lane: track.is_some_and(|track| track.kind == TrackKind::Lane),
                             open: Vec::new(),
+                            early: VecDeque::new(),
                         });
                         self.stacks.len() as u32 - 1
                     });
@@ -137,7 +148,7 @@ impl<'a> CaptureRecords<'a> {
             let mut done = false;
             if stack.is_recorded {
                 if let Some(last) = self.last.get_mut(stack.place.process.0 as usize) {
-                    *last = time;
+                    *last = time.max(*last); // what is taken off a track is told late
                 }
                 done = apply(event, time, stack, &mut self.record, &mut self.tally);
             }
@@ -182,6 +193,7 @@ impl<'a> CaptureRecords<'a> {
     fn next_unfinished(&mut self) -> Option<&Record> {
         while let Some(stack) = self.stacks.last_mut() {
             let Some(open) = stack.open.pop() else {
+                self.tally.orphans += stack.early.len() as u64;
                 self.stacks.pop();
                 continue;
             };
@@ -216,24 +228,39 @@ fn apply(
             // Most beginnings say nothing: their buffer stays where it is.
             let attributes =
                 if event.attributes.is_empty() { Vec::new() } else { std::mem::take(&mut event.attributes) };
-            stack.open.push(Open { label, start: time, attributes });
+            let open = Open { label, start: time, attributes };
+            while let Some((end, attributes)) = stack.early.pop_front() {
+                if end < time {
+                    tally.orphans += 1; // its own beginning never came
+                    continue;
+                }
+                event.attributes = attributes;
+                close(event, end, open, stack.place, record);
+                tally.spans += 1;
+                return true;
+            }
+            stack.open.push(open);
+            return false;
+        }
+        EventKind::End if event.label.is_some() && within(event).is_some() => {
+            // It is on a lane instead.
+            let position = within(event).and_then(|within| stack.open.len().checked_sub(within + 1));
+            if let Some(position) = position.filter(|position| stack.open[*position].label == label) {
+                stack.open.remove(position);
+            }
             return false;
         }
         EventKind::End => {
             let Some(open) = stack.open.pop() else {
-                tally.orphans += 1;
+                if stack.is_lane && stack.early.len() < MOST_EARLY {
+                    stack.early.push_back((time, std::mem::take(&mut event.attributes)));
+                } else {
+                    tally.orphans += 1;
+                }
                 return false;
             };
             tally.spans += 1;
-            // The writer's clock may go back by some nanoseconds when it is corrected.
-            fill(record, Kind::Span, stack.place, open.label, open.start, time.max(open.start));
-            // What was said at the beginning comes first. Encoded attributes can be put one behind the other.
-            if open.attributes.is_empty() {
-                std::mem::swap(&mut record.attributes, &mut event.attributes);
-            } else {
-                record.attributes = open.attributes;
-                record.attributes.extend_from_slice(&event.attributes);
-            }
+            close(event, time, open, stack.place, record);
         }
         EventKind::Instant if label.domain().as_str() == META_DOMAIN => {
             let number = |key: &str| {
@@ -242,6 +269,8 @@ fn apply(
             };
             match label.name().as_str() {
                 "dropped" => tally.dropped += number("count").unwrap_or_default(),
+                "unmatched" => tally.orphans += number("count").unwrap_or_default(),
+                "unfollowed" => tally.unfollowed += number("count").unwrap_or_default(),
                 "removed" => tally.removed_parts += number("parts").unwrap_or_default(),
                 _ => {}
             }
@@ -259,6 +288,25 @@ fn apply(
         }
     }
     true
+}
+
+/// How many spans are open within one that is taken off its track, because it does not nest.
+fn within(event: &crate::trace::Event) -> Option<usize> {
+    let (_, value) = Entries::of(&event.attributes).find(|(key, _)| *key == DOES_NOT_NEST)?;
+    usize::try_from(value.as_int()?).ok()
+}
+
+/// A span has ended.
+fn close(event: &mut crate::trace::Event, end: Nanos, open: Open, place: Place, record: &mut Record) {
+    // The writer's clock may go back by some nanoseconds when it is corrected.
+    fill(record, Kind::Span, place, open.label, open.start, end.max(open.start));
+    // What was said at the beginning comes first. Encoded attributes can be put one behind the other.
+    if open.attributes.is_empty() {
+        std::mem::swap(&mut record.attributes, &mut event.attributes);
+    } else {
+        record.attributes = open.attributes;
+        record.attributes.extend_from_slice(&event.attributes);
+    }
 }
 
 fn fill(record: &mut Record, kind: Kind, place: Place, label: Label, start: Nanos, end: Nanos) {

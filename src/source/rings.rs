@@ -12,8 +12,8 @@ use crate::clock::{Calibration, Snapshot};
 use crate::event::names_log::{self, Entry};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
 use crate::files::{TEXT_LIMIT, open_unlinked, read_to_limit};
-use crate::ring::{Consumer, Kind, Record, Ring, folders_of, rings_left};
-use crate::trace::{Clocks, Index, META_DOMAIN, Process, Thread, TrackKind, Writer};
+use crate::ring::{Consumer, Kind, Owner, Record, Ring, folders_of, rings_left};
+use crate::trace::{Clocks, Index, Lost, META_DOMAIN, Process, Sequence, Thread, TrackKind, Writer};
 
 /// The tail of a capture.
 #[derive(Debug, Default)]
@@ -59,8 +59,26 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<T
         }
     }
     opened.sort_by_key(|(_, ring)| ring.order());
+    let mut sequences = FxHashMap::default();
     for (path, ring) in opened {
-        tail.events += drain(ring, length, index, &texts, &mut writer, &path, &mut tail.damaged);
+        let owner = ring.owner();
+        let is_known = index.sequences.iter().any(|sequence| sequence.id == u64::from(owner.sequence));
+        if !is_known && ring.filled() == 0 && ring.dropped() == 0 {
+            continue; // it lay ready for a thread that never came
+        }
+        // A thread that went on in another ring has several.
+        let sequence = sequences.entry(owner.sequence).or_insert_with(|| sequence(owner, index, &mut writer));
+        tail.events += drain(ring, length, sequence, &texts, &mut writer, &path, &mut tail.damaged);
+    }
+    for sequence in sequences.values_mut() {
+        writer.settle(sequence);
+    }
+    // Of spans that began in what the flusher had taken it is not known which of those that are open they are.
+    let Lost { ends, .. } = writer.last_visit();
+    if ends > 0 {
+        let mut attributes = Attributes::default();
+        attributes.key(Name::new("count")).int(ends as i64);
+        writer.meta(clocks.boot, Label::new(META_DOMAIN, "unmatched"), attributes.as_bytes());
     }
     tail.packets = writer.pending().to_vec();
     Some(tail)
@@ -110,26 +128,25 @@ fn is_process(index: &Index, uuid: u64) -> bool {
     index.tracks.get(&uuid).is_some_and(|track| matches!(track.kind, TrackKind::Process { .. }))
 }
 
+/// The packet sequence of a ring's thread.
+fn sequence(owner: Owner, index: &Index, writer: &mut Writer) -> Sequence {
+    match index.sequences.iter().find(|sequence| sequence.id == u64::from(owner.sequence)) {
+        Some(known) => writer.resume(owner.sequence, known.track),
+        // The flusher never saw this thread.
+        None => writer.thread(&Thread { tid: owner.tid, name: String::new(), sequence: owner.sequence }),
+    }
+}
+
 fn drain(
     ring: Ring,
     length: u64,
-    index: &Index,
+    sequence: &mut Sequence,
     texts: &Texts,
     writer: &mut Writer,
     path: &Path,
     damaged: &mut Vec<PathBuf>,
 ) -> u64 {
-    let owner = ring.owner();
     let calibration = Calibration::from_line(ring.line());
-    let known = index.sequences.iter().find(|sequence| sequence.id == u64::from(owner.sequence));
-    if known.is_none() && ring.filled() == 0 && ring.dropped() == 0 {
-        return 0; // it lay ready for a thread that never came
-    }
-    let mut sequence = match known {
-        Some(known) => writer.resume(owner.sequence, known.track),
-        // The flusher never saw this thread.
-        None => writer.thread(&Thread { tid: owner.tid, name: String::new(), sequence: owner.sequence }),
-    };
     let mut events = 0;
     let mut lost = 0;
     let mut last = calibration.line().1.boot;
@@ -138,6 +155,13 @@ fn drain(
     let outcome = consumer.drain(usize::MAX, |record| {
         let time = calibration.to_boot(record.ticks);
         last = time;
+        if record.kind == Kind::EndWithin {
+            let attributes = texts.translate(&record).unwrap_or_default();
+            lost +=
+                u64::from(writer.end_within(sequence, time, record.label, attributes.as_bytes()).is_err());
+            events += 1;
+            return;
+        }
         let (Some(label), Ok(attributes)) = (texts.label(record.label), texts.translate(&record)) else {
             lost += 1;
             return;
@@ -146,19 +170,23 @@ fn drain(
         let attributes = attributes.as_bytes();
         let written = match record.kind {
             Kind::Begin => {
-                writer.begin(&mut sequence, time, label);
+                writer.begin(sequence, time, label);
                 Ok(())
             }
-            Kind::End => writer.end(&mut sequence, time, attributes),
-            Kind::Instant => writer.instant(&mut sequence, time, label, attributes),
+            Kind::End => writer.end(sequence, time, attributes),
+            Kind::Instant => writer.instant(sequence, time, label, attributes),
             Kind::AsyncBegin => {
-                writer.async_begin(&mut sequence, time, label, record.id);
+                writer.async_begin(sequence, time, label, record.id);
                 Ok(())
             }
-            // One whose beginning was taken by the flusher stays unfinished: which lane it has is not known here.
-            Kind::AsyncEnd => writer.async_end(&mut sequence, time, record.id, attributes),
+            Kind::LooseBegin => {
+                writer.loose_begin(sequence, time, label, record.id);
+                Ok(())
+            }
+            Kind::EndWithin => Ok(()), // above
+            Kind::AsyncEnd => writer.async_end(sequence, time, record.id, attributes),
             Kind::Counter => {
-                writer.counter(&mut sequence, time, label, f64::from_bits(record.id));
+                writer.counter(sequence, time, label, f64::from_bits(record.id));
                 Ok(())
             }
             Kind::Meta => {
@@ -174,7 +202,7 @@ fn drain(
         attributes.key(Name::new("count")).int(dropped as i64);
         let label = Label::new(META_DOMAIN, "dropped");
         // Just encoded, so it is whole.
-        let _ = writer.instant(&mut sequence, last, label, attributes.as_bytes());
+        let _ = writer.instant(sequence, last, label, attributes.as_bytes());
     }
     if outcome.is_err() || lost > 0 {
         log::warn!("{}: a part of it can't be read", path.display());

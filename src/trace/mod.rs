@@ -9,6 +9,7 @@ mod overlay;
 mod packet;
 mod part;
 mod reader;
+mod spans;
 mod tracks;
 mod writer;
 
@@ -18,11 +19,12 @@ pub use overlay::{Overlay, OverlayTrack};
 pub use packet::field;
 pub use part::Part;
 pub use reader::{Event, EventKind, SequenceReader};
+pub use spans::{DOES_NOT_NEST, Lost, MOST_OPEN};
 pub use tracks::{Process, Thread};
 pub use writer::{Clocks, Sequence, Writer, sequence_id};
 
 /// Semantic version of the capture's content (names of domains and attributes), in every file's `Meta` record.
-pub const FORMAT_VERSION: &str = "1.0.0";
+pub const FORMAT_VERSION: &str = "1.1.0";
 
 /// Domain of the records that say something about the process itself.
 pub const META_DOMAIN: &str = "Meta";

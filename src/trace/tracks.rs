@@ -1,9 +1,14 @@
 //! The tracks of a capture: what the writer says of its process, threads, lanes and counters.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::hash::BuildHasher;
+
+use rustc_hash::FxHashMap;
 
 use super::packet::{Encode, field};
 use super::writer::{Sequence, Writer};
+use crate::clock::Nanos;
 use crate::event::{Label, Name};
 
 /// A process, as its track shows it.
@@ -28,13 +33,67 @@ pub struct Thread {
     pub sequence: u32,
 }
 
-/// A track for spans that overlap others on their thread; one span at a time.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) track: u64,
+/// Tracks for spans that overlap others on their thread; one span at a time on each.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    by_track: FxHashMap<u64, Lane>,
+    made: u64,
+    /// Those without a span, by thread and domain; the one that has been so for longest comes first.
+    free: FxHashMap<u64, FxHashMap<Name, Free>>,
+}
+
+/// Since when, and which.
+type Free = BinaryHeap<Reverse<(Nanos, u64)>>;
+
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    number: u64,
     thread: u64,
     domain: Name,
-    pub(super) busy: bool,
+}
+
+impl Lanes {
+    /// A lane that a span can have which begins at `time`. Spans come in no strict order of time: those of other threads
+    /// that ended later may have been seen before.
+    fn take(&mut self, thread: u64, domain: Name, time: Nanos) -> Option<u64> {
+        let free = self.free.entry(thread).or_default().get_mut(&domain)?;
+        let Reverse((since, track)) = *free.peek()?;
+        (since < time).then(|| {
+            free.pop();
+            track
+        })
+    }
+
+    /// The span on a lane has ended at `time`.
+    pub(super) fn give_back(&mut self, track: u64, time: Nanos) {
+        let Some(Lane { thread, domain, .. }) = self.by_track.get(&track).copied() else { return };
+        match self.free.get_mut(&thread) {
+            Some(domains) => domains.entry(domain).or_default().push(Reverse((time, track))),
+            // Its thread has ended: nobody needs it any more.
+            None => drop(self.by_track.remove(&track)),
+        }
+    }
+
+    /// A thread has ended: its lanes are not used again.
+    pub(super) fn retire(&mut self, thread: u64) {
+        for (_, free) in self.free.remove(&thread).into_iter().flatten() {
+            for Reverse((_, track)) in free {
+                self.by_track.remove(&track);
+            }
+        }
+    }
+
+    /// All that may be used again, in the order in which they were made.
+    pub(super) fn tracks(&self) -> Vec<u64> {
+        let mut tracks: Vec<_> = self.by_track.iter().map(|(track, lane)| (lane.number, *track)).collect();
+        tracks.sort_unstable();
+        tracks.into_iter().map(|(_, track)| track).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_track.len()
+    }
 }
 
 impl Writer {
@@ -59,11 +118,11 @@ impl Writer {
     }
 
     pub(super) fn counter_track(&mut self, label: Label) -> u64 {
-        if let Some((_, track)) = self.counters.iter().find(|(known, _)| *known == label) {
+        if let Some(track) = self.counters.get(&label) {
             return *track;
         }
         let track = self.seed.hash_one(("counter", label.index()));
-        self.counters.push((label, track));
+        self.counters.insert(label, track);
         self.describe_counter(label, track);
         track
     }
@@ -78,20 +137,21 @@ impl Writer {
         });
     }
 
-    pub(super) fn free_lane(&mut self, thread: u64, domain: Name) -> usize {
-        let free = |lane: &Lane| !lane.busy && lane.thread == thread && lane.domain == domain;
-        let index = self.lanes.iter().position(free).unwrap_or_else(|| {
-            let track = self.seed.hash_one(("lane", self.lanes.len()));
-            self.lanes.push(Lane { track, thread, domain, busy: false });
-            self.describe_lane(self.lanes.len() - 1);
-            self.lanes.len() - 1
-        });
-        self.lanes[index].busy = true;
-        index
+    /// A lane for a span that begins at `time`.
+    pub(super) fn lane(&mut self, thread: u64, domain: Name, time: Nanos) -> u64 {
+        if let Some(track) = self.lanes.take(thread, domain, time) {
+            return track;
+        }
+        let number = self.lanes.made;
+        let track = self.seed.hash_one(("lane", number));
+        self.lanes.made += 1;
+        self.lanes.by_track.insert(track, Lane { number, thread, domain });
+        self.describe_lane(track);
+        track
     }
 
-    pub(super) fn describe_lane(&mut self, index: usize) {
-        let Lane { track, thread, domain, .. } = self.lanes[index];
+    pub(super) fn describe_lane(&mut self, track: u64) {
+        let Some(Lane { thread, domain, .. }) = self.lanes.by_track.get(&track).copied() else { return };
         self.track_descriptor(|out, _| {
             out.number(field::track_descriptor::UUID, track);
             out.number(field::track_descriptor::PARENT_UUID, thread);

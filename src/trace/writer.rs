@@ -6,7 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use rustc_hash::FxHashMap;
 
 use super::packet::{Encode, field};
-use super::tracks::{Lane, Process, Thread};
+use super::spans::{DOES_NOT_NEST, Open, Spans};
+use super::tracks::{Lanes, Process, Thread};
 use super::{FORMAT_VERSION, META_DOMAIN};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name, Token};
@@ -21,7 +22,11 @@ const MOST_FLOWS: usize = 32;
 #[derive(Debug)]
 pub struct Sequence {
     pub(super) id: u32,
-    track: u64,
+    pub(super) track: u64,
+    /// What stands on the track and has not ended, the innermost last.
+    pub(super) open: Vec<Open>,
+    /// Whether all spans are known that are open.
+    pub(super) knows_numbers: bool,
     last: Nanos,
     written: usize,
     cleared: bool,
@@ -56,17 +61,18 @@ pub struct Writer {
     pub(super) process: Process,
     pub(super) process_track: u64,
     pub(super) own: Sequence,
-    pub(super) lanes: Vec<Lane>,
-    open_async: FxHashMap<u64, usize>,
-    /// Those that have been seen, with their tracks; few.
-    pub(super) counters: Vec<(Label, u64)>,
+    pub(super) lanes: Lanes,
+    pub(super) spans: Spans,
+    /// Those that have been seen, with their tracks.
+    pub(super) counters: FxHashMap<Label, u64>,
     pub(super) seed: RandomState,
     rid: Name,
+    pub(super) does_not_nest: Name,
     event: Vec<u8>,
     interned: Vec<u8>,
     flows: Vec<u64>,
-    /// What the meta record says, as attributes.
-    facts: Attributes,
+    /// What the meta record says.
+    facts: Vec<(Name, String)>,
     /// Buffers for nested messages, one per depth.
     nested: Vec<Vec<u8>>,
 }
@@ -82,10 +88,8 @@ impl Writer {
     pub fn new(process: Process, clocks: Clocks, facts: &[(&str, &str)]) -> Self {
         let track = RandomState::new().hash_one(("process", process.pid));
         let mut writer = Self::continuing(process, track, clocks);
-        writer.facts.key(Name::new("format")).str(FORMAT_VERSION);
-        for (key, value) in facts {
-            writer.facts.key(Name::new(key)).str(value);
-        }
+        writer.add_facts(&[("format", FORMAT_VERSION)]);
+        writer.add_facts(facts);
         writer.describe_process(None);
         writer.state_facts();
         writer
@@ -93,17 +97,25 @@ impl Writer {
 
     /// States more facts about the process; those of the same name that were stated before are not true any more.
     pub fn learn(&mut self, facts: &[(&str, &str)]) {
-        for (key, value) in facts {
-            self.facts.key(Name::new(key)).str(value);
-        }
+        self.add_facts(facts);
         self.state_facts();
     }
 
+    fn add_facts(&mut self, facts: &[(&str, &str)]) {
+        for (key, value) in facts {
+            let key = Name::new(key);
+            self.facts.retain(|(known, _)| *known != key);
+            self.facts.push((key, (*value).to_owned()));
+        }
+    }
+
     fn state_facts(&mut self) {
-        let facts = std::mem::take(&mut self.facts);
+        let mut facts = Attributes::default();
+        for (key, value) in &self.facts {
+            facts.key(*key).str(value);
+        }
         let now = self.clocks.read();
         self.meta(now.boot, Label::new(META_DOMAIN, "process"), facts.as_bytes());
-        self.facts = facts;
     }
 
     /// Writes more of a capture that was started elsewhere, for the process of this track.
@@ -116,15 +128,16 @@ impl Writer {
             process,
             process_track,
             own,
-            lanes: Vec::new(),
-            open_async: FxHashMap::default(),
-            counters: Vec::new(),
+            lanes: Lanes::default(),
+            spans: Spans::default(),
+            counters: FxHashMap::default(),
             seed,
             rid: Name::new("rid"),
+            does_not_nest: Name::new(DOES_NOT_NEST),
             event: Vec::new(),
             interned: Vec::new(),
             flows: Vec::new(),
-            facts: Attributes::default(),
+            facts: Vec::new(),
             nested: Vec::new(),
         }
     }
@@ -139,9 +152,9 @@ impl Writer {
         self.out.clear();
     }
 
-    /// The packet sequence of a thread whose track is known.
+    /// The packet sequence of a thread whose track is known; which of its spans are open is not.
     pub fn resume(&mut self, sequence: u32, track: u64) -> Sequence {
-        Sequence::new(sequence, track)
+        Sequence { knows_numbers: false, ..Sequence::new(sequence, track) }
     }
 
     /// States the clocks again. Together with the sequence's own clock, since a trace processor accepts no other
@@ -160,27 +173,12 @@ impl Writer {
             self.describe_thread(thread, sequence.track);
             sequence.cleared = false;
         }
-        for index in 0..self.lanes.len() {
-            self.describe_lane(index);
+        for lane in self.lanes.tracks() {
+            self.describe_lane(lane);
         }
         for (label, track) in self.counters.clone() {
             self.describe_counter(label, track);
         }
-    }
-
-    /// A span of the thread begins.
-    pub fn begin(&mut self, sequence: &mut Sequence, time: Nanos, label: Label) {
-        let event_type = field::event_type::SLICE_BEGIN;
-        // A begin carries no attributes, so there is nothing that could be damaged.
-        let _ = self.event(sequence, time, event_type, Some(label), None, &[]);
-    }
-
-    /// The thread's innermost span ends.
-    ///
-    /// # Errors
-    /// The attributes are damaged; those before the damage are written.
-    pub fn end(&mut self, sequence: &mut Sequence, time: Nanos, attributes: &[u8]) -> Result<(), Damaged> {
-        self.event(sequence, time, field::event_type::SLICE_END, None, None, attributes)
     }
 
     /// Something happened.
@@ -195,32 +193,6 @@ impl Writer {
         attributes: &[u8],
     ) -> Result<(), Damaged> {
         self.event(sequence, time, field::event_type::INSTANT, Some(label), None, attributes)
-    }
-
-    /// A span that may overlap others of its thread begins, on a lane of its own.
-    pub fn async_begin(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, id: u64) {
-        let lane = self.free_lane(sequence.track, label.domain());
-        self.open_async.insert(id, lane);
-        let (event_type, track) = (field::event_type::SLICE_BEGIN, self.lanes[lane].track);
-        // As in `begin`, there are no attributes.
-        let _ = self.event(sequence, time, event_type, Some(label), Some(track), &[]);
-    }
-
-    /// The span `id` ends, on whichever thread. An id that never began is passed over.
-    ///
-    /// # Errors
-    /// The attributes are damaged; those before the damage are written.
-    pub fn async_end(
-        &mut self,
-        sequence: &mut Sequence,
-        time: Nanos,
-        id: u64,
-        attributes: &[u8],
-    ) -> Result<(), Damaged> {
-        let Some(lane) = self.open_async.remove(&id) else { return Ok(()) };
-        self.lanes[lane].busy = false;
-        let track = self.lanes[lane].track;
-        self.event(sequence, time, field::event_type::SLICE_END, None, Some(track), attributes)
     }
 
     /// A sample of a number, on a track of its own below the process.
@@ -281,7 +253,7 @@ impl Writer {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one packet")]
-    fn event(
+    pub(super) fn event(
         &mut self,
         sequence: &mut Sequence,
         time: Nanos,
@@ -439,6 +411,8 @@ impl Sequence {
         Self {
             id,
             track,
+            open: Vec::new(),
+            knows_numbers: true,
             last: Nanos(0),
             written: 0,
             cleared: false,
@@ -515,18 +489,5 @@ mod tests {
     fn the_engines_id_and_the_api_servers_id_are_one_flow() {
         assert_eq!(flow_id("cmpl-abc-0"), flow_id("cmpl-abc-0-1a2b3c4d"));
         assert_ne!(flow_id("cmpl-abc-0"), flow_id("cmpl-abc-1"));
-    }
-
-    #[test]
-    fn a_lane_is_used_again_once_its_span_has_ended() {
-        let process = Process { pid: 1, name: "p".into(), command: vec![] };
-        let mut writer = Writer::new(process, Clocks::Fixed(Snapshot::default()), &[]);
-        let mut thread = writer.thread(&Thread { tid: 2, name: "t".into(), sequence: 3 });
-        let label = Label::new("Engine", "generate");
-        writer.async_begin(&mut thread, Nanos(1), label, 10);
-        writer.async_begin(&mut thread, Nanos(2), label, 11);
-        writer.async_end(&mut thread, Nanos(3), 10, &[]).unwrap();
-        writer.async_begin(&mut thread, Nanos(4), label, 12);
-        assert_eq!(writer.lanes.len(), 2);
     }
 }
