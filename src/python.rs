@@ -42,6 +42,7 @@ fn activate(
     if !hooks {
         return Ok(());
     }
+    hook::learn_stack();
     Finder::install(py, Registry::open(symbols_path, Frameworks::new(frameworks)))
 }
 

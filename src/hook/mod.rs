@@ -38,6 +38,7 @@ pub(crate) use imports::{Finder, follow_symbols};
 pub(crate) use interrupt::{Attempt, Interrupt, message};
 pub(crate) use operators::text as text_of;
 pub(crate) use registry::Registry;
+pub(crate) use stack::learn_stack;
 pub(crate) use text::utf8;
 pub(crate) use thread_name::thread_name;
 pub(crate) use value::append as append_value;

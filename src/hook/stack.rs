@@ -38,6 +38,11 @@ pub(super) fn has_room() -> bool {
     here >= ENOUGH.get() || look(here)
 }
 
+/// Has the calling thread know its stack before a call needs that: for the main thread a file of `/proc` is read.
+pub(crate) fn learn_stack() {
+    has_room();
+}
+
 #[cold]
 fn look(here: usize) -> bool {
     if ENOUGH.get() == usize::MAX {
