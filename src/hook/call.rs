@@ -352,8 +352,9 @@ thread_local! {
 /// An empty attribute list in memory that is used again. Nested use (evaluation that calls a hooked function) takes
 /// memory of its own.
 pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut Attributes) -> R) -> R {
-    let mut buffer = Attributes::reuse(BUFFER.take());
+    // A thread that has given up its own data still runs destructors, and they may run Python.
+    let mut buffer = Attributes::reuse(BUFFER.try_with(std::cell::Cell::take).unwrap_or_default());
     let outcome = use_it(&mut buffer);
-    BUFFER.set(buffer.into_bytes());
+    let _ = BUFFER.try_with(|place| place.set(buffer.into_bytes()));
     outcome
 }

@@ -3,7 +3,7 @@
 //! driven by `msprof_rs/_handlers/`. Whatever the handler does, the original runs exactly once and the caller gets
 //! an outcome of this call.
 
-use std::thread::{self, ThreadId};
+use std::ptr;
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
@@ -185,7 +185,7 @@ struct Original {
 enum Progress {
     NotCalled,
     /// In this thread, which need not be the handler's.
-    Running(ThreadId),
+    Running(usize),
     Done(PyResult<Py<PyAny>>),
     /// The hooked call has returned. Nothing is kept: an exception's frames hold the `Original`, which would hold it.
     Over,
@@ -211,7 +211,7 @@ impl Original {
 
 impl Original {
     fn once(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
-        let this_thread = thread::current().id();
+        let this_thread = this_thread();
         loop {
             let mut progress = self.progress.lock();
             match &*progress {
@@ -266,6 +266,12 @@ impl Original {
         // Not under the lock: this may run a destructor, and that anything.
         drop(last);
     }
+}
+
+/// What tells a thread from all others that are alive, also while it ends (then `thread::current` panics).
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| ptr::from_ref(place).addr())
 }
 
 fn copy(py: Python<'_>, outcome: &PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {

@@ -1,4 +1,5 @@
-"""Daemon threads that still run when their process ends: CPython up to 3.13 ends each where it is."""
+"""Threads that end inside of hooks, and threads that run hooked functions while they end. CPython up to 3.13 ends
+daemon threads where they are when the process ends."""
 
 from __future__ import annotations
 
@@ -69,3 +70,45 @@ def test_a_thread_that_is_ended_inside_of_hooks_ends(hooked: Program, where: str
         assert shapes.add(1, 2) == 3
         """
     )
+
+
+def test_destructors_of_a_threads_own_data_run_hooked_functions(hooked: Program) -> None:
+    hooked.hook(
+        """
+        - {symbol: 'shapes:add', attributes: [{name: a, expr: a}]}
+        - {symbol: 'shapes:add', handler: 'custom_handlers:note_and_call'}
+        - {symbol: 'shapes:sleep_and_add', attributes: [{name: a, expr: a}]}
+        """
+    )
+    _, err = hooked.run(
+        """
+        import ctypes, shapes, threading
+        libc = ctypes.CDLL(None)
+        key = ctypes.c_uint()
+        waiting = [shapes.sleep_and_add(1, 2)]
+        waiting[0].send(None)
+        seen = []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        def destructor(_):
+            try:
+                msprof_rs.event("late", n=1)
+                msprof_rs.Profiler(20).add_meta_info("late", 1)
+                with msprof_rs.span("late", n=1):
+                    waiting.pop().close()
+            finally:
+                seen.append(shapes.add(1, 2))
+
+        def work():
+            shapes.add(0, 0)
+            libc.pthread_setspecific(key, ctypes.c_void_p(1))
+
+        assert libc.pthread_key_create(ctypes.byref(key), destructor) == 0
+        threading.Thread(target=work).start()
+        while not seen:
+            pass
+        assert seen == [3]
+        """
+    )
+    assert "panicked" not in err
+    assert "ignored" not in err
