@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -159,6 +159,16 @@ fn map_whole(file: File, path: &Path, size: usize) -> io::Result<MmapRaw> {
     let mut file = OwnFile::new(file, path)?;
     files::reserve(file.get()?, size as u64)?;
     MmapOptions::new().len(size).map_raw(file.get()?)
+}
+
+/// Has the kernel make the process's table of descriptors long enough for our numbers, while there is one thread.
+/// With more it would wait for all cores, some ten milliseconds.
+pub fn prepare() {
+    let Ok(threads) = File::open("/proc/self/task") else { return };
+    // It has a link for each thread, besides `.` and `..`.
+    if threads.metadata().is_ok_and(|folder| folder.nlink() == 3) {
+        drop(out_of_the_way(threads));
+    }
 }
 
 /// The same open file under a higher number, where one is free.

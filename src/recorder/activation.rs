@@ -14,6 +14,7 @@ use super::{door, names_file, role, signals, thread};
 use crate::clock::{Nanos, boottime};
 use crate::config::{ConfigError, rewrite_enable};
 use crate::event;
+use crate::own_file;
 
 /// How long a process that starts waits for a collection that is on already: so that nothing of it is missed.
 const START_PATIENCE: Duration = Duration::from_millis(500);
@@ -97,6 +98,7 @@ pub fn activate(options: Options) -> std::io::Result<()> {
     let flusher = Flusher::new(options.clone(), commands);
     let (ready, wait) = crossbeam_channel::bounded(1);
     let is_on = flusher.is_to_start();
+    own_file::prepare();
     let thread = std::thread::Builder::new().name("msprof-rs".into());
     signals::kept_away(|| thread.spawn(move || flusher.run(&ready)))?;
     // Where collection is off nothing is missed; on a loaded machine a new thread may not run for a while.
