@@ -8,7 +8,7 @@ use flate2::write::ZlibEncoder;
 
 use super::fields::{Fields, Wire};
 use super::packet::{Encode, field};
-use super::part::{Part, Window};
+use super::part::{LARGE_PIECE, Part, Window};
 
 /// The most that one packet may hold, unpacked. Ours hold a piece of a ring, Perfetto's some hundred kilobytes.
 const MOST: u64 = 64 << 20;
@@ -31,7 +31,7 @@ pub fn compressed(packets: &[u8]) -> Vec<u8> {
 /// # Errors
 /// `out` can't be written to.
 pub fn unpack(part: &Part, out: &mut impl Write) -> io::Result<()> {
-    let mut window = Window::default();
+    let mut window = Window::new(LARGE_PIECE);
     window.go_to(0, part.length());
     loop {
         let Ok(Some((_, value))) = window.next(part) else {

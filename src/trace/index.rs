@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::fields::{Fields, Malformed, Wire};
 use super::packet::field;
-use super::part::{Part, Window};
+use super::part::{LARGE_PIECE, Part, Window};
 use crate::clock::{Nanos, Snapshot};
 
 /// What a track is for.
@@ -126,7 +126,7 @@ impl Index {
     }
 
     fn part(&mut self, number: usize, part: &Part, positions: &mut FxHashMap<u64, usize>) {
-        let mut window = Window::default();
+        let mut window = Window::new(LARGE_PIECE);
         window.go_to(0, part.length());
         // No sequence has the id 0.
         let (mut latest, mut position) = (0, 0);

@@ -7,8 +7,11 @@ use std::os::unix::fs::FileExt;
 
 use super::fields::{Fields, Malformed, Wire};
 
-/// So much of a file is read at once.
-const PIECE: usize = 64 << 10;
+/// So much is read at once by who goes through a whole file.
+pub(super) const LARGE_PIECE: usize = 256 << 10;
+
+/// So much is read at once for one of many sequences: there is a buffer for each.
+pub(super) const SMALL_PIECE: usize = 16 << 10;
 
 /// No field that makes sense is longer: a packet of ours is at most a piece of a ring, compressed.
 const LONGEST: usize = 256 << 20;
@@ -64,7 +67,7 @@ impl Part {
     /// # Errors
     /// `out` can't be written to.
     pub fn copy(&self, range: std::ops::Range<usize>, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-        let (mut at, mut piece) = (range.start, vec![0; PIECE.min(range.len())]);
+        let (mut at, mut piece) = (range.start, vec![0; LARGE_PIECE.min(range.len())]);
         while at < range.end {
             let wanted = piece.len().min(range.end - at);
             let read = self.read(at, &mut piece[..wanted]);
@@ -98,8 +101,10 @@ impl Part {
 }
 
 /// Goes through a range of a part, field by field.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Window {
+    /// Bytes that are read at once.
+    piece: usize,
     /// What was read, from `offset` on; beyond `filled` it means nothing.
     buffer: Vec<u8>,
     filled: usize,
@@ -113,6 +118,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// One that is nowhere yet, and reads so much at once.
+    pub(super) fn new(piece: usize) -> Self {
+        Self { piece, buffer: Vec::new(), filled: 0, offset: 0, field: 0, next: 0, end: 0, is_cut: false }
+    }
+
     /// Goes to another range.
     pub(super) fn go_to(&mut self, start: usize, end: usize) {
         (self.filled, self.offset, self.field, self.next) = (0, start, 0, 0);
@@ -180,7 +190,7 @@ impl Window {
         self.buffer.copy_within(self.next..self.filled, 0);
         self.offset += self.next;
         (self.field, self.next, self.filled) = (0, 0, unread);
-        let wanted = unread + left.min(missing.max(PIECE));
+        let wanted = unread + left.min(missing.max(self.piece));
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
@@ -201,6 +211,8 @@ impl Window {
 mod tests {
     use super::super::packet::Encode;
     use super::*;
+
+    const PIECE: usize = 1000;
 
     fn of_file(bytes: &[u8]) -> (File, Part) {
         let file = tempfile::tempfile().unwrap();
@@ -223,7 +235,7 @@ mod tests {
         let mut bytes = Vec::new();
         all.iter().for_each(|length| bytes.bytes(1, &vec![7; *length]));
         for part in [of_file(&bytes).1, Part::from(bytes.clone())] {
-            let mut window = Window::default();
+            let mut window = Window::new(PIECE);
             window.go_to(0, bytes.len());
             assert_eq!(lengths(&mut window, &part), Ok(all.to_vec()));
             assert_eq!((window.position(), window.is_cut()), (bytes.len(), false));
@@ -240,7 +252,7 @@ mod tests {
         let mut bytes = vec![10, 0xff, 0xff, 0xff, 0xff, 0x07];
         bytes.resize(4 * PIECE, 0);
         let part = Part::from(bytes.clone());
-        let mut window = Window::default();
+        let mut window = Window::new(PIECE);
         window.go_to(0, bytes.len());
         assert!(window.next(&part).is_err());
         assert!(window.buffer.len() <= 2 * PIECE);
@@ -251,7 +263,7 @@ mod tests {
         let mut bytes = Vec::new();
         (0..20_000).for_each(|_| bytes.bytes(1, b"0123456789"));
         let (file, part) = of_file(&bytes);
-        let mut window = Window::default();
+        let mut window = Window::new(PIECE);
         window.go_to(0, bytes.len());
         assert!(window.next(&part).is_ok_and(|found| found.is_some()));
         for length in [2 * PIECE as u64, 0] {

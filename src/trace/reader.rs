@@ -7,7 +7,7 @@ use super::fields::{Fields, Malformed, Wire};
 use super::index::{Index, Run, clocks, default_track};
 use super::interned::Interned;
 use super::packet::field;
-use super::part::{Part, Window};
+use super::part::{Part, SMALL_PIECE, Window};
 use crate::clock::Nanos;
 use crate::event::{Attributes, Label};
 
@@ -77,7 +77,7 @@ impl Index {
             parts,
             runs: self.sequences.get(sequence).map_or(&[][..], |found| &found.runs).iter(),
             part: 0,
-            window: Window::default(),
+            window: Window::new(SMALL_PIECE),
             decoder: Decoder {
                 last: 0,
                 default_track: 0,
@@ -116,7 +116,10 @@ impl SequenceReader<'_> {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(Malformed) => {
                     *malformed += u64::from(found.is_err() || window.is_cut());
-                    let Some(run) = runs.next() else { return false };
+                    let Some(run) = runs.next() else {
+                        *window = Window::new(SMALL_PIECE); // there may be many of which one goes on
+                        return false;
+                    };
                     *part = run.part;
                     window.go_to(run.start, run.end);
                 }
