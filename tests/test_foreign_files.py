@@ -161,21 +161,26 @@ def test_a_ring_in_shared_memory_is_taken_into_its_capture(program: Program) -> 
 @needs_root
 def test_a_strangers_ring_in_shared_memory_is_not_taken_into_a_capture(program: Program) -> None:
     session = killed(program)
-    (ring,) = session.glob("*.ring")
     (capture,) = session.glob("*.pftrace")
-    planted = Path(f"/dev/shm/msprof_rs-{capture.stem}-7.ring")
-    shutil.copy(ring, planted)
-    os.chown(planted, STRANGER, STRANGER)
-    # The folder that a reader looks into is not the captures' owner's any more.
+    # In the open, as a recorder without a private folder had them; and in a folder of another user's.
     shared = Path(f"/dev/shm/msprof_rs-{STRANGER}/rings-{session.stat().st_ino:x}")
     shared.mkdir(0o700, parents=True)
-    shutil.copy(ring, shared / f"{capture.stem}-8.ring")
+    planted = []
+    for number, ring in enumerate(session.glob("*.ring"), 100):
+        for path in (
+            Path(f"/dev/shm/msprof_rs-{capture.stem}-{number}.ring"),
+            shared / f"{capture.stem}-{number}.ring",
+        ):
+            shutil.copy(ring, path)
+            os.chown(path, STRANGER, STRANGER)
+            planted.append(path)
     try:
         program.command("recover", str(session))
-        assert planted.exists()
-        assert (shared / f"{capture.stem}-8.ring").exists()
+        assert planted
+        assert all(path.exists() for path in planted)
     finally:
-        planted.unlink()
+        for path in planted:
+            path.unlink()
         shutil.rmtree(shared.parent)
     assert len(Capture(session).instants) == 50
 
@@ -235,10 +240,10 @@ def test_rings_are_in_shared_memory_where_the_sessions_folder_can_not_be_mapped(
     code = f"""
 import os, pathlib
 def count(folder, pattern): return len(list(pathlib.Path(folder).rglob(pattern)))
-print(count("{program.prof_dir}", "*.ring"), count("{PRIVATE}", f"rings-*/*-{{os.getpid()}}-*.ring"))
+print(count("{program.prof_dir}", "*.ring"), count("{PRIVATE}", f"rings-*/*-{{os.getpid()}}-*.ring") > 0)
 msprof_rs.stop()
 print(count("{PRIVATE}", f"rings-*/*-{{os.getpid()}}*"))
 """
     log = in_a_namespace(program, mount, EVENTS + code)
-    assert "0 1\n0\n" in log
+    assert "0 True\n0\n" in log
     assert "rings go to shared memory" in log
