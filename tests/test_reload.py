@@ -189,3 +189,62 @@ def test_calls_go_on_while_hooks_come_and_go(server: Server) -> None:
     server.ask("stop.set()")
     assert server.ask("set(results) == {9}")
     server.end()
+
+
+CALLS = {
+    "decorated:function": "decorated.function(1)",
+    "decorated:Worker.work": "decorated.Worker().work()",
+    "decorated:Worker.advise": "decorated.Worker.advise()",
+    "decorated:Worker.state": "decorated.Worker().state",
+}
+
+
+@pytest.mark.parametrize("symbol", CALLS)
+def test_a_reload_exchanges_the_hooks_of_symbols_and_leaves_those_of_decorators(
+    server: Server, symbol: str
+) -> None:
+    server.ask("globals().update(decorated=__import__('decorated'))")
+    call = CALLS[symbol]
+    server.collect(call)
+    for name in ("one", "two"):
+        server.program.hook(f"- {{symbol: '{symbol}', name: {name}}}")
+        server.collect(call)
+    server.program.hook("[]")
+    server.collect(call)
+    server.program.hook(f"- {{symbol: '{symbol}', name: three}}\n- {{symbol: '{symbol}', name: four}}")
+    server.collect(call)
+    server.program.hook("- {symbol: 'shapes:add'}")
+    server.collect(call)
+    server.end()
+    assert server.spans() == [
+        "timed", "timed", "one", "timed", "two", "timed", "timed", "four", "three", "timed",
+    ]  # fmt: skip
+
+
+def test_what_is_decorated_after_a_symbol_has_hooked_it_keeps_both_apart(server: Server) -> None:
+    server.program.hook("- {symbol: 'decorated:later', name: named}")
+    server.collect()
+    server.ask("globals().update(decorated=__import__('decorated'))")
+    decorate = "setattr(decorated, 'later', msprof_rs.timed(name='timed')(decorated.later))"
+    server.collect("decorated.later(1)", decorate, "decorated.later(1)")
+    server.program.hook("[]")
+    server.collect("decorated.later(1)")
+    server.program.hook("- {symbol: 'decorated:later', name: again}")
+    server.collect("decorated.later(1)")
+    server.program.hook("[]")
+    server.collect("decorated.later(1)")
+    server.end()
+    assert server.spans() == ["named", "timed", "named", "timed", "timed", "again", "timed"]
+
+
+def test_two_decorators_stay_in_their_order_whatever_symbols_do(server: Server) -> None:
+    server.program.hook("- {symbol: 'decorated:twice', name: named}")
+    server.collect()
+    server.ask("globals().update(decorated=__import__('decorated'))")
+    server.collect("decorated.twice(1)")
+    server.program.hook("- {symbol: 'decorated:twice', name: other, handler: 'decorated:handler'}")
+    server.collect("decorated.twice(1)")
+    server.program.hook("[]")
+    server.collect("decorated.twice(1)")
+    server.end()
+    assert server.spans() == ["outer", "inner", "named", "outer", "inner", "handled", "outer", "inner"]

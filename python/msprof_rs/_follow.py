@@ -80,8 +80,14 @@ def _without_finalizer(step: Step) -> Awaitable[Any]:
         sys.set_asyncgen_hooks(*hooks)
 
 
+_copies: dict[Any, Callable[..., Any]] = {}
+
+
 def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
-    """A copy of a function above that has its target's name in tracebacks, `repr` and warnings."""
+    """A copy of a function above that has its target's name in tracebacks, `repr` and warnings.
+
+    Targets that are the same in all of this, as closures are, have one in common.
+    """
     name = getattr(target, "__name__", follow.__name__)
     qualname = getattr(target, "__qualname__", name)
     changes: dict[str, Any] = {"co_name": name}
@@ -92,10 +98,14 @@ def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
         changes |= {"co_filename": code.co_filename, "co_firstlineno": code.co_firstlineno}
         # `types.coroutine` makes generators awaitable by this.
         changes["co_flags"] = follow.__code__.co_flags | code.co_flags & inspect.CO_ITERABLE_COROUTINE
-    copy = types.FunctionType(follow.__code__.replace(**changes), follow.__globals__, name)
-    copy.__qualname__ = qualname
-    copy.__module__ = getattr(target, "__module__", follow.__module__)
-    return copy
+    module = getattr(target, "__module__", follow.__module__)
+    key = (follow, qualname, module, *changes.items())
+    if key not in _copies:
+        copy = types.FunctionType(follow.__code__.replace(**changes), follow.__globals__, name)
+        copy.__qualname__ = qualname
+        copy.__module__ = module
+        _copies[key] = copy
+    return _copies[key]
 
 
 def context(manager: Any, span: Span) -> Any:

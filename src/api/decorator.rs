@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::harmless::{self, harmless, no_more};
 use super::labels::label;
@@ -21,6 +21,9 @@ pub(crate) fn timed<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let hook = || {
         no_more(more, Some(unknown))?;
+        if function.is_instance_of::<PyType>() {
+            return Err(PyTypeError::new_err("it is a class; decorate its `__init__` or another method"));
+        }
         if !function.is_callable() {
             return Err(PyTypeError::new_err("only what can be called can be timed"));
         }

@@ -13,6 +13,9 @@ use super::interrupt::Attempt;
 #[derive(Default)]
 pub(super) struct Exchanges {
     pairs: Vec<(Py<PyAny>, Py<PyAny>)>,
+    /// Functions that classes may call unseen under other names.
+    #[cfg(Py_3_13)]
+    inlined: FxHashSet<*mut ffi::PyObject>,
 }
 
 impl Exchanges {
@@ -21,9 +24,26 @@ impl Exchanges {
         self.pairs.push((from.clone().unbind(), to.clone().unbind()));
     }
 
+    /// Wherever a class calls a function unseen, an object shall stand before it. The caller keeps the function alive.
+    #[cfg(Py_3_13)]
+    pub(super) fn add_inlined(&mut self, function: &Bound<'_, PyAny>) {
+        self.inlined.insert(function.as_ptr());
+    }
+
+    /// No code that runs already can have met the functions of a module that has just been made. Where else they are
+    /// called unseen is noticed at their first call.
+    #[cfg(Py_3_13)]
+    pub(super) fn are_new(&mut self) {
+        self.inlined.clear();
+    }
+
     /// Goes once through all modules and the classes in them.
     pub(super) fn apply(self, py: Python<'_>) -> PyResult<()> {
-        if self.pairs.is_empty() {
+        #[cfg(Py_3_13)]
+        let is_idle = self.pairs.is_empty() && self.inlined.is_empty();
+        #[cfg(not(Py_3_13))]
+        let is_idle = self.pairs.is_empty();
+        if is_idle {
             return Ok(());
         }
         let to: FxHashMap<_, _> = self.pairs.iter().map(|(from, to)| (from.as_ptr(), to.bind(py))).collect();
@@ -47,6 +67,12 @@ impl Exchanges {
             let Ok(attributes) = class.getattr("__dict__")?.cast_into::<PyMappingProxy>() else { continue };
             for item in attributes.items()?.iter() {
                 let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                #[cfg(Py_3_13)]
+                if let Err(error) = super::inlined::stand_before_use(&class, &name, &value, |used| {
+                    self.inlined.contains(&used.as_ptr())
+                }) {
+                    log::warn!("{class}.{name}: its calls by code that runs often are not seen: {error}");
+                }
                 let Some(to) = to.get(&value.as_ptr()) else {
                     classes.add(value);
                     continue;

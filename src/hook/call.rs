@@ -49,7 +49,7 @@ impl Hooked {
         // SAFETY: passed on; the target is alive.
         unsafe {
             let Some((hook, inner)) = hooks.split_last() else {
-                return (self.entry)(self.target, args, nargsf, names);
+                return self.call_original(args, nargsf, names);
             };
             if !hook.gate.is_open() {
                 return self.run(inner, args, nargsf, names);
@@ -64,7 +64,7 @@ impl Hooked {
             let open = recorder::begin(hook.label);
             // One hook is the rule: its call should not go round again.
             let result = if inner.is_empty() {
-                (self.entry)(self.target, args, nargsf, names)
+                self.call_original(args, nargsf, names)
             } else {
                 self.run(inner, args, nargsf, names)
             };

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
-use super::hooked::{Hook, Hooked, Kind};
+use super::hooked::{Held, Hook, Hooked, Kind};
 use crate::recorder;
 
 const NOT_CALLED: &str = "its handler returned without a call of the original, and is taken at its word";
@@ -73,7 +73,7 @@ pub(super) fn call(
     hooks: &'static [&'static Hook],
     args: Args<'_>,
 ) -> *mut ffi::PyObject {
-    let inner = Inner { hooked, hooks, without_this: args.count() == 0 };
+    let inner = Inner { hooked: hooked.hold(py), hooks, without_this: args.count() == 0 };
     let outcome = if custom.is_driven {
         drive(py, custom, hook, inner, args)
     } else {
@@ -98,7 +98,7 @@ fn go_on(hooked: &'static Hooked, hooks: &'static [&'static Hook], args: Args<'_
 /// The call as it goes on inside of the hook.
 #[pyclass(frozen, module = "msprof_rs._core", name = "inner")]
 struct Inner {
-    hooked: &'static Hooked,
+    hooked: Held,
     hooks: &'static [&'static Hook],
     /// The target was called without a positional argument, so the handler's `this` is None and not passed on.
     without_this: bool,
@@ -125,14 +125,14 @@ impl Inner {
         let names = names.as_ref().map_or(std::ptr::null_mut(), pyo3::Bound::as_ptr);
         // SAFETY: a `Bound` is one pointer, so the vector is an array of them; all live until the call has returned.
         unsafe {
-            let result = self.hooked.run(self.hooks, values.as_ptr().cast(), positional, names);
+            let result = self.hooked.get().run(self.hooks, values.as_ptr().cast(), positional, names);
             Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind)
         }
     }
 
     /// `original_func.__name__` and the like are those of the target.
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        self.hooked.target(py).getattr(name)
+        self.hooked.get().target(py).getattr(name)
     }
 }
 
@@ -323,7 +323,7 @@ impl Original {
             return Err(interruption);
         }
         self.once(py, || {
-            let result = go_on(self.inner.hooked, self.inner.hooks, args);
+            let result = go_on(self.inner.hooked.get(), self.inner.hooks, args);
             // SAFETY: a new reference or null with an exception set, as every call gives.
             unsafe { Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind) }
         })

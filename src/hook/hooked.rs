@@ -1,6 +1,9 @@
-//! A hook: one entry of the symbol table on one function. And the function with all hooks that are on it.
+//! A hook: one entry of the symbol table, or a decorator, on one function. And the function with all hooks that are on
+//! it.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,10 +25,9 @@ use crate::recorder::{self, Gate};
 /// A handler that fails so often is not called any more; the plain timer takes its place.
 const MOST_FAILURES: u32 = 5;
 
-/// One entry of the symbol table on one function.
+/// One entry of the symbol table on one function; or what a decorator puts on all functions of one name.
 pub(crate) struct Hook {
-    /// The number of the entry in its file.
-    pub(super) entry: usize,
+    pub(super) origin: Origin,
     pub(super) label: Label,
     pub(super) gate: &'static Gate,
     /// Only calls below a function of this name count.
@@ -76,7 +78,7 @@ pub(crate) enum Action {
 pub(crate) type Handler = fn(&mut Call<'_, '_>) -> PyResult<()>;
 
 /// What a call of the function gives: its result, or something that has still to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Function,
     Coroutine,
@@ -101,37 +103,105 @@ impl Kind {
     }
 }
 
-/// A function and the hooks on it. Lives as long as the process: calls may run through it at any time.
+/// What is called, and the hooks on it.
+///
+/// It belongs to an object and goes with it, but its memory is never freed: a call that went through it may still be on
+/// its way out when the object dies. It is used again for the next object.
 pub(crate) struct Hooked {
     /// What was there before: the entry and the object that it is called with.
-    pub(super) entry: ffi::vectorcallfunc,
-    pub(super) target: *mut ffi::PyObject,
-    /// A list that is leaked when another takes its place: a call may be running through it.
+    entry: AtomicPtr<()>,
+    target: AtomicPtr<ffi::PyObject>,
+    /// A list of [`list_of`]: a call may be running through it when another takes its place.
     hooks: AtomicPtr<Hooks>,
+    /// Whether it belongs to an object that only lives for a call or two, as bound methods do.
+    is_passing: AtomicBool,
 }
 
-/// The hooks on a function in file order: later ones are outside.
+/// The hooks on a function, innermost first.
 type Hooks = Vec<&'static Hook>;
 
-// SAFETY: the target is a strong reference that is never given up, and everything else is immutable or atomic.
-unsafe impl Send for Hooked {}
-// SAFETY: as above.
-unsafe impl Sync for Hooked {}
+/// Who has put a hook on a function. What the symbol file names lies inside, in the order of the file; decorators lie
+/// outside, in the order in which they were applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// The entry of the symbol table with this number.
+    Symbol(usize),
+    /// `msprof_rs.timed`.
+    Decorator,
+}
+
+/// Those whose objects have died.
+static UNUSED: Mutex<Vec<&'static Hooked>> = Mutex::new(Vec::new());
+
+/// Held by whoever changes a list: two threads may import modules that have the same function.
+static WRITER: Mutex<()> = Mutex::new(());
 
 impl Hooked {
-    /// No hooks yet. Keeps `callable` alive from now on. `is_method`: it stands directly in a class.
-    pub(super) fn new(callable: &Bound<'_, PyAny>, is_method: bool) -> &'static Self {
-        let target = callable.clone().into_ptr();
+    /// How `target` is called now; no hooks yet. Whoever owns this keeps the target alive.
+    ///
+    /// # Safety
+    /// `target` is alive.
+    pub(super) unsafe fn new(target: *mut ffi::PyObject) -> &'static Self {
         // SAFETY: alive; the entry is null for what has no vectorcall.
-        let entry = unsafe {
-            if is_method && binds_in_its_own_way(target) {
-                call_bound
-            } else {
-                ffi::PyVectorcall_Function(target).unwrap_or(call_object)
-            }
-        };
-        let hooks = AtomicPtr::new(Box::into_raw(Box::default()));
-        Box::leak(Box::new(Self { entry, target, hooks }))
+        let entry = unsafe { ffi::PyVectorcall_Function(target) }.unwrap_or(call_object);
+        Self::with_entry(entry, target)
+    }
+
+    fn with_entry(entry: ffi::vectorcallfunc, target: *mut ffi::PyObject) -> &'static Self {
+        let hooked = UNUSED.lock().pop().unwrap_or_else(|| {
+            let hooks = AtomicPtr::new(list_of(Vec::new()));
+            let (entry, target) = (AtomicPtr::default(), AtomicPtr::default());
+            Box::leak(Box::new(Self { entry, target, hooks, is_passing: AtomicBool::new(false) }))
+        });
+        hooked.entry.store(entry as *mut (), Ordering::Relaxed);
+        hooked.target.store(target, Ordering::Relaxed);
+        hooked
+    }
+
+    /// For what `target` gave when it was bound to an instance: a call's first argument is the instance, which `bound`
+    /// knows already.
+    pub(super) fn passing(bound: *mut ffi::PyObject, has_instance: bool) -> &'static Self {
+        let entry = if has_instance { call_without_first } else { call_object };
+        let hooked = Self::with_entry(entry, bound);
+        hooked.is_passing.store(true, Ordering::Relaxed);
+        hooked
+    }
+
+    /// For what only passes calls on to a function, in whose own way they are seen.
+    #[cfg(Py_3_13)]
+    pub(super) fn forwarding(function: *mut ffi::PyObject) -> &'static Self {
+        Self::with_entry(call_object, function)
+    }
+
+    /// The object that it belonged to has died.
+    pub(super) fn give_back(&'static self) {
+        self.set_hooks(Vec::new());
+        self.is_passing.store(false, Ordering::Relaxed);
+        UNUSED.lock().push(self);
+    }
+
+    /// Calls what was there before.
+    ///
+    /// # Safety
+    /// The arguments are those of a vectorcall, the object that this belongs to is alive.
+    #[inline]
+    pub(super) unsafe fn call_original(
+        &self,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: only `with_entry` sets it, to an entry that goes with the target; the rest is passed on.
+        unsafe {
+            let entry: ffi::vectorcallfunc = std::mem::transmute(self.entry.load(Ordering::Relaxed));
+            entry(self.target.load(Ordering::Relaxed), args, nargsf, names)
+        }
+    }
+
+    /// The entry that was there before.
+    pub(super) fn entry(&self) -> ffi::vectorcallfunc {
+        // SAFETY: only `with_entry` sets it.
+        unsafe { std::mem::transmute(self.entry.load(Ordering::Relaxed)) }
     }
 
     /// The hooks, innermost first.
@@ -141,28 +211,89 @@ impl Hooked {
         unsafe { &*self.hooks.load(Ordering::Acquire) }
     }
 
-    /// Adds a hook at its place in the order of the file; not a second time for the same entry.
-    pub(super) fn add(&self, hook: &'static Hook) {
-        // Two threads may import modules that have the same function.
-        static WRITER: Mutex<()> = Mutex::new(());
+    /// Whether the entry of this number is on it.
+    pub(super) fn has_symbol(&self, number: usize) -> bool {
+        self.hooks().iter().any(|hook| hook.origin == Origin::Symbol(number))
+    }
+
+    /// Whether a decorator's hook is on it.
+    pub(super) fn is_decorated(&self) -> bool {
+        self.hooks().iter().any(|hook| hook.origin == Origin::Decorator)
+    }
+
+    /// Adds the hook of an entry at its place in the order of the file; not a second time.
+    pub(super) fn add_symbol(&self, hook: Hook) {
         let _only = WRITER.lock();
         let mut hooks = self.hooks().to_vec();
-        if let Err(place) = hooks.binary_search_by_key(&hook.entry, |hook| hook.entry) {
-            hooks.insert(place, hook);
+        if let Err(place) = hooks.binary_search_by_key(&hook.origin, |hook| hook.origin) {
+            hooks.insert(place, Box::leak(Box::new(hook)));
             self.set_hooks(hooks);
         }
     }
 
-    /// Puts a list of hooks in place of the one that is there. Calls that are on their way keep theirs.
-    pub(super) fn set_hooks(&self, hooks: Hooks) {
-        self.hooks.store(Box::into_raw(Box::new(hooks)), Ordering::Release);
+    /// Adds the hook of a decorator around all others.
+    pub(super) fn add_decorator(&self, hook: &'static Hook) {
+        let _only = WRITER.lock();
+        let mut hooks = self.hooks().to_vec();
+        hooks.push(hook);
+        self.set_hooks(hooks);
+    }
+
+    /// Takes the entries of the symbol table off. Calls that are on their way keep them.
+    pub(super) fn drop_symbols(&self) {
+        let _only = WRITER.lock();
+        let others = self.hooks().iter().copied().filter(|hook| hook.origin == Origin::Decorator);
+        self.set_hooks(others.collect());
+    }
+
+    fn set_hooks(&self, hooks: Hooks) {
+        self.hooks.store(list_of(hooks), Ordering::Release);
     }
 
     /// The function itself.
-    pub(super) fn target<'py>(&self, py: Python<'py>) -> Borrowed<'static, 'py, PyAny> {
-        // SAFETY: the reference is never given up.
-        unsafe { Borrowed::from_ptr(py, self.target) }
+    pub(super) fn target<'py>(&self, py: Python<'py>) -> Borrowed<'_, 'py, PyAny> {
+        // SAFETY: whoever has this knows that the object that it belongs to is alive, which owns the target.
+        unsafe { Borrowed::from_ptr(py, self.target.load(Ordering::Relaxed)) }
     }
+
+    /// For what may outlive the call that it is made in.
+    pub(super) fn hold(&'static self, py: Python<'_>) -> Held {
+        if !self.is_passing.load(Ordering::Relaxed) {
+            return Held { hooked: self, target: None };
+        }
+        let target = self.target(py).to_owned().unbind();
+        Held { hooked: Self::with_entry(self.entry(), target.as_ptr()), target: Some(target) }
+    }
+}
+
+/// A [`Hooked`] that is there as long as this is.
+pub(super) struct Held {
+    hooked: &'static Hooked,
+    /// The target, if it might not live as long.
+    target: Option<Py<PyAny>>,
+}
+
+impl Held {
+    pub(super) fn get(&self) -> &'static Hooked {
+        self.hooked
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.target.is_some() {
+            self.hooked.give_back();
+        }
+    }
+}
+
+/// The one list of these hooks, which is never freed: there are as many as there are ways to combine hooks, whatever
+/// the number of functions that have them.
+fn list_of(hooks: Hooks) -> *mut Hooks {
+    static LISTS: Mutex<BTreeMap<Vec<usize>, &'static Hooks>> = Mutex::new(BTreeMap::new());
+    let key = hooks.iter().map(|hook| ptr::from_ref(*hook).addr()).collect();
+    let list = *LISTS.lock().entry(key).or_insert_with(|| Box::leak(Box::new(hooks)));
+    ptr::from_ref(list).cast_mut()
 }
 
 /// Calls what has no vectorcall of its own.
@@ -176,37 +307,17 @@ unsafe extern "C" fn call_object(
     unsafe { ffi::PyObject_Vectorcall(callable, args, nargsf, names) }
 }
 
-/// Whether calling it with the instance first may be something else than binding it and calling the result: objects
-/// of `wrapt`, for instance, do different things.
-unsafe fn binds_in_its_own_way(callable: *mut ffi::PyObject) -> bool {
-    // SAFETY: callers have a living object.
-    unsafe {
-        let kind = ffi::Py_TYPE(callable);
-        (*kind).tp_descr_get.is_some()
-            && ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_METHOD_DESCRIPTOR as _) == 0
-    }
-}
-
-/// Binds to the first argument, as an access by attribute does, and calls the result with the others.
-unsafe extern "C" fn call_bound(
-    callable: *mut ffi::PyObject,
+/// Calls what is bound to the first argument already.
+unsafe extern "C" fn call_without_first(
+    bound: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     nargsf: usize,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the arguments of a vectorcall; all but the first are passed on.
+    let count = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: the arguments of a vectorcall; a handler may leave the first one out.
     unsafe {
-        let count = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let Some(bind) = (*ffi::Py_TYPE(callable)).tp_descr_get.filter(|_| count > 0) else {
-            return ffi::PyObject_Vectorcall(callable, args, nargsf, names);
-        };
-        let bound = bind(callable, *args, ffi::Py_TYPE(*args).cast());
-        if bound.is_null() {
-            return bound;
-        }
-        let result = ffi::PyObject_Vectorcall(bound, args.add(1), count - 1, names);
-        ffi::Py_DECREF(bound);
-        result
+        ffi::PyObject_Vectorcall(bound, args.add(usize::from(count > 0)), count.saturating_sub(1), names)
     }
 }
 

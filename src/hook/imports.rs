@@ -76,7 +76,7 @@ impl Finder {
             self.unfinished.lock().insert(name.to_owned());
             return Ok(());
         }
-        self.registry.apply(name, module)
+        self.registry.apply(name, module, false)
     }
 
     /// Looks again at the modules that were not finished.
@@ -222,7 +222,7 @@ impl Loader {
         let Ok(name) = spec.getattr("name")?.cast_into::<PyString>() else { return Ok(()) };
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let current = modules.get_item(&name)?.filter(|current| !current.is_none());
-        Ok(self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module))?)
+        Ok(self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module), true)?)
     }
 
     /// `get_source`, `is_package` and all else are the loader's own.

@@ -1,5 +1,5 @@
 //! Puts hooks on what a symbol names - in the function itself where CPython allows, else by an object in its place -
-//! and takes them out again, which restores the very object that was there.
+//! and takes them out again, which restores the very object that was there. Hooks of decorators stay.
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -8,20 +8,26 @@ use super::aliases::{Exchanges, has_other_holders};
 use super::hooked::{Hook, Hooked};
 #[cfg(Py_3_12)]
 use super::in_place;
+#[cfg(Py_3_13)]
+use super::inlined;
 use super::place::{Place, attribute};
 use super::wrapper;
 
-#[cfg(Py_3_12)]
-/// `MSPROF_FORCE_WRAPPER=1` uses the wrapper object also where functions could be hooked in place: so that both
-/// are tested on every version.
-static FORCE_WRAPPER: once_cell::sync::Lazy<bool> =
-    once_cell::sync::Lazy::new(|| std::env::var("MSPROF_FORCE_WRAPPER").is_ok_and(|v| v == "1"));
-
-/// A function that has had hooks, and how they got there.
+/// What symbols have hooked, and how.
 enum Seat {
     #[cfg(Py_3_12)]
-    InPlace(&'static Hooked),
+    InPlace(Shared),
+    /// An object that a decorator has put there.
+    Decorated(Shared),
     Object(Object),
+}
+
+/// What a decorator may have hooked too. A handler may go on after its call, so what symbols have hooked stays for
+/// good.
+struct Shared {
+    hooked: &'static Hooked,
+    #[cfg_attr(not(Py_3_12), expect(dead_code, reason = "keeps what is hooked alive"))]
+    owner: Py<PyAny>,
 }
 
 /// An object that stands for a function.
@@ -36,7 +42,7 @@ struct Object {
     wrapper: Py<PyAny>,
 }
 
-/// Everything that was ever hooked in this process.
+/// Everything that symbols have ever hooked in this process.
 #[derive(Default)]
 pub(super) struct Seats {
     seats: Mutex<Vec<Seat>>,
@@ -48,28 +54,32 @@ impl Seats {
     /// # Errors
     /// The attribute can't be set.
     pub(super) fn put(&self, place: &Place<'_>, hook: Hook, aliases: &mut Exchanges) -> PyResult<()> {
-        let hook: &'static Hook = Box::leak(Box::new(hook));
         #[cfg(Py_3_12)]
-        if !*FORCE_WRAPPER && place.own && place.callable.is_instance_of::<pyo3::types::PyFunction>() {
-            let function = place.callable.as_ptr();
-            let hooked = in_place::find(function).unwrap_or_else(|| {
-                let hooked = Hooked::new(&place.callable, false);
-                self.seats.lock().push(Seat::InPlace(hooked));
-                hooked
-            });
-            hooked.add(hook);
-            // SAFETY: a Python function; its hooks hold a reference that is never given up.
-            unsafe { in_place::install(function, hooked) };
+        if place.own && in_place::can_have(&place.callable) {
+            let hooked = in_place::hooked(&place.callable)?;
+            hooked.add_symbol(hook);
+            in_place::install(&place.callable);
+            self.share(hooked, &place.callable, Seat::InPlace);
+            // Those who hold it now: the owner, the place (twice if it is the bare callable) and the seat.
+            #[cfg(Py_3_13)]
+            if has_other_holders(&place.callable, 3 + isize::from(place.raw.is(&place.callable))) {
+                aliases.add_inlined(&place.callable);
+            }
+            #[cfg(Py_3_13)]
+            if inlined::is_entered_unseen(place) {
+                self.stand_before(place, hooked)?;
+            }
             return Ok(());
         }
         if place.own
             && let Some(hooked) = wrapper::hooked_of(&place.callable)
         {
-            hooked.add(hook);
+            hooked.add_symbol(hook);
+            self.share(hooked, &place.callable, Seat::Decorated);
             return Ok(());
         }
         let object = self.seat(place)?;
-        object.hooked.add(hook);
+        object.hooked.add_symbol(hook);
         let py = place.owner.py();
         let (raw, wrapper) = (object.raw.bind(py), object.wrapper.bind(py));
         // Those who hold them now: the owner, the place (twice if it is the bare callable) and the hooks.
@@ -86,6 +96,35 @@ impl Seats {
         Ok(())
     }
 
+    /// Has calls of a function go through an object, where the interpreter would not come by its hooks.
+    #[cfg(Py_3_13)]
+    fn stand_before(&self, place: &Place<'_>, hooked: &'static Hooked) -> PyResult<()> {
+        let former = self.take_former(place);
+        let wrapper = match former {
+            Some(former) => former.wrapper.into_bound(place.owner.py()),
+            None => wrapper::stand_before(&place.callable)?,
+        };
+        let raw = place.in_shell(wrapper.clone())?;
+        place.owner.setattr(place.name.as_str(), &raw)?;
+        self.seats.lock().push(Seat::Object(Object {
+            hooked,
+            owner: place.owner.clone().unbind(),
+            name: place.name.clone(),
+            former: Some(place.raw.clone().unbind()),
+            raw: raw.unbind(),
+            wrapper: wrapper.unbind(),
+        }));
+        Ok(())
+    }
+
+    /// Remembers something that others may have hooked too.
+    fn share(&self, hooked: &'static Hooked, owner: &Bound<'_, PyAny>, seat: fn(Shared) -> Seat) {
+        let mut seats = self.seats.lock();
+        if !seats.iter().any(|seat| std::ptr::eq(seat.hooked(), hooked)) {
+            seats.push(seat(Shared { hooked, owner: owner.clone().unbind() }));
+        }
+    }
+
     /// Makes the object that is to stand there.
     fn seat(&self, place: &Place<'_>) -> PyResult<Object> {
         let py = place.owner.py();
@@ -93,8 +132,8 @@ impl Seats {
             // Its wrapper may still be in the hands of others, so it is used again.
             (former.hooked, former.wrapper.into_bound(py))
         } else {
-            let hooked = Hooked::new(&place.callable, place.is_bare_in_class());
-            (hooked, wrapper::wrap(py, hooked)?)
+            let (wrapper, hooked) = wrapper::wrap(&place.callable)?;
+            (hooked, wrapper)
         };
         let raw = place.in_shell(wrapper.clone())?;
         Ok(Object {
@@ -113,19 +152,21 @@ impl Seats {
         let index = seats.iter().position(|seat| match seat {
             #[cfg(Py_3_12)]
             Seat::InPlace(_) => false,
+            Seat::Decorated(_) => false,
             Seat::Object(object) => object.was_at(place),
         })?;
         match seats.remove(index) {
             #[cfg(Py_3_12)]
             Seat::InPlace(_) => None,
+            Seat::Decorated(_) => None,
             Seat::Object(object) => Some(object),
         }
     }
 
-    /// No hook acts any more; the functions stay prepared for those that come.
+    /// No symbol's hook acts any more; the functions stay prepared for those that come.
     pub(super) fn clear(&self) {
         for seat in &*self.seats.lock() {
-            seat.hooked().set_hooks(Vec::new());
+            seat.hooked().drop_symbols();
         }
     }
 
@@ -138,8 +179,9 @@ impl Seats {
         for seat in seats.iter().rev().filter(|seat| seat.hooked().hooks().is_empty()) {
             match seat {
                 #[cfg(Py_3_12)]
-                // SAFETY: it was put there by `put`.
-                Seat::InPlace(hooked) => unsafe { in_place::remove(hooked) },
+                Seat::InPlace(shared) => in_place::remove(shared.owner.bind(py)),
+                // Whoever decorated it holds it.
+                Seat::Decorated(_) => {}
                 Seat::Object(object) => {
                     if let Err(error) = object.take_out(py, &mut aliases) {
                         // This runs in a thread of our own, in which nobody is interrupted.
@@ -153,11 +195,22 @@ impl Seats {
     }
 }
 
+/// Whether the entry of this number has hooked a place already.
+pub(super) fn has_hook(place: &Place<'_>, entry: usize) -> bool {
+    #[cfg(Py_3_12)]
+    let in_place = in_place::find(place.callable.as_ptr());
+    #[cfg(not(Py_3_12))]
+    let in_place: Option<&Hooked> = None;
+    let hooked = in_place.or_else(|| wrapper::hooked_of(&place.callable));
+    place.own && hooked.is_some_and(|hooked| hooked.has_symbol(entry))
+}
+
 impl Seat {
     fn hooked(&self) -> &'static Hooked {
         match self {
             #[cfg(Py_3_12)]
-            Self::InPlace(hooked) => hooked,
+            Self::InPlace(shared) => shared.hooked,
+            Self::Decorated(shared) => shared.hooked,
             Self::Object(object) => object.hooked,
         }
     }

@@ -14,6 +14,8 @@ mod hooked;
 mod imports;
 #[cfg(Py_3_12)]
 mod in_place;
+#[cfg(Py_3_13)]
+mod inlined;
 mod install;
 mod interrupt;
 mod limits;

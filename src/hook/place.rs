@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyType};
 
 use super::interrupt::Attempt;
+use super::wrapper;
 
 /// What a symbol names.
 pub(super) struct Place<'py> {
@@ -154,7 +155,8 @@ impl<'py> Place<'py> {
         .checked()
     }
 
-    fn checked(self) -> PyResult<Self> {
+    fn checked(mut self) -> PyResult<Self> {
+        self.callable = wrapper::past_stand_in(self.callable);
         if self.callable.is_instance_of::<PyType>() {
             return Err(PyTypeError::new_err("is a class; name its `__init__` or another method"));
         }
@@ -186,6 +188,19 @@ impl<'py> Place<'py> {
         }
     }
 
+    /// Whether a class has the callable itself, under this name.
+    #[cfg(Py_3_13)]
+    pub(super) fn is_bare_method(&self, name: &str) -> bool {
+        self.name == name && self.raw.is(&self.callable) && self.owner.is_instance_of::<PyType>()
+    }
+
+    /// Whether a property has the callable itself as its getter.
+    #[cfg(Py_3_14)]
+    pub(super) fn is_bare_getter(&self) -> bool {
+        self.shell == Shell::Property(Accessor::Getter)
+            && self.raw.getattr("fget").is_ok_and(|getter| getter.is(&self.callable))
+    }
+
     /// What its spans are called: the function's own name, `property.setter` for an accessor of a property.
     pub(super) fn span_name<'a>(&self, path: &'a str) -> &'a str {
         let (way, last) = path.rsplit_once('.').unwrap_or(("", path));
@@ -195,11 +210,6 @@ impl<'py> Place<'py> {
             }
             _ => last,
         }
-    }
-
-    /// Whether it stands directly in a class, where what has `__get__` binds to instances.
-    pub(super) fn is_bare_in_class(&self) -> bool {
-        self.shell == Shell::None && self.owner.is_instance_of::<PyType>()
     }
 
     /// `callable` held as the present one is.

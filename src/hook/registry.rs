@@ -14,8 +14,8 @@ use super::custom::Custom;
 use super::dynamo;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
-use super::hooked::{Action, Hook, Kind, Until};
-use super::install::Seats;
+use super::hooked::{Action, Hook, Kind, Origin, Until};
+use super::install::{Seats, has_hook};
 use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
 use crate::event::Label;
@@ -84,11 +84,12 @@ impl Registry {
     }
 
     /// Hooks everything that the entries name in a module. An entry that fails is reported, and the others go on.
-    /// What is hooked already stays so.
+    /// What is hooked already stays so. `is_new`: the module has just been made.
     ///
     /// # Errors
     /// It was interrupted: some of the entries may be hooked and others not.
-    pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
+    #[cfg_attr(not(Py_3_13), expect(unused_variables, reason = "only newer interpreters call past a hook"))]
+    pub(super) fn apply(&self, name: &str, module: &Bound<'_, PyAny>, is_new: bool) -> Result<(), Interrupt> {
         let py = module.py();
         let _muted = recorder::mute();
         let table = self.table_for(name).map(ArcSwap::load_full).unwrap_or_default();
@@ -109,6 +110,10 @@ impl Registry {
                 let level = if table.is_built_in() { log::Level::Debug } else { log::Level::Warn };
                 log::log!(level, "{}:{}: {} is not hooked: {error}", table.file, symbol.line, symbol.target);
             }
+        }
+        #[cfg(Py_3_13)]
+        if is_new {
+            aliases.are_new();
         }
         if let Err(error) = aliases.apply(py).unless_interrupted(py)? {
             let error = message(py, &error)?;
@@ -160,6 +165,9 @@ impl Entry<'_> {
     fn hook(&mut self, module: &Bound<'_, PyAny>, path: &str) -> PyResult<()> {
         let symbol = self.symbol;
         let place = Place::locate(module, path)?;
+        if has_hook(&place, self.number) {
+            return Ok(());
+        }
         let kind = Kind::of(&place.callable)?;
         let name = symbol.name.as_deref().unwrap_or_else(|| place.span_name(path));
         let (action, gate) = match self.handler(&place.callable, kind)? {
@@ -168,7 +176,7 @@ impl Entry<'_> {
         };
         let until = self.until(&place, kind)?;
         let hook = Hook {
-            entry: self.number,
+            origin: Origin::Symbol(self.number),
             label: Label::new(&symbol.domain, name),
             gate,
             caller: symbol.caller_filter.clone(),

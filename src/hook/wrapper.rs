@@ -1,5 +1,8 @@
 //! A native object in the place of the function, for CPython before 3.12 and for what is not a Python function. It
 //! answers as the function does; calls reach it by vectorcall, also as a method, without a bound method in between.
+//!
+//! A call of it is a call of what it stands for, and `__get__` is its `__get__`: what that gives has an object in its
+//! place too, so that its calls are seen.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::offset_of;
@@ -18,14 +21,24 @@ use super::text::utf8;
 // SAFETY: as CPython declares it.
 unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyMethod_Self(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    static mut PyMethod_Type: ffi::PyTypeObject;
 }
 
 #[repr(C)]
 struct Wrapper {
     base: ffi::PyObject,
     entry: Option<ffi::vectorcallfunc>,
+    /// Owned, and with it a reference to its target.
     hooked: *const Hooked,
+    /// The wrapper of what its target was bound by: that one has the hooks. Else null.
+    root: *mut ffi::PyObject,
+    /// What its target is bound to, or null.
+    instance: *mut ffi::PyObject,
     weak_references: *mut ffi::PyObject,
+    /// Its target is a function that has its hooks inside.
+    only_forwards: bool,
 }
 
 /// Attributes that are the wrapper's own; all others are those of the function.
@@ -37,21 +50,84 @@ const TRACED_INSTEAD: &CStr = c"_torchdynamo_inline";
 /// The address of a compiled function, by which `torch.compile` tells it from what only has its attributes.
 const COMPILED_BY_ADDRESS: &CStr = c"_torchdynamo_wrapper_id";
 
-/// Of functions, which bind to instances, and of builtins and partials, which do not.
-static BINDING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static PLAIN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+/// What is done with an attribute of a class that is read through an instance.
+#[derive(Clone, Copy)]
+enum Binding {
+    /// Nothing, as with objects of most classes.
+    None,
+    /// A call with the instance first is the same as binding and calling: so with functions.
+    ByCall,
+    /// Whatever its `__get__` does.
+    OfItsOwn,
+}
 
-/// An object that calls through `hooked`.
-pub(super) fn wrap<'py>(py: Python<'py>, hooked: &'static Hooked) -> PyResult<Bound<'py, PyAny>> {
-    let binds = hooked.target(py).get_type().hasattr("__get__")?;
-    let kind = if binds { &BINDING } else { &PLAIN };
-    let kind = kind.get_or_try_init(py, || make_type(py, binds))?.bind(py).as_type_ptr();
+/// The types of our objects, one for each [`Binding`].
+static TYPES: [PyOnceLock<Py<PyType>>; 3] = [const { PyOnceLock::new() }; 3];
+
+impl Binding {
+    fn of(target: *mut ffi::PyObject) -> Self {
+        // SAFETY: alive.
+        unsafe {
+            let kind = ffi::Py_TYPE(target);
+            if (*kind).tp_descr_get.is_none() {
+                Self::None
+            } else if ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_METHOD_DESCRIPTOR as _) != 0 {
+                Self::ByCall
+            } else {
+                Self::OfItsOwn
+            }
+        }
+    }
+}
+
+/// An object that calls through hooks, of which there are none yet.
+///
+/// # Errors
+/// No memory.
+pub(super) fn wrap<'py>(callable: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, &'static Hooked)> {
+    // SAFETY: alive.
+    let hooked = unsafe { Hooked::new(callable.as_ptr()) };
+    Ok((make(callable.clone(), hooked, None, None)?, hooked))
+}
+
+/// An object that passes calls on to a function, which has its hooks inside.
+///
+/// # Errors
+/// No memory.
+#[cfg(Py_3_13)]
+pub(super) fn stand_before<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let object = make(function.clone(), Hooked::forwarding(function.as_ptr()), None, None)?;
+    // SAFETY: an object of our type, which nobody else has yet.
+    unsafe { (*object.as_ptr().cast::<Wrapper>()).only_forwards = true };
+    Ok(object)
+}
+
+/// The function, if the object is one that [`stand_before`] has made before it; else the object.
+pub(super) fn past_stand_in(object: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+    let forwards = wrapper(&object).is_some_and(|wrapper| wrapper.only_forwards);
+    let function = if forwards { stood_for(&object) } else { None };
+    function.unwrap_or(object)
+}
+
+fn make<'py>(
+    target: Bound<'py, PyAny>,
+    hooked: &'static Hooked,
+    root: Option<Bound<'py, PyAny>>,
+    instance: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = target.py();
+    let binding = Binding::of(target.as_ptr());
+    let kind = TYPES[binding as usize].get_or_try_init(py, || make_type(py, binding))?;
+    let give = |object: Option<Bound<'py, PyAny>>| object.map_or(ptr::null_mut(), Bound::into_ptr);
     // SAFETY: a new object of our type; its own fields are set before anybody sees it.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(kind, 0);
+        let object = ffi::PyType_GenericAlloc(kind.bind(py).as_type_ptr(), 0);
         let object = Bound::from_owned_ptr_or_err(py, object)?;
         let wrapper = object.as_ptr().cast::<Wrapper>();
-        (*wrapper).entry = Some(entry);
+        (*wrapper).entry = Some(if root.is_none() { entry } else { entry_of_bound });
+        (*wrapper).root = give(root);
+        (*wrapper).instance = give(instance);
+        let _ = target.into_ptr(); // it is the wrapper's now
         (*wrapper).hooked = hooked;
         Ok(object)
     }
@@ -59,24 +135,33 @@ pub(super) fn wrap<'py>(py: Python<'py>, hooked: &'static Hooked) -> PyResult<Bo
 
 /// Whether [`wrap`] has made any object.
 pub(super) fn is_used(py: Python<'_>) -> bool {
-    [&BINDING, &PLAIN].iter().any(|ours| ours.get(py).is_some())
+    TYPES.iter().any(|ours| ours.get(py).is_some())
 }
 
 /// What an object stands for, if [`wrap`] made it.
 pub(crate) fn stood_for<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    hooked_of(object).map(|hooked| hooked.target(object.py()).to_owned())
+    let hooked = wrapper(object).map(|wrapper| wrapper.hooked);
+    // SAFETY: the wrapper is alive, and its hooks are never freed.
+    hooked.map(|hooked| unsafe { (*hooked).target(object.py()).to_owned() })
 }
 
-/// The hooks of an object that [`wrap`] made.
+/// Where symbols put their hooks on an object that [`wrap`] made. Inside of all decorators, as in a function itself.
 pub(super) fn hooked_of(object: &Bound<'_, PyAny>) -> Option<&'static Hooked> {
-    let kind = object.get_type();
-    let is_ours =
-        [&BINDING, &PLAIN].iter().any(|ours| ours.get(object.py()).is_some_and(|ours| kind.is(ours)));
-    // SAFETY: an object of our type has our layout, and its hooks live as long as the process.
-    is_ours.then(|| unsafe { hooks(object.as_ptr()) })
+    let own = wrapper(object).filter(|wrapper| wrapper.root.is_null())?;
+    // SAFETY: its hooks are never freed.
+    let hooked = unsafe { &*own.hooked };
+    let inner = if hooked.is_decorated() { hooked_of(&hooked.target(object.py())) } else { None };
+    inner.or(Some(hooked))
 }
 
-fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
+fn wrapper<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a Wrapper> {
+    let kind = object.get_type();
+    let is_ours = TYPES.iter().any(|ours| ours.get(object.py()).is_some_and(|ours| kind.is(ours)));
+    // SAFETY: an object of our type has our layout.
+    is_ours.then(|| unsafe { &*object.as_ptr().cast::<Wrapper>() })
+}
+
+fn make_type(py: Python<'_>, binding: Binding) -> PyResult<Py<PyType>> {
     let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
         name: name.as_ptr(),
         type_code: ffi::Py_T_PYSSIZET,
@@ -102,6 +187,7 @@ fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
         method(c"__reduce_ex__", reduce, ffi::METH_O),
         method(c"__copy__", copy, ffi::METH_NOARGS),
         method(c"__deepcopy__", deep_copy, ffi::METH_O),
+        method(c"__set_name__", set_name, ffi::METH_VARARGS),
         ffi::PyMethodDef::zeroed(),
     ]));
     let getters = Box::leak(Box::new([
@@ -116,6 +202,8 @@ fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
     ]));
     let slot = |slot: c_int, pointer: *mut c_void| ffi::PyType_Slot { slot, pfunc: pointer };
     let mut slots = vec![
+        slot(ffi::Py_tp_dealloc, deallocate as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
         slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
         slot(ffi::Py_tp_getattro, get_attribute as *mut c_void),
         slot(ffi::Py_tp_setattro, set_attribute as *mut c_void),
@@ -128,9 +216,14 @@ fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
         slot(ffi::Py_tp_getset, getters.as_mut_ptr().cast()),
     ];
     // Of a type that may change, the interpreter would look a method up anew in each call.
-    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_IMMUTABLETYPE;
-    if binds {
+    let mut flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_HAVE_GC
+        | ffi::Py_TPFLAGS_HAVE_VECTORCALL
+        | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+    if !matches!(binding, Binding::None) {
         slots.push(slot(ffi::Py_tp_descr_get, bind as *mut c_void));
+    }
+    if matches!(binding, Binding::ByCall) {
         flags |= ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
     }
     slots.push(slot(0, ptr::null_mut()));
@@ -150,8 +243,14 @@ fn make_type(py: Python<'_>, binds: bool) -> PyResult<Py<PyType>> {
 
 /// The hooks of an object that CPython passes to one of this type's slots.
 unsafe fn hooks(object: *mut ffi::PyObject) -> &'static Hooked {
-    // SAFETY: slots are only called with objects of their type, and its hooks live as long as the process.
+    // SAFETY: slots are only called with objects of their type, and no hooks are ever freed.
     unsafe { &*(*object.cast::<Wrapper>()).hooked }
+}
+
+/// What such an object stands for.
+unsafe fn target(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as above; the lock is held in a slot.
+    unsafe { hooks(object).target(Python::assume_attached()).as_ptr() }
 }
 
 unsafe extern "C" fn entry(
@@ -164,18 +263,137 @@ unsafe extern "C" fn entry(
     unsafe { hooks(object).call(args, nargsf, names) }
 }
 
+/// The call of what is bound already: the hooks see the instance as its first argument all the same.
+unsafe extern "C" fn entry_of_bound(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: this is a vectorcall of an object of our type, and its root is one too; all values live as long as the
+    // call.
+    unsafe {
+        let wrapper = object.cast::<Wrapper>();
+        let all = hooks((*wrapper).root).hooks();
+        let instance = (*wrapper).instance;
+        if instance.is_null() {
+            return hooks(object).run(all, args, nargsf, names);
+        }
+        let count = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+        let mut values = Vec::with_capacity(1 + count + named);
+        values.push(instance);
+        values.extend((0..count + named).map(|index| *args.add(index)));
+        hooks(object).run(all, values.as_ptr(), count + 1, names)
+    }
+}
+
+/// Nothing of a wrapper ever changes, so a circle of references has something else in it that can be cleared.
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: a slot call; an object that is being made has no hooks yet.
+    unsafe {
+        let wrapper = object.cast::<Wrapper>();
+        let target = (*wrapper).hooked.as_ref().map_or(ptr::null_mut(), |_| target(object));
+        for held in [ffi::Py_TYPE(object).cast(), target, (*wrapper).root, (*wrapper).instance] {
+            let outcome = if held.is_null() { 0 } else { visit(held, arg) };
+            if outcome != 0 {
+                return outcome;
+            }
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
+    // SAFETY: the last call for this object, which owns what is released; its type, whose object it was, is last.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let wrapper = object.cast::<Wrapper>();
+        if !(*wrapper).weak_references.is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        let held = (*wrapper).hooked.as_ref().map(|hooked| {
+            let target = target(object);
+            hooked.give_back();
+            target
+        });
+        let (root, instance) = ((*wrapper).root, (*wrapper).instance);
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_Del(object.cast());
+        for held in [held.unwrap_or(ptr::null_mut()), root, instance] {
+            ffi::Py_XDECREF(held);
+        }
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
 unsafe extern "C" fn bind(
     object: *mut ffi::PyObject,
     instance: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
+    owner: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: a slot call; the instance is null or alive.
+    // SAFETY: a slot call; the instance is null or alive, and so is the owner.
     unsafe {
-        if instance.is_null() || instance == ffi::Py_None() {
+        let itself = || {
             ffi::Py_INCREF(object);
-            return object;
+            object
+        };
+        let target = target(object);
+        let is_bound = !instance.is_null() && instance != ffi::Py_None();
+        if ffi::PyFunction_Check(target) == 1 {
+            return if is_bound { PyMethod_New(object, instance) } else { itself() };
         }
-        PyMethod_New(object, instance)
+        let Some(get) = (*ffi::Py_TYPE(target)).tp_descr_get else { return itself() };
+        let py = Python::assume_attached();
+        let Some(bound) = Bound::from_owned_ptr_or_opt(py, get(target, instance, owner)) else {
+            return ptr::null_mut();
+        };
+        let made = bound.as_ptr();
+        if made == target {
+            return itself();
+        }
+        if ffi::Py_TYPE(made) == &raw mut PyMethod_Type && PyMethod_Function(made) == target {
+            return PyMethod_New(object, PyMethod_Self(made));
+        }
+        if ffi::PyCallable_Check(made) == 0 {
+            return bound.into_ptr();
+        }
+        let root = (*object.cast::<Wrapper>()).root;
+        let root = Bound::from_borrowed_ptr(py, if root.is_null() { object } else { root });
+        let instance = is_bound.then(|| Bound::from_borrowed_ptr(py, instance));
+        let hooked = Hooked::passing(made, is_bound);
+        answer(object, |_, _| make(bound, hooked, Some(root), instance))
+    }
+}
+
+/// `__set_name__`: a class is being made. Of some functions Python makes static or class methods by their names; it
+/// knows nothing of what stands for one. What has a `__set_name__` of its own is told.
+unsafe extern "C" fn set_name(
+    object: *mut ffi::PyObject,
+    arguments: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a slot call with a tuple.
+    unsafe {
+        answer(object, |wrapper, target| {
+            let py = target.py();
+            let arguments = Borrowed::from_ptr(py, arguments);
+            let (class, name) = arguments.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            if !target.is_instance_of::<PyFunction>() {
+                let kind = target.get_type();
+                let Some(own) = kind.getattr_opt("__set_name__")? else {
+                    return Ok(py.None().into_bound(py));
+                };
+                return own.call1((target, class, name));
+            }
+            let shell = match name.extract::<&str>() {
+                Ok("__new__") => "staticmethod",
+                Ok("__init_subclass__" | "__class_getitem__") => "classmethod",
+                _ => return Ok(py.None().into_bound(py)),
+            };
+            let method = py.import("builtins")?.getattr(shell)?.call1((wrapper,))?;
+            // As `type` itself would have: the class's own `__setattr__` has no part in this.
+            py.get_type::<PyType>().call_method1("__setattr__", (class, name, method))
+        })
     }
 }
 
@@ -189,7 +407,7 @@ unsafe extern "C" fn get_attribute(
         if OWN.iter().any(is) {
             return ffi::PyObject_GenericGetAttr(object, name);
         }
-        let target = hooks(object).target;
+        let target = target(object);
         if is(&TRACED_INSTEAD) {
             ffi::Py_INCREF(target);
             return target;
@@ -222,17 +440,17 @@ unsafe extern "C" fn set_attribute(
     value: *mut ffi::PyObject,
 ) -> c_int {
     // SAFETY: a slot call; a null value deletes, which `PyObject_SetAttr` does too.
-    unsafe { ffi::PyObject_SetAttr(hooks(object).target, name, value) }
+    unsafe { ffi::PyObject_SetAttr(target(object), name, value) }
 }
 
 unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: a slot call.
-    unsafe { ffi::PyObject_Repr(hooks(object).target) }
+    unsafe { ffi::PyObject_Repr(target(object)) }
 }
 
 unsafe extern "C" fn str(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: a slot call.
-    unsafe { ffi::PyObject_Str(hooks(object).target) }
+    unsafe { ffi::PyObject_Str(target(object)) }
 }
 
 /// Equal to its function and to what else stands for it, so that tables with the function as key still find it.
@@ -243,9 +461,10 @@ unsafe extern "C" fn compare(
 ) -> *mut ffi::PyObject {
     // SAFETY: a slot call; both objects are alive.
     unsafe {
-        let other_hooked = hooked_of(&Borrowed::from_ptr(Python::assume_attached(), other));
-        let other = other_hooked.map_or(other, |hooked| hooked.target);
-        let target = hooks(object).target;
+        let known = Borrowed::from_ptr(Python::assume_attached(), other);
+        let other_target = wrapper(&known).map(|_| target(other));
+        let other = other_target.unwrap_or(other);
+        let target = target(object);
         match (*ffi::Py_TYPE(target)).tp_richcompare {
             Some(compare) if matches!(operator, ffi::Py_EQ | ffi::Py_NE) => compare(target, other, operator),
             // Raises an error that names the type of the function.
@@ -256,7 +475,7 @@ unsafe extern "C" fn compare(
 
 unsafe extern "C" fn hash(object: *mut ffi::PyObject) -> ffi::Py_hash_t {
     // SAFETY: a slot call.
-    unsafe { ffi::PyObject_Hash(hooks(object).target) }
+    unsafe { ffi::PyObject_Hash(target(object)) }
 }
 
 /// What `inspect.getattr_static` takes for the instance's own dict: it looks past the other attributes, which are

@@ -17,6 +17,11 @@ pub(in crate::hook) struct Trampoline {
 }
 
 impl Trampoline {
+    /// By which it can be told from those for other names.
+    pub(in crate::hook) fn address(&self) -> usize {
+        self.function.as_ptr().addr()
+    }
+
     /// For what calls of `target` make; a function that makes none of these may still return a coroutine.
     pub(in crate::hook) fn new(target: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Self> {
         let (name, kind) = match kind {
