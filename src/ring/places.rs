@@ -102,8 +102,13 @@ pub fn sweep(private: &Path, host: &str) {
             continue;
         }
         let prefix = format!("{host}-");
+        // A process that lives may see the session where this one does not: it may have mounts of its own.
+        let is_left = |name: &str| {
+            let process = name.strip_prefix(&prefix).and_then(|rest| rest.split(['-', '.']).next());
+            process.is_some_and(|process| !Path::new("/proc").join(process).exists())
+        };
         for ring in entries(&path) {
-            if ring.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {
+            if ring.file_name().is_some_and(|name| is_left(&name.to_string_lossy())) {
                 let _ = fs::remove_file(ring); // another process may be doing the same
             }
         }
@@ -146,7 +151,8 @@ mod tests {
         fs::create_dir_all(&session).unwrap();
         fs::create_dir(&private).unwrap();
         let shared = SharedFolder::of(&private, &session).unwrap();
-        let [ours, others] = ["here-7-0.ring", "there-7-0.ring"].map(|name| shared.path.join(name));
+        let [ours, others] =
+            ["here-99999999-0.ring", "there-99999999-0.ring"].map(|name| shared.path.join(name));
         shared.make().unwrap();
         fs::write(&ours, "").unwrap();
         fs::write(&others, "").unwrap();
