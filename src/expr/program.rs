@@ -17,6 +17,8 @@ pub enum Op {
     LoadThis,
     /// `→ tuple`: all positional arguments, a method's instance among them.
     LoadArgs,
+    /// `→ args[n]`: the positional argument at this position, without a tuple of all of them.
+    LoadPositional(u16),
     /// `→ tuple`: the positional arguments from this position on.
     LoadRest(u16),
     /// `→ dict`: the arguments that the call gives by keyword.
@@ -155,6 +157,10 @@ impl Compiler<'_> {
                 self.emit(Op::Attr(name), 1);
             }
             Expr::Index(object, index) => {
+                if let Some(load) = self.positional(object, index) {
+                    self.emit(load, 0);
+                    return Ok(());
+                }
                 self.expression(object)?;
                 self.expression(index)?;
                 self.emit(Op::Index, 2);
@@ -213,6 +219,13 @@ impl Compiler<'_> {
         self.expression(right)?;
         self.land(to_end, jump);
         Ok(())
+    }
+
+    /// `args[0]` and the like, which the symbol files in use are full of.
+    fn positional(&mut self, object: &Expr, index: &Expr) -> Option<Op> {
+        let (Expr::Name(name), Expr::Int(index)) = (object, index) else { return None };
+        let is_all = matches!(self.resolve(name), Ok(Op::LoadArgs));
+        u16::try_from(*index).ok().filter(|_| is_all).map(Op::LoadPositional)
     }
 
     /// What a name means in this target.

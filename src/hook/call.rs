@@ -55,8 +55,7 @@ impl Hooked {
                 return self.run(inner, args, nargsf, names);
             }
             if !hook.is_plain_timer {
-                // What our own code calls is not the program's doing, and may be what that very code is about.
-                if recorder::is_muted() || hook.leaves_out() || !stack::has_room() {
+                if hook.passes_by() {
                     return self.run(inner, args, nargsf, names);
                 }
                 return self.run_full(hook, inner, args, nargsf, names);
@@ -124,6 +123,13 @@ impl Hooked {
 type Original<'a> = &'a mut dyn FnMut() -> *mut ffi::PyObject;
 
 impl Hook {
+    /// Whether this call goes on without a look at it. Apart, so that plain calls don't pay for the thread-locals.
+    #[inline(never)]
+    fn passes_by(&self) -> bool {
+        // What our own code calls is not the program's doing, and may be what that very code is about.
+        recorder::is_muted() || self.leaves_out() || !stack::has_room()
+    }
+
     /// Records a span of the call, or of what it makes.
     #[inline(never)]
     fn time(
@@ -157,11 +163,11 @@ impl Hook {
         result: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject {
         let ticks = Ticks::now();
-        let pending = Pending::set_aside(py);
         // SAFETY: null, or a reference that is ours until it is the caller's.
         let result = unsafe { Bound::from_owned_ptr_or_opt(py, result) };
+        let pending = result.is_none().then(|| Pending::set_aside(py));
         let evaluated = with_buffer(|buffer| {
-            if let Some(kind) = pending.kind() {
+            if let Some(kind) = pending.as_ref().and_then(Pending::kind) {
                 append_kind(buffer, &kind);
             }
             let returned = result.as_ref().map(Bound::as_borrowed);
@@ -171,7 +177,10 @@ impl Hook {
         });
         if let Err(interrupt) = evaluated {
             drop(result);
-            pending.give_way_to(interrupt);
+            match pending {
+                Some(pending) => pending.give_way_to(interrupt),
+                None => interrupt.restore(py),
+            }
             return ptr::null_mut();
         }
         result.map_or(ptr::null_mut(), Bound::into_ptr)

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::{PyNameError, PyRuntimeError};
+use pyo3::exceptions::{PyIndexError, PyNameError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
@@ -113,6 +113,12 @@ impl Evaluated {
                     stack.push(this.to_owned());
                 }
                 Op::LoadArgs => stack.push(positional(py, args, 0)?),
+                Op::LoadPositional(n) => {
+                    let value = args
+                        .positional(py, usize::from(n))
+                        .ok_or_else(|| PyIndexError::new_err("there are fewer positional arguments"))?;
+                    stack.push(value.to_owned());
+                }
                 Op::LoadRest(from) => stack.push(positional(py, args, usize::from(from))?),
                 Op::LoadKwargs => stack.push(keywords(py, args)?),
                 Op::LoadReturn => {

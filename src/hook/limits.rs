@@ -6,7 +6,7 @@ use std::ptr;
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyType};
 use pyo3::{create_exception, intern};
 
 use super::walk::{Base, Kind};
@@ -94,12 +94,12 @@ struct Scales {
 
 impl Scales {
     fn put(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if value.is_none() || value.is_instance_of::<PyBool>() || value.is_instance_of::<PyFloat>() {
-            return Ok(());
-        }
         if let Some(bits) = bits(value)? {
             check_bits(bits)?;
             return self.text(bits / 3);
+        }
+        if value.is_none() || value.is_instance_of::<PyFloat>() {
+            return Ok(());
         }
         if let Some(base) = Base::of(value) {
             let length = base.len(value)?;

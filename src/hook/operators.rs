@@ -216,7 +216,7 @@ pub(super) fn item<'py>(
         check_slice(object, slice)?;
     } else {
         walk::refuse_iterator(index)?;
-        if elements(object)?.is_some() && walk::is_iterable(index) {
+        if walk::is_iterable(index) && elements(object)?.is_some() {
             return Err(refused("many elements of an array by a list of indices"));
         }
     }

@@ -34,6 +34,12 @@ impl Hot {
         self.producer.set(ptr::null_mut());
     }
 
+    /// Whether the thread records in this session, but has been muted since: by an attribute of another greenlet.
+    #[cold]
+    fn is_muted_in(&self, session: u64) -> bool {
+        self.own_session() == session
+    }
+
     /// The session that the ring belongs to.
     fn own_session(&self) -> u64 {
         let session = self.session.get();
@@ -156,20 +162,30 @@ pub fn begin(label: Label) -> Option<Open> {
 
 /// Ends a span of this thread, at `ticks`. A span of an earlier session stays unfinished in its file. This
 /// never makes a ring: an exception may be set, and the thread may be at its end.
-#[inline]
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    reason = "most ends have no attributes: where that is known, half of it falls away"
+)]
 pub fn end(open: Open, label: Label, ticks: Ticks, attributes: &[u8]) {
+    if let Some(producer) = producer_of(open.session) {
+        producer.end(open.begun, label.index(), ticks, attributes);
+    }
+}
+
+/// The ring of the calling thread in this session, if that still records.
+#[inline]
+fn producer_of(session: u64) -> Option<&'static mut Producer> {
+    if SESSION.load(Ordering::Relaxed) != session {
+        return None;
+    }
     HOT.with(|hot| {
-        if SESSION.load(Ordering::Relaxed) != open.session {
-            return;
+        if hot.session.get() != session && !hot.is_muted_in(session) {
+            return None;
         }
-        // It may have been muted since: by an attribute of another greenlet.
-        if hot.session.get() == open.session || hot.own_session() == open.session {
-            // SAFETY: as in `producer`.
-            if let Some(producer) = unsafe { hot.producer.get().as_mut() } {
-                producer.end(open.begun, label.index(), ticks, attributes);
-            }
-        }
-    });
+        // SAFETY: as in `producer`.
+        unsafe { hot.producer.get().as_mut() }
+    })
 }
 
 /// Begins a span at `ticks` that may overlap others, such as a coroutine's: it is shown on a lane below its thread.

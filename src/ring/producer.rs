@@ -126,7 +126,8 @@ impl Producer {
     }
 
     /// Ends the span that was begun; without its attributes where they find no room.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "as of `recorder::end`")]
     pub fn end(&mut self, begun: Begun, label: u32, ticks: Ticks, attributes: &[u8]) {
         if begun.0.get() != self.open_spans as u64 {
             return self.end_in_disorder(begun, label, ticks, attributes);

@@ -87,10 +87,10 @@ fn an_unknown_name_is_an_error_that_lists_the_parameters() {
 fn the_guides_expressions_become_these_programs() {
     use Op::*;
     let cases: [(&str, &[Op]); 9] = [
-        ("args[0] | attr device | str", &[LoadArgs, Const(0), Index, Attr(0), Call(Builtin::Str, 1)]),
+        ("args[0] | attr device | str", &[LoadPositional(0), Attr(0), Call(Builtin::Str, 1)]),
         (
             "args[0] | attr input_batch | attr _req_ids | len",
-            &[LoadArgs, Const(0), Index, Attr(0), Attr(1), Call(Builtin::Len, 1)],
+            &[LoadPositional(0), Attr(0), Attr(1), Call(Builtin::Len, 1)],
         ),
         ("len(input_ids)", &[LoadArgument(0), Call(Builtin::Len, 1)]),
         ("len(return) | str", &[LoadReturn, Call(Builtin::Len, 1), Call(Builtin::Str, 1)]),
