@@ -57,7 +57,8 @@ lint: venv  ## formatters, clippy, ruff, mypy and pyright; warnings are errors
 	cd tests && $(abspath $(BIN)/mypy) --config-file ../pyproject.toml e2e/conftest.py
 
 torture: build  ## the long form: thousands of random programs, 32 million calls in 32 threads
-	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_concurrency.py tests/test_leftovers.py
+	TORTURE=$(or $(BATCHES),150) $(BIN)/pytest tests/torture tests/test_concurrency.py tests/test_leftovers.py \
+	  tests/test_ends_of_threads.py tests/test_inlined.py
 
 loom:  ## every interleaving of a ring's two sides, by a model checker
 	CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg model_check" cargo test --quiet --lib ring::mapped

@@ -1,5 +1,7 @@
-"""Threads that end inside of hooks, and threads that run hooked functions while they end. CPython up to 3.13 ends
-daemon threads where they are when the process ends."""
+"""Threads that end inside of hooks, and threads that run hooked functions while they end.
+
+CPython up to 3.13 ends daemon threads where they are when the process ends.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an expression may look at, and whether it is still as it was; three names on a line of standard input."""
+"""What an expression may look at, and whether it is still as it was; a line of input has three names."""
 
 from __future__ import annotations
 
