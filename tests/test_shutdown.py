@@ -93,6 +93,36 @@ def test_what_a_killed_process_had_recorded_is_parsed_all_the_same(program: Prog
     assert [event["args"]["a"] for event in timeline if event["name"] == "add"] == list(range(calls))
 
 
+def test_spans_that_began_in_the_file_and_ended_in_the_ring_of_a_killed_process_are_whole(
+    program: Program,
+) -> None:
+    program.run(
+        """
+        import glob, os, signal, time
+        spans = [msprof_rs.span("nested", n=n) for n in range(3)]
+        lanes = [msprof_rs.Profiler(msprof_rs.Level.INFO).span_start("apart") for _ in range(3)]
+        for span in spans: span.__enter__()
+        for n in range(3): msprof_rs.event("begun")
+        def is_written():
+            return any(b"begun" in open(path, "rb").read() for path in glob.glob("captures/*/*.pftrace"))
+        while not is_written(): time.sleep(.001)
+        lanes[1].span_end()
+        spans[0].__exit__(None, None, None)
+        for span in spans[:0:-1]: span.__exit__(None, None, None)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        -signal.SIGKILL,
+    )
+    (session,) = program.sessions()
+    done = program.command("parse", "--input-path", str(session), "--output-path", str(session / "out"))
+    assert "passed over" not in done.stdout
+    timeline = json.loads((session / "out" / "chrome_tracing.json").read_text())
+    ended = [e for e in timeline if e.get("ph") == "X" and "unfinished" not in json.dumps(e)]
+    assert sorted(event["args"]["n"] for event in ended if event["name"] == "nested") == [0, 1, 2]
+    assert "6 spans" in done.stdout
+    assert "2 spans without an end" in done.stdout
+
+
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_a_child_of_multiprocessing_has_a_file_of_its_own(program: Program, method: str) -> None:
     program.hook(SYMBOL)
@@ -176,3 +206,37 @@ def test_captures_are_for_their_user_alone(program: Program) -> None:
     (session,) = program.sessions()
     assert stat.S_IMODE(session.stat().st_mode) == 0o700
     assert [stat.S_IMODE(path.stat().st_mode) for path in session.iterdir()] == [0o600]
+
+
+FLUSHED = """
+out = open("{path}", "w")
+
+class Base:
+    def kept(self): out.write("kept\\\\n")
+
+class Orders(Base):
+    def take(self): out.write("taken\\\\n")
+    @staticmethod
+    def count(): out.write("counted\\\\n")
+    @property
+    def size(self): return out.write("measured\\\\n")
+
+def handle(): out.write("handled\\\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    "symbol", ["Orders.take", "Orders.count", "Orders.size", "Orders.kept", "Base.kept", "handle"]
+)
+@pytest.mark.parametrize("enable", [0, 1])
+def test_what_a_hooked_modules_globals_hold_is_flushed_at_the_end(
+    hooked: Program, symbol: str, enable: int
+) -> None:
+    path = hooked.folder / "orders.txt"
+    (hooked.folder / "orders.py").write_text(FLUSHED.replace("{path}", str(path)).replace("\\\\", "\\"))
+    hooked.configure(enable=enable)
+    hooked.hook(f"- {{symbol: 'orders:{symbol}'}}")
+    calls = ["Orders().take", "Orders.count", "Orders().kept", "handle"]
+    _, err = hooked.run("import orders\n" + "\n".join(f"orders.{call}()" for call in calls))
+    assert "not hooked" not in err
+    assert path.read_text() == "taken\ncounted\nkept\nhandled\n"

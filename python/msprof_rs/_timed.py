@@ -14,6 +14,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 @overload
 def timed(function: _F, /) -> _F: ...
 @overload
+def timed(name: str, /, *, domain: str = "Default", level: int = 20) -> Callable[[_F], _F]: ...
+@overload
 def timed(*, name: str | None = None, domain: str = "Default", level: int = 20) -> Callable[[_F], _F]: ...
 def timed(
     function: Any = None,
@@ -26,9 +28,12 @@ def timed(
 ) -> Any:
     """Decorates a function, so that each call becomes a span; a coroutine's lasts until it is done.
 
-    The name is the function's qualified name, unless another is given. Of a property the getter is timed.
+    The name is the function's qualified name, unless another is given, as `name` or in the function's place.
+    Of a property the getter is timed.
     What can't be timed stays as it is, and so does a class: decorate its `__init__`.
     """
+    if isinstance(function, str):
+        function, name = None, function if name is None else name
 
     def put_on(function: Any = None, /, *surplus: Any, **others: Any) -> Any:
         def decorate(inner: Any) -> Any:

@@ -10,6 +10,7 @@ use super::hooked::{Hook, Hooked};
 use super::in_place;
 #[cfg(Py_3_13)]
 use super::inlined;
+use super::modules::KeptModules;
 use super::place::{Place, attribute};
 use super::wrapper;
 
@@ -46,6 +47,7 @@ struct Object {
 #[derive(Default)]
 pub(super) struct Seats {
     seats: Mutex<Vec<Seat>>,
+    modules: KeptModules,
 }
 
 impl Seats {
@@ -54,6 +56,7 @@ impl Seats {
     /// # Errors
     /// The attribute can't be set.
     pub(super) fn put(&self, place: &Place<'_>, hook: Hook, aliases: &mut Exchanges) -> PyResult<()> {
+        self.modules.keep(place)?;
         #[cfg(Py_3_12)]
         if place.own && in_place::can_have(&place.callable) {
             let hooked = in_place::hooked(&place.callable)?;

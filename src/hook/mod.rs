@@ -19,6 +19,7 @@ mod inlined;
 mod install;
 mod interrupt;
 mod limits;
+mod modules;
 mod operators;
 mod pending;
 mod place;

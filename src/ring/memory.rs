@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::compiler_fence;
 
 use thiserror::Error;
 
@@ -20,6 +21,12 @@ pub enum RingError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Its process was killed while it made the ring: nobody has written to it.
+    #[error("{path}: the ring was still being made")]
+    HalfMade {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is no ring of this version, or its header is damaged.
     #[error("{path}: not a ring of this version of msprof_rs")]
@@ -60,9 +67,10 @@ impl Ring {
                 .map_err(|source| RingError::Map { path: "private memory".into(), source })?,
         };
         let header = memory.new_header();
-        header.magic = MAGIC;
         header.capacity = capacity as u64;
         header.set_owner(owner);
+        compiler_fence(Ordering::Release); // a kill leaves all of the header or no magic
+        header.magic = MAGIC;
         Ok(Self { memory, capacity, place })
     }
 
@@ -74,8 +82,14 @@ impl Ring {
     pub fn open(path: &Path) -> Result<Self, RingError> {
         let map = |source| RingError::Map { path: path.into(), source };
         let not_a_ring = || RingError::NotARing { path: path.into() };
-        let memory = Memory::copy_of(path).map_err(map)?.ok_or_else(not_a_ring)?;
+        let Some(memory) = Memory::copy_of(path).map_err(map)? else {
+            let is_empty = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+            return Err(if is_empty { RingError::HalfMade { path: path.into() } } else { not_a_ring() });
+        };
         let &Header { magic, capacity, .. } = memory.header();
+        if magic == 0 {
+            return Err(RingError::HalfMade { path: path.into() });
+        }
         if magic != MAGIC || !capacity.is_power_of_two() || capacity != memory.capacity() as u64 {
             return Err(not_a_ring());
         }

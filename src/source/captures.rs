@@ -273,14 +273,14 @@ pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
         }
         index = Index::of(&parts);
     }
-    if let Some(tail) = tail(files, length, &index) {
+    let mut parts: Arc<[Part]> = parts.into();
+    if let Some(tail) = tail(files, length, &index, &parts) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
         intake.lost_rings += tail.private;
-        parts.push(Part::from(tail.packets));
+        parts = parts.iter().cloned().chain([Part::from(tail.packets)]).collect();
         index = Index::of(&parts);
     }
-    let parts: Arc<[Part]> = parts.into();
     let facts = facts(&index, &parts);
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
         check_format(format)?;

@@ -10,7 +10,7 @@ use super::captures::Captures;
 use super::places::Place;
 use crate::clock::Nanos;
 use crate::event::{Entries, Kind, Label, Record};
-use crate::trace::{DOES_NOT_NEST, EventKind, META_DOMAIN, SequenceReader, TrackKind};
+use crate::trace::{EventKind, META_DOMAIN, SequenceReader, TrackKind};
 
 /// How many records of which kind there were, and what is missing. All have been counted when
 /// [`CaptureRecords::next`] has given the last.
@@ -242,9 +242,9 @@ fn apply(
             stack.open.push(open);
             return false;
         }
-        EventKind::End if event.label.is_some() && within(event).is_some() => {
+        EventKind::End if event.spans_within().is_some() => {
             // It is on a lane instead.
-            let position = within(event).and_then(|within| stack.open.len().checked_sub(within + 1));
+            let position = event.spans_within().and_then(|within| stack.open.len().checked_sub(within + 1));
             if let Some(position) = position.filter(|position| stack.open[*position].label == label) {
                 stack.open.remove(position);
             }
@@ -288,12 +288,6 @@ fn apply(
         }
     }
     true
-}
-
-/// How many spans are open within one that is taken off its track, because it does not nest.
-fn within(event: &crate::trace::Event) -> Option<usize> {
-    let (_, value) = Entries::of(&event.attributes).find(|(key, _)| *key == DOES_NOT_NEST)?;
-    usize::try_from(value.as_int()?).ok()
 }
 
 /// A span has ended.

@@ -12,8 +12,10 @@ use crate::clock::{Calibration, Snapshot};
 use crate::event::names_log::{self, Entry};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
 use crate::files::{TEXT_LIMIT, open_unlinked, read_to_limit};
-use crate::ring::{Consumer, Kind, Owner, Record, Ring, folders_of, rings_left};
-use crate::trace::{Clocks, Index, Lost, META_DOMAIN, Process, Sequence, Thread, TrackKind, Writer};
+use crate::ring::{Consumer, Kind, Owner, Record, Ring, RingError, folders_of, rings_left};
+use crate::trace::{
+    Clocks, Index, LeftOpen, Lost, META_DOMAIN, Part, Process, Sequence, Thread, TrackKind, Writer,
+};
 
 /// The tail of a capture.
 #[derive(Debug, Default)]
@@ -30,50 +32,61 @@ pub(super) struct Tail {
 
 /// Reads the rings of a capture whose process has ended. None: it left none, or still runs and takes them itself.
 /// `length` is that of the capture's last file, in bytes.
-pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index) -> Option<Tail> {
+pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index, parts: &Arc<[Part]>) -> Option<Tail> {
     let last = files.parts.last()?;
     let rings = rings_left(last, &files.name);
     let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
     if rings.is_empty() || is_running(files) {
         return None;
     }
-    let names = names_files(files).pop();
-    let first = || last.with_file_name(format!("{}.names", files.name));
-    let texts = match Texts::read(&names.unwrap_or_else(first)) {
-        Ok(texts) => texts,
-        Err(error) => {
-            log::warn!("{}: its rings can't be read without their names: {error}", files.name);
-            return Some(Tail { damaged: rings, ..Tail::default() });
-        }
+    let mut tail = Tail::default();
+    let is_known = |ring: &Ring| {
+        let sequence = u64::from(ring.owner().sequence);
+        index.sequences.iter().any(|known| known.id == sequence)
     };
-    let mut tail = Tail { private: texts.private_rings, ..Tail::default() };
-    let mut writer = writer(index, clocks)?;
     let mut opened = Vec::new();
     for path in rings {
         match Ring::open(&path) {
-            Ok(ring) => opened.push((path, ring)),
+            // One that lay ready for a thread that never came has nothing.
+            Ok(ring) if is_known(&ring) || ring.filled() > 0 || ring.dropped() > 0 => {
+                opened.push((path, ring));
+            }
+            Ok(_) | Err(RingError::HalfMade { .. }) => {}
             Err(error) => {
                 log::warn!("{error}");
                 tail.damaged.push(path);
             }
         }
     }
+    let names = names_files(files).pop();
+    let first = || last.with_file_name(format!("{}.names", files.name));
+    let texts = match Texts::read(&names.unwrap_or_else(first)) {
+        Ok(texts) => texts,
+        Err(_) if opened.is_empty() => return Some(tail),
+        Err(error) => {
+            log::warn!("{}: its rings can't be read without their names: {error}", files.name);
+            tail.damaged.extend(opened.into_iter().map(|(path, _)| path));
+            return Some(tail);
+        }
+    };
+    tail.private = texts.private_rings;
+    let mut writer = writer(index, clocks)?;
+    let mut left_open = index.left_open(parts);
+    writer.take_over_lanes(&left_open);
     opened.sort_by_key(|(_, ring)| ring.order());
     let mut sequences = FxHashMap::default();
     for (path, ring) in opened {
         let owner = ring.owner();
-        let is_known = index.sequences.iter().any(|sequence| sequence.id == u64::from(owner.sequence));
-        if !is_known && ring.filled() == 0 && ring.dropped() == 0 {
-            continue; // it lay ready for a thread that never came
-        }
         // A thread that went on in another ring has several.
-        let sequence = sequences.entry(owner.sequence).or_insert_with(|| sequence(owner, index, &mut writer));
+        let sequence = sequences
+            .entry(owner.sequence)
+            .or_insert_with(|| sequence(owner, index, &mut left_open, &mut writer));
         tail.events += drain(ring, length, sequence, &texts, &mut writer, &path, &mut tail.damaged);
     }
     for sequence in sequences.values_mut() {
         writer.settle(sequence);
     }
-    // Of spans that began in what the flusher had taken it is not known which of those that are open they are.
+    // Captures of version 1.0 don't say which spans stand open in them.
     let Lost { ends, .. } = writer.last_visit();
     if ends > 0 {
         let mut attributes = Attributes::default();
@@ -129,9 +142,9 @@ fn is_process(index: &Index, uuid: u64) -> bool {
 }
 
 /// The packet sequence of a ring's thread.
-fn sequence(owner: Owner, index: &Index, writer: &mut Writer) -> Sequence {
+fn sequence(owner: Owner, index: &Index, left_open: &mut LeftOpen, writer: &mut Writer) -> Sequence {
     match index.sequences.iter().find(|sequence| sequence.id == u64::from(owner.sequence)) {
-        Some(known) => writer.resume(owner.sequence, known.track),
+        Some(known) => writer.resume(owner.sequence, known.track, left_open),
         // The flusher never saw this thread.
         None => writer.thread(&Thread { tid: owner.tid, name: String::new(), sequence: owner.sequence }),
     }

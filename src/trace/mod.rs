@@ -5,6 +5,7 @@ mod compress;
 mod fields;
 mod index;
 mod interned;
+mod left_open;
 mod overlay;
 mod packet;
 mod part;
@@ -15,11 +16,12 @@ mod writer;
 
 pub use compress::{compressed, unpack};
 pub use index::{Damage, Index, SequenceIndex, Track, TrackKind};
+pub use left_open::LeftOpen;
 pub use overlay::{Overlay, OverlayTrack};
 pub use packet::field;
 pub use part::Part;
 pub use reader::{Event, EventKind, SequenceReader};
-pub use spans::{DOES_NOT_NEST, Lost, MOST_OPEN};
+pub use spans::{Lost, MOST_OPEN};
 pub use tracks::{Process, Thread};
 pub use writer::{Clocks, Sequence, Writer, sequence_id};
 

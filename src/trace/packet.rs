@@ -18,6 +18,8 @@ pub mod field {
         pub const COMPRESSED_PACKETS: u32 = 50;
         pub const TRACE_PACKET_DEFAULTS: u32 = 59;
         pub const TRACK_DESCRIPTOR: u32 = 60;
+        /// Of ours, and of no meaning to Perfetto, which passes over it: the id of the span that begins.
+        pub const SPAN_ID: u32 = 2040;
     }
     pub mod packet_defaults {
         pub const TRACK_EVENT_DEFAULTS: u32 = 11;

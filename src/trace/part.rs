@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::fields::{Fields, Malformed, Wire};
 
@@ -19,29 +20,29 @@ const LONGEST: usize = 256 << 20;
 /// Bytes that hold the number and the length of any field.
 const FIELD_HEAD: usize = 20;
 
-/// A part of a capture.
-#[derive(Debug)]
+/// A part of a capture. A clone has the same bytes.
+#[derive(Clone, Debug)]
 pub struct Part {
     bytes: Bytes,
     length: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Bytes {
-    File(File),
-    Memory(Vec<u8>),
+    File(Arc<File>),
+    Memory(Arc<[u8]>),
 }
 
 impl From<Vec<u8>> for Part {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { length: bytes.len(), bytes: Bytes::Memory(bytes) }
+        Self { length: bytes.len(), bytes: Bytes::Memory(bytes.into()) }
     }
 }
 
 impl Part {
     /// The first `length` bytes of a file.
     pub fn of_file(file: File, length: usize) -> Self {
-        Self { bytes: Bytes::File(file), length }
+        Self { bytes: Bytes::File(Arc::new(file)), length }
     }
 
     /// Leaves out what is behind the first `length` bytes.

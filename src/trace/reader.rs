@@ -8,8 +8,9 @@ use super::index::{Index, Run, clocks, default_track};
 use super::interned::Interned;
 use super::packet::field;
 use super::part::{Part, SMALL_PIECE, Window};
+use super::spans::DOES_NOT_NEST;
 use crate::clock::Nanos;
-use crate::event::{Attributes, Label};
+use crate::event::{Attributes, Entries, Label};
 
 /// Fields that our writer does not write, but Perfetto's own SDKs do.
 mod foreign {
@@ -42,8 +43,20 @@ pub struct Event {
     pub track: u64,
     /// Its category and name; none at a span's end.
     pub label: Option<Label>,
+    /// The id of a span that begins, if it has one.
+    pub span: Option<u64>,
     /// What was said about it, encoded as [`Attributes`] does.
     pub attributes: Vec<u8>,
+}
+
+impl Event {
+    /// How many spans stand open within one that this takes off its track, because it does not nest. None: it does no
+    /// such thing.
+    pub fn spans_within(&self) -> Option<usize> {
+        self.label?;
+        let (_, value) = Entries::of(&self.attributes).find(|(key, _)| *key == DOES_NOT_NEST)?;
+        usize::try_from(value.as_int()?).ok()
+    }
 }
 
 /// Reads the events of one sequence.
@@ -88,6 +101,7 @@ impl Index {
                     time: Nanos(0),
                     track: 0,
                     label: None,
+                    span: None,
                     attributes: Vec::new(),
                 },
             },
@@ -149,6 +163,7 @@ impl Decoder {
         let (mut timestamp, mut clock, mut flags, mut event) = (None, None, 0, None);
         let (mut snapshot, mut defaults) = (None, None);
         let mut interned: Option<&[u8]> = None;
+        self.event.span = None;
         let mut fields = Fields(packet);
         while let Some((field, value)) = fields.next()? {
             match field {
@@ -159,6 +174,7 @@ impl Decoder {
                 field::packet::INTERNED_DATA => interned = Some(value.bytes()),
                 field::packet::CLOCK_SNAPSHOT => snapshot = Some(value.bytes()),
                 field::packet::TRACE_PACKET_DEFAULTS => defaults = Some(value.bytes()),
+                field::packet::SPAN_ID => self.event.span = Some(value.number()),
                 _ => {}
             }
         }
@@ -249,7 +265,7 @@ mod tests {
 
     use super::super::packet::Encode;
     use super::*;
-    use crate::event::{Entries, View};
+    use crate::event::View;
 
     const SEQUENCE: u64 = 77;
 

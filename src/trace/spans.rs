@@ -16,27 +16,36 @@ pub const MOST_OPEN: usize = 1 << 16;
 
 /// Why an end has a name, which other ends have not: it takes a span off its track, which is on a lane instead. The value is
 /// the number of spans within it on that track.
-pub const DOES_NOT_NEST: &str = "does_not_nest";
+pub(super) const DOES_NOT_NEST: &str = "does_not_nest";
 
 /// A span that stands on its thread's track and has not ended.
 #[derive(Debug)]
 pub(super) struct Open {
-    key: Key,
-    label: Label,
-    start: Nanos,
+    pub(super) key: Key,
+    pub(super) label: Label,
+    pub(super) start: Nanos,
 }
 
 /// What the end of a span names it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
+pub(super) enum Key {
     /// How many of its thread's numbered spans were open with it when it began; 0 if that is not known.
     Number(u32),
     Id(u64),
 }
 
+impl Key {
+    pub(super) fn id(self) -> Option<u64> {
+        match self {
+            Self::Number(_) => None,
+            Self::Id(id) => Some(id),
+        }
+    }
+}
+
 /// Where a span with an id is that has not ended.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     /// On the lane of this track.
     Lane(u64),
     /// Among the open spans of the packet sequence with this id.
@@ -46,7 +55,7 @@ enum Place {
 /// The spans with an id that are open, wherever they are.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
-    places: FxHashMap<u64, Place>,
+    pub(super) places: FxHashMap<u64, Place>,
     /// Ends that came before their beginnings: another thread's records are taken at another time.
     waiting: FxHashMap<u64, Waiting>,
     visit: u64,
@@ -89,6 +98,7 @@ impl Writer {
 
     fn begin_on_thread(&mut self, sequence: &mut Sequence, open: Open) {
         let (label, start) = (open.label, open.start);
+        self.span_id = open.key.id();
         sequence.open.push(open);
         // A begin carries no attributes, so there is nothing that could be damaged.
         let _ = self.event(sequence, start, field::event_type::SLICE_BEGIN, Some(label), None, &[]);
@@ -161,7 +171,7 @@ impl Writer {
         let end = field::event_type::SLICE_END;
         // Just encoded, so it is whole.
         let _ = self.event(sequence, start, end, Some(label), None, attributes.as_bytes());
-        let lane = self.begin_on_lane(sequence, start, label);
+        let lane = self.begin_on_lane(sequence, start, label, key.id());
         if let Key::Id(id) = key {
             if let Some(end) = self.spans.waiting.remove(&id) {
                 self.spans.places.remove(&id);
@@ -174,8 +184,9 @@ impl Writer {
         lane
     }
 
-    fn begin_on_lane(&mut self, sequence: &mut Sequence, time: Nanos, label: Label) -> u64 {
+    fn begin_on_lane(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, id: Option<u64>) -> u64 {
         let lane = self.lane(sequence.track, label.domain(), time);
+        self.span_id = id;
         // There are no attributes that could be damaged.
         let _ = self.event(sequence, time, field::event_type::SLICE_BEGIN, Some(label), Some(lane), &[]);
         lane
@@ -186,7 +197,7 @@ impl Writer {
         if self.is_crowded() {
             return;
         }
-        let lane = self.begin_on_lane(sequence, time, label);
+        let lane = self.begin_on_lane(sequence, time, label, Some(id));
         self.spans.places.insert(id, Place::Lane(lane));
         if let Some(end) = self.spans.waiting.remove(&id) {
             // What is damaged was told of when it came.

@@ -71,6 +71,8 @@ pub struct Writer {
     event: Vec<u8>,
     interned: Vec<u8>,
     flows: Vec<u64>,
+    /// The id of the span that the next packet begins.
+    pub(super) span_id: Option<u64>,
     /// What the meta record says.
     facts: Vec<(Name, String)>,
     /// Buffers for nested messages, one per depth.
@@ -137,6 +139,7 @@ impl Writer {
             event: Vec::new(),
             interned: Vec::new(),
             flows: Vec::new(),
+            span_id: None,
             facts: Vec::new(),
             nested: Vec::new(),
         }
@@ -150,11 +153,6 @@ impl Writer {
     /// Forgets the pending bytes: they were written.
     pub fn written(&mut self) {
         self.out.clear();
-    }
-
-    /// The packet sequence of a thread whose track is known; which of its spans are open is not.
-    pub fn resume(&mut self, sequence: u32, track: u64) -> Sequence {
-        Sequence { knows_numbers: false, ..Sequence::new(sequence, track) }
     }
 
     /// States the clocks again. Together with the sequence's own clock, since a trace processor accepts no other
@@ -291,7 +289,7 @@ impl Writer {
         let before = self.out.len();
         let delta = time.0.wrapping_sub(sequence.last.0);
         sequence.last = time;
-        let head = 16 + event.len() + interned.len() + 12;
+        let head = 16 + event.len() + interned.len() + 24;
         let mut body = self.nested.pop().unwrap_or_default();
         body.reserve(head);
         body.number(field::packet::TIMESTAMP, delta);
@@ -300,6 +298,9 @@ impl Writer {
             body.bytes(field::packet::INTERNED_DATA, &interned);
         }
         body.bytes(field::packet::TRACK_EVENT, &event);
+        if let Some(id) = self.span_id.take() {
+            body.number(field::packet::SPAN_ID, id);
+        }
         self.out.bytes(field::trace::PACKET, &body);
         sequence.written += self.out.len() - before;
 
