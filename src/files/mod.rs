@@ -1,7 +1,7 @@
 //! How files are opened that somebody else may have made, or may make where ours are expected: without waiting,
 //! without following links in places that others share, and with room on the disk before they are mapped.
 //!
-//! Nothing else in this crate opens a file that was not made by the same call.
+//! What a recorder has made itself, `own_file` keeps open and opens again.
 
 mod filesystem;
 mod private;
