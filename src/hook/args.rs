@@ -35,12 +35,6 @@ impl<'a> Args<'a> {
         self.positional
     }
 
-    /// Whether this very object is the first argument.
-    pub(super) fn begin_with(&self, object: &Py<PyAny>) -> bool {
-        // SAFETY: there is at least one value.
-        self.positional > 0 && unsafe { *self.values } == object.as_ptr()
-    }
-
     /// The positional argument of that index.
     pub(crate) fn positional<'py>(&self, py: Python<'py>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
         (index < self.positional).then(|| self.value(py, index))

@@ -14,6 +14,7 @@ use super::evaluate::Evaluated;
 use super::follow::{self, Ending};
 use super::hooked::{Action, Handler, Hook, Hooked, Until};
 use super::pending::{self, Pending};
+use super::reference::Reference;
 use super::stack;
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
@@ -93,12 +94,15 @@ impl Hooked {
         let args = unsafe { Args::new(values, nargsf, names) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
-        if hook.object.as_ref().is_some_and(|object| !args.begin_with(object)) {
-            return original();
-        }
         let start = hook.dump_over.map(|_| Ticks::now());
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
+            let _held = self.hold(py);
+            let is_of_another =
+                |object: &Reference| args.positional(py, 0).is_none_or(|first| !object.is(&first));
+            if hook.object.as_ref().is_some_and(is_of_another) {
+                return original();
+            }
             if hook.caller.as_deref().is_some_and(|name| !stack::is_below(py, name)) {
                 return original();
             }

@@ -22,6 +22,9 @@ pub(crate) struct Custom {
     /// The handler, or what drives it.
     callable: Py<PyAny>,
     is_driven: bool,
+    /// The handler's. A hook lives as long as the process, and CPython empties the globals of living modules alone when
+    /// it ends: files are flushed, destructors run.
+    _module: Py<PyAny>,
 }
 
 impl Custom {
@@ -36,7 +39,10 @@ impl Custom {
         kind: Kind,
     ) -> PyResult<Self> {
         let py = target.py();
-        let handler = py.import(module)?.getattr(function)?;
+        let module = py.import(module)?;
+        let handler = module.getattr(function)?;
+        let own = py.import("inspect")?.call_method1("getmodule", (&handler,))?;
+        let module = if own.is_none() { module.into_any() } else { own };
         if !handler.is_callable() {
             return Err(PyTypeError::new_err("it can't be called"));
         }
@@ -49,7 +55,7 @@ impl Custom {
         let driver = py.import("msprof_rs._handlers")?.call_method1("driver", (&handler, target, kind))?;
         let is_driven = !driver.is_none();
         let callable = if is_driven { driver } else { handler }.unbind();
-        Ok(Self { callable, is_driven })
+        Ok(Self { callable, is_driven, _module: module.unbind() })
     }
 }
 

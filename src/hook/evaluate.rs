@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
 use super::args::Args;
 use super::interrupt::{self, Attempt, Interrupt};
 use super::limits::{Refused, refused};
+use super::reference::Reference;
 use super::walk::walkable;
 use super::{operators, value};
 use crate::event::{Attributes, Name};
@@ -31,7 +32,7 @@ pub(crate) struct Evaluated {
 struct Argument {
     name: Py<PyString>,
     position: Option<usize>,
-    default: Option<Py<PyAny>>,
+    default: Option<Reference>,
 }
 
 impl Evaluated {
@@ -180,7 +181,7 @@ impl Evaluated {
             Some(position) => args.get(position, name),
             None => args.keyword(name),
         };
-        let default = || argument.default.as_ref().map(|value| value.bind(py).clone());
+        let default = || argument.default.as_ref().and_then(|value| value.get(py));
         let value = given.map(pyo3::Borrowed::to_owned).or_else(default);
         value.ok_or_else(|| PyNameError::new_err(format!("{name} was not given")))
     }
@@ -235,12 +236,12 @@ fn constant_object(py: Python<'_>, constant: &Constant) -> PyResult<Py<PyAny>> {
 }
 
 /// None: the parameter has no default.
-fn default_of(target: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Py<PyAny>>> {
+fn default_of(target: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Reference>> {
     let inspect = target.py().import("inspect")?;
     let parameters = inspect.call_method1("signature", (target,))?.getattr("parameters")?;
     let default = parameters.get_item(name)?.getattr("default")?;
     let none = inspect.getattr("Parameter")?.getattr("empty")?;
-    Ok((!default.is(&none)).then(|| default.unbind()))
+    Ok((!default.is(&none)).then(|| Reference::to_value(&default)).transpose()?)
 }
 
 fn positional<'py>(py: Python<'py>, args: Args<'_>, from: usize) -> PyResult<Bound<'py, PyAny>> {

@@ -18,6 +18,7 @@ use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use super::interrupt::{self, Attempt, Interrupt};
+use super::reference::Reference;
 use crate::clock::{self, Ticks};
 use crate::event::{Attributes, Label};
 use crate::recorder::{self, Gate};
@@ -33,7 +34,7 @@ pub(crate) struct Hook {
     /// Only calls below a function of this name count.
     pub(super) caller: Option<String>,
     /// Only calls of this object count: the function is `__call__` of its class.
-    pub(super) object: Option<Py<PyAny>>,
+    pub(super) object: Option<Reference>,
     pub(super) action: Action,
     /// A timer of all plain calls that looks at nothing: the short way.
     pub(super) is_plain_timer: bool,
@@ -113,8 +114,8 @@ pub(crate) struct Hooked {
     target: AtomicPtr<ffi::PyObject>,
     /// A list of [`list_of`]: a call may be running through it when another takes its place.
     hooks: AtomicPtr<Hooks>,
-    /// Whether it belongs to an object that only lives for a call or two, as bound methods do.
-    is_passing: AtomicBool,
+    /// What it belongs to, which keeps the target alive.
+    owner: AtomicPtr<ffi::PyObject>,
 }
 
 /// The hooks on a function, innermost first.
@@ -150,21 +151,25 @@ impl Hooked {
     fn with_entry(entry: ffi::vectorcallfunc, target: *mut ffi::PyObject) -> &'static Self {
         let hooked = UNUSED.lock().pop().unwrap_or_else(|| {
             let hooks = AtomicPtr::new(list_of(Vec::new()));
-            let (entry, target) = (AtomicPtr::default(), AtomicPtr::default());
-            Box::leak(Box::new(Self { entry, target, hooks, is_passing: AtomicBool::new(false) }))
+            let (entry, target, owner) = Default::default();
+            Box::leak(Box::new(Self { entry, target, hooks, owner }))
         });
         hooked.entry.store(entry as *mut (), Ordering::Relaxed);
         hooked.target.store(target, Ordering::Relaxed);
+        hooked.belongs_to(target);
         hooked
+    }
+
+    /// Names the object that it belongs to, if that is not the target itself.
+    pub(super) fn belongs_to(&self, owner: *mut ffi::PyObject) {
+        self.owner.store(owner, Ordering::Relaxed);
     }
 
     /// For what `target` gave when it was bound to an instance: a call's first argument is the instance, which `bound`
     /// knows already.
     pub(super) fn passing(bound: *mut ffi::PyObject, has_instance: bool) -> &'static Self {
         let entry = if has_instance { call_without_first } else { call_object };
-        let hooked = Self::with_entry(entry, bound);
-        hooked.is_passing.store(true, Ordering::Relaxed);
-        hooked
+        Self::with_entry(entry, bound)
     }
 
     /// For what only passes calls on to a function, in whose own way they are seen.
@@ -176,7 +181,6 @@ impl Hooked {
     /// The object that it belonged to has died.
     pub(super) fn give_back(&'static self) {
         self.set_hooks(Vec::new());
-        self.is_passing.store(false, Ordering::Relaxed);
         UNUSED.lock().push(self);
     }
 
@@ -199,6 +203,7 @@ impl Hooked {
     }
 
     /// The entry that was there before.
+    #[cfg(Py_3_12)]
     pub(super) fn entry(&self) -> ffi::vectorcallfunc {
         // SAFETY: only `with_entry` sets it.
         unsafe { std::mem::transmute(self.entry.load(Ordering::Relaxed)) }
@@ -256,34 +261,23 @@ impl Hooked {
         unsafe { Borrowed::from_ptr(py, self.target.load(Ordering::Relaxed)) }
     }
 
-    /// For what may outlive the call that it is made in.
+    /// Keeps it what it is, also if the program lets go of what is hooked in the middle of a call.
     pub(super) fn hold(&'static self, py: Python<'_>) -> Held {
-        if !self.is_passing.load(Ordering::Relaxed) {
-            return Held { hooked: self, target: None };
-        }
-        let target = self.target(py).to_owned().unbind();
-        Held { hooked: Self::with_entry(self.entry(), target.as_ptr()), target: Some(target) }
+        // SAFETY: whoever has this knows that the object that it belongs to is alive.
+        let owner = unsafe { Bound::from_borrowed_ptr(py, self.owner.load(Ordering::Relaxed)) };
+        Held { hooked: self, _owner: owner.unbind() }
     }
 }
 
-/// A [`Hooked`] that is there as long as this is.
+/// A [`Hooked`] that belongs to the same object as long as this is there.
 pub(super) struct Held {
     hooked: &'static Hooked,
-    /// The target, if it might not live as long.
-    target: Option<Py<PyAny>>,
+    _owner: Py<PyAny>,
 }
 
 impl Held {
     pub(super) fn get(&self) -> &'static Hooked {
         self.hooked
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if self.target.is_some() {
-            self.hooked.give_back();
-        }
     }
 }
 

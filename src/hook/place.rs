@@ -245,6 +245,12 @@ pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<
     Ok((class.getattr(name)?, false)) // says what is missing
 }
 
+/// Whether something that stands in a class or module is the callable or holds it.
+pub(super) fn leads_to(raw: &Bound<'_, PyAny>, callable: &Bound<'_, PyAny>) -> bool {
+    let holds = |attribute: &str| raw.getattr(attribute).is_ok_and(|held| held.is(callable));
+    raw.is(callable) || ["__func__", "fget", "fset", "fdel"].into_iter().any(holds)
+}
+
 fn walk<'py>(module: &Bound<'py, PyAny>, way: &str) -> PyResult<Bound<'py, PyAny>> {
     way.split('.').filter(|name| !name.is_empty()).try_fold(module.clone(), |owner, name| owner.getattr(name))
 }

@@ -18,6 +18,7 @@ use super::hooked::{Action, Hook, Kind, Origin, Until};
 use super::install::{Seats, has_hook};
 use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
+use super::reference::Reference;
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
@@ -93,6 +94,7 @@ impl Registry {
         let py = module.py();
         let _muted = recorder::mute();
         let table = self.table_for(name).map(ArcSwap::load_full).unwrap_or_default();
+        self.seats.forget_dead(py);
         let mut aliases = Exchanges::default();
         for (number, symbol) in table.symbols.iter().enumerate() {
             if !symbol.target.matches(name) {
@@ -180,7 +182,7 @@ impl Entry<'_> {
             label: Label::new(&symbol.domain, name),
             gate,
             caller: symbol.caller_filter.clone(),
-            object: place.object.as_ref().map(|object| object.clone().unbind()),
+            object: place.object.as_ref().map(Reference::to).transpose()?,
             is_plain_timer: matches!(until, Until::Return)
                 && symbol.sample.get() == 1
                 && symbol.dump_over.is_none()

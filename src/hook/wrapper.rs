@@ -36,9 +36,14 @@ struct Wrapper {
     root: *mut ffi::PyObject,
     /// What its target is bound to, or null.
     instance: *mut ffi::PyObject,
+    /// What held its target before, a static method or property for instance; null if the target itself stood there, or
+    /// nothing.
+    former: *mut ffi::PyObject,
     weak_references: *mut ffi::PyObject,
     /// Its target is a function that has its hooks inside.
     only_forwards: bool,
+    /// It stands where something stood before.
+    has_former: bool,
 }
 
 /// Attributes that are the wrapper's own; all others are those of the function.
@@ -129,8 +134,30 @@ fn make<'py>(
         (*wrapper).instance = give(instance);
         let _ = target.into_ptr(); // it is the wrapper's now
         (*wrapper).hooked = hooked;
+        hooked.belongs_to(object.as_ptr());
         Ok(object)
     }
+}
+
+/// Has an object keep what stood before it where it is put now.
+pub(super) fn keep_former(object: &Bound<'_, PyAny>, former: Option<&Bound<'_, PyAny>>) {
+    let Some(target) = stood_for(object) else { return };
+    let kept = former.filter(|former| !former.is(&target)).cloned();
+    // SAFETY: an object of our type, since it stands for something; what it kept is released after the exchange.
+    unsafe {
+        let wrapper = object.as_ptr().cast::<Wrapper>();
+        (*wrapper).has_former = former.is_some();
+        let kept = kept.map_or(ptr::null_mut(), Bound::into_ptr);
+        ffi::Py_XDECREF(std::mem::replace(&mut (*wrapper).former, kept));
+    }
+}
+
+/// What stood where an object is, if anything did.
+pub(super) fn former<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let wrapper = wrapper(object).filter(|wrapper| wrapper.has_former)?;
+    // SAFETY: null, or an object that the wrapper owns.
+    let kept = unsafe { Bound::from_borrowed_ptr_or_opt(object.py(), wrapper.former) };
+    kept.or_else(|| stood_for(object))
 }
 
 /// Whether [`wrap`] has made any object.
@@ -288,13 +315,14 @@ unsafe extern "C" fn entry_of_bound(
     }
 }
 
-/// Nothing of a wrapper ever changes, so a circle of references has something else in it that can be cleared.
+/// Nothing of a wrapper is ever cleared: a circle of references has something else in it that can be cleared.
 unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
     // SAFETY: a slot call; an object that is being made has no hooks yet.
     unsafe {
         let wrapper = object.cast::<Wrapper>();
         let target = (*wrapper).hooked.as_ref().map_or(ptr::null_mut(), |_| target(object));
-        for held in [ffi::Py_TYPE(object).cast(), target, (*wrapper).root, (*wrapper).instance] {
+        let (root, instance, former) = ((*wrapper).root, (*wrapper).instance, (*wrapper).former);
+        for held in [ffi::Py_TYPE(object).cast(), target, root, instance, former] {
             let outcome = if held.is_null() { 0 } else { visit(held, arg) };
             if outcome != 0 {
                 return outcome;
@@ -317,10 +345,10 @@ unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
             hooked.give_back();
             target
         });
-        let (root, instance) = ((*wrapper).root, (*wrapper).instance);
+        let (root, instance, former) = ((*wrapper).root, (*wrapper).instance, (*wrapper).former);
         let kind = ffi::Py_TYPE(object);
         ffi::PyObject_GC_Del(object.cast());
-        for held in [held.unwrap_or(ptr::null_mut()), root, instance] {
+        for held in [held.unwrap_or(ptr::null_mut()), root, instance, former] {
             ffi::Py_XDECREF(held);
         }
         ffi::Py_DECREF(kind.cast());

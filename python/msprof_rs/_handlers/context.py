@@ -6,6 +6,7 @@ What they do or raise does not change what the target's caller gets.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -152,13 +153,34 @@ class _Around:
                 self._report.failed(own)
 
 
+class _Default:
+    """A parameter's default, which lives no longer than it would without us."""
+
+    def __init__(self, value: Any) -> None:
+        try:
+            self.get: Callable[[], Any] = weakref.ref(value)
+        except TypeError:
+            self.get = lambda: value
+
+
+def _let_go(signature: inspect.Signature) -> inspect.Signature:
+    """Annotations and defaults would keep the classes of a module alive that the program has let go of."""
+    empty = inspect.Parameter.empty
+    return inspect.Signature(
+        [
+            one.replace(annotation=empty, default=empty if one.default is empty else _Default(one.default))
+            for one in signature.parameters.values()
+        ]
+    )
+
+
 class _Parameters:
     """Gives arguments the names of a target's parameters."""
 
     def __init__(self, target: Any) -> None:
         self._code = returns.code_of(target)
         try:
-            self._signature: inspect.Signature | None = inspect.signature(target)
+            self._signature: inspect.Signature | None = _let_go(inspect.signature(target))
         except (TypeError, ValueError):
             self._signature = None  # as with many built-in functions
 
@@ -173,4 +195,4 @@ class _Parameters:
         except TypeError:
             return {}  # the target will say so
         bound.apply_defaults()
-        return dict(bound.arguments)
+        return {k: v.get() if type(v) is _Default else v for k, v in bound.arguments.items()}
