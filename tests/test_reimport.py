@@ -106,11 +106,11 @@ SYMBOLS = {
 
 @pytest.mark.parametrize("way", ["imported_anew", "reloaded"])
 @pytest.mark.parametrize("symbol", SYMBOLS.values(), ids=SYMBOLS)
-def test_versions_of_a_module_go(program: Program, symbol: str, way: str) -> None:
-    (program.folder / "shop.py").write_text(SHOP)
-    (program.folder / "watching.py").write_text(HANDLERS)
-    program.hook(f"- {{{symbol}, name: seen}}")
-    out, err = program.run(VERSIONS.format(way=way))
+def test_versions_of_a_module_go(hooked: Program, symbol: str, way: str) -> None:
+    (hooked.folder / "shop.py").write_text(SHOP)
+    (hooked.folder / "watching.py").write_text(HANDLERS)
+    hooked.hook(f"- {{{symbol}, name: seen}}")
+    out, err = hooked.run(VERSIONS.format(way=way))
     assert "WARN" not in err
     assert out.split() == ["0"]
-    assert len(program.capture().named("seen")) == 100
+    assert len(hooked.capture().named("seen")) == 100
