@@ -8,6 +8,7 @@
 //! What remains: a program that closes our number and takes exactly that number between the look and the system call
 //! behind it, some hundred nanoseconds later.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
 
 use crate::files;
 
@@ -35,18 +37,32 @@ pub struct OwnFile {
 }
 
 /// What a file is, whatever it is called and whoever has opened it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
     device: u64,
     inode: u64,
 }
 
 impl Identity {
+    /// Of the file or folder at a path, to which links may lead.
+    ///
+    /// # Errors
+    /// There is none, or it can't be seen.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        path.metadata().map(|metadata| Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+
     /// Of what the descriptor stands for now.
     pub(crate) fn of(descriptor: impl std::os::fd::AsFd) -> rustix::io::Result<Self> {
         let status = rustix::fs::fstat(descriptor)?;
         #[allow(clippy::useless_conversion, reason = "the fields' types differ by architecture")]
         Ok(Self { device: status.st_dev.into(), inode: status.st_ino.into() })
+    }
+}
+
+impl Display for Identity {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.device, self.inode)
     }
 }
 

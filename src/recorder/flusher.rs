@@ -137,7 +137,7 @@ impl Flusher {
         if let Err(error) = running.membership.hold() {
             log::debug!("other processes take the session for ended: {error}");
         }
-        if self.rendezvous.has_newer(&running.membership) {
+        if self.rendezvous.has_newer(&mut running.membership) {
             let collection = self.watch.collection().clone();
             self.leave();
             self.start(&collection);
