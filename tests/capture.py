@@ -176,7 +176,8 @@ class _File:
             self._capture.counters.append((self._counters[uuid], value))
             return
         if event.type == TrackEvent.TYPE_SLICE_END:
-            spans = self._open[uuid]
+            if not (spans := self._open.get(uuid)):
+                return  # it began in a former file
             if DOES_NOT_NEST in attributes:
                 # It is on a lane instead; here it has no duration.
                 span = spans.pop(-1 - attributes[DOES_NOT_NEST])

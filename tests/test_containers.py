@@ -1,4 +1,4 @@
-"""Containers that share memory, a config or a disk: who is in a session with whom. `unshare` stands for them."""
+"""Containers that share memory, a config or a disk: who is in a session with whom. `unshare` plays them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from program import PATIENCE, Program
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts: only root can")
+
+CONTAINER = ["unshare", "-m", "-p", "-f", "--mount-proc", "sh", "-c"]
 
 WORK = """
 import os, sys, time, msprof_rs
@@ -33,8 +35,7 @@ def containers(program: Program, before: dict[str, str]) -> dict[str, str]:
     there.mkdir()
     running = {
         name: subprocess.Popen(
-            ["unshare", "-m", "-p", "-f", "--mount-proc", "sh", "-c"]
-            + [f"{prepare}; {program.python} {script} {there} {name} {len(before)}; :"],
+            [*CONTAINER, f"{prepare}; {program.python} {script} {there} {name} {len(before)}; :"],
             env=program.environment,
             cwd=program.folder,
             stderr=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import stat
 import subprocess
@@ -170,34 +169,25 @@ def test_captures_of_several_processes_joined_by_cat_load_in_the_real_trace_proc
     assert len(capture.spans) == 202
 
 
-def test_where_a_file_can_not_grow_collection_stops_and_the_program_goes_on(program: Program) -> None:
+def test_where_a_file_can_not_grow_the_capture_goes_on_in_further_ones(program: Program) -> None:
     program.hook(SYMBOL)
     program.configure(ring_mb=1)  # rings are files too
     _, err = program.run(
         """
         import resource, shapes, time
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
-        called = 0
-        while msprof_rs.is_enabled() and called < 1_000_000:
-            for _ in range(1000):
-                shapes.add(called)
-                called += 1
-            time.sleep(0.001)
-        assert not msprof_rs.is_enabled()
-        assert shapes.add(1, 2) == 3
+        for called in range(100_000):
+            shapes.add(called)
+            if called % 1000 == 0: time.sleep(0.003)
         """
     )
-    assert err.count("collection stops, the server goes on") == 1
-    assert "File too large" in err
+    assert "File too large" not in err
     capture = program.capture()
     numbers = [span.attributes["a"] for span in capture.spans if span.duration is not None]
-    assert len(numbers) > 10_000
     assert numbers == sorted(set(numbers))
-    recovered = program.command("recover", str(program.prof_dir)).stdout
-    assert re.search(r"[1-9]\d+ events added", recovered), recovered
-    more = [span.attributes["a"] for span in program.capture().spans if span.duration is not None]
-    assert more[: len(numbers)] == numbers
-    assert more == sorted(set(more))
+    # A span that begins in one file and ends in the next is in neither, alone.
+    assert 100_000 - 2 * len(capture.files) <= len(numbers) + capture.dropped <= 100_000
+    assert len(capture.files) > 2
 
 
 def test_captures_are_for_their_user_alone(program: Program) -> None:

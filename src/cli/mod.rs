@@ -34,7 +34,7 @@ use crate::source::{Intake, Tally};
 pub const EXIT_FINE: u8 = 0;
 /// Nothing could be done; stderr says why.
 pub const EXIT_FAILED: u8 = 1;
-/// The outputs are written, but part of the input was damaged or left out.
+/// The outputs are written, but part of the input was damaged or left out, or the server has lost events.
 pub const EXIT_DAMAGED: u8 = 3;
 
 const PARSE_EXAMPLES: &str = "\
@@ -145,7 +145,7 @@ impl From<LogLevel> for LevelFilter {
 }
 
 /// Runs the command line; `arguments` begin with the program's name. Gives the exit code: 0 if all went well,
-/// 1 if nothing could be done, 2 if the arguments are wrong, 3 if part of the input was damaged.
+/// 1 if nothing could be done, 2 if the arguments are wrong, 3 if part of the input was damaged or the server has lost events.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Installation<'_>) -> u8 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -187,7 +187,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
 
 /// The exit code that says whether all was read, or only part.
 fn exit_code(intake: &Intake, tally: &Tally) -> u8 {
-    if intake.is_whole() && tally.malformed == 0 { EXIT_FINE } else { EXIT_DAMAGED }
+    if intake.is_whole() && tally.malformed == 0 && !tally.has_losses() { EXIT_FINE } else { EXIT_DAMAGED }
 }
 
 fn run_parse(options: &ParseOptions, summaries: bool) -> u8 {

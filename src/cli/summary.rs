@@ -112,10 +112,30 @@ impl Summary<'_> {
             }
         }
         let dropped = match tally.dropped {
+            0 if tally.has_losses() => "see the notes".to_owned(),
             0 => "nothing".to_owned(),
             dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
         };
         writeln!(f, "Dropped  {dropped}")?;
+        if tally.ringless > 0 {
+            let (events, threads) = (count(tally.ringless, "event"), count(tally.ringless_threads, "thread"));
+            lines.push(format!(
+                "{events} of {threads} not recorded: rings for them would have been more than rings_mb allows"
+            ));
+        }
+        if tally.vanished > 0 {
+            let records = count(tally.vanished, "record");
+            lines.push(format!(
+                "up to {records} (a span has two) went with files that were removed, moved or cut while the server \
+                 wrote them"
+            ));
+        }
+        if tally.stalled > 0 {
+            let seconds = tally.stalled as f64 / 1e9;
+            lines.push(format!(
+                "for {seconds:.1} s a capture could not be written; the server's log says why"
+            ));
+        }
         if tally.unfollowed > 0 {
             let spans = count(tally.unfollowed, "span");
             lines

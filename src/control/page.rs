@@ -42,7 +42,8 @@ pub struct Figures {
     pub events: u64,
     /// Bytes that were written.
     pub bytes: u64,
-    /// Events that found their thread's ring full.
+    /// Events that are lost: they found their thread's ring full, their thread got none, or they went with a file that
+    /// somebody removed.
     pub dropped: u64,
     /// Threads that record.
     pub threads: u64,
@@ -61,6 +62,9 @@ pub struct Facts {
     pub config: PathBuf,
     /// The running session's folder.
     pub session: Option<PathBuf>,
+    /// Why nothing is recorded or written, though collection is on.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A recorder as its page shows it.
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_page_says_what_was_put_on_it_until_it_is_dropped() {
-        let facts = Facts { role: "engine".into(), config: "/c.json".into(), session: None };
+        let facts = Facts { role: "engine".into(), config: "/c.json".into(), session: None, trouble: None };
         let page = Page::create(&facts).unwrap();
         let ours = || Live::all().into_iter().find(|live| live.pid == std::process::id());
         let live = ours().unwrap();

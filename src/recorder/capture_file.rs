@@ -1,12 +1,39 @@
 //! The files of one capture: `<host>-<pid>.pftrace`, and when that gets too large, `<host>-<pid>.1.pftrace` and so on.
 
-use std::fs::{self, OpenOptions};
+use std::fmt::{self, Display, Formatter};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
 
 use crate::config::Storage;
 use crate::own_file::OwnFile;
+
+/// More than is written at once.
+const MARGIN: u64 = 512 << 10;
+
+/// What has become of the file on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is where it was made.
+    There,
+    Removed,
+    Moved,
+    Cut,
+}
+
+impl Display for Fate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::There => "is there",
+            Self::Removed => "was removed",
+            Self::Moved => "was moved away",
+            Self::Cut => "was cut",
+        })
+    }
+}
 
 /// The part that is being written.
 #[derive(Debug)]
@@ -36,9 +63,41 @@ impl CaptureFile {
         self.length
     }
 
-    /// Whether it is time for a new part.
+    pub(super) fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Whether it is time for a new part: it has the size of one, or the system lets no file of this process grow further.
     pub(super) fn is_full(&self) -> bool {
-        self.length >= self.storage.file
+        let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+        self.length >= self.storage.file.min(limit - MARGIN.min(limit / 4))
+    }
+
+    /// Whether the file can still be written to: the program has not closed it where it can't be opened again.
+    pub(super) fn is_at_hand(&mut self) -> bool {
+        self.file.get().is_ok()
+    }
+
+    /// What has become of it. Where that can't be seen, it counts as there.
+    pub(super) fn fate(&mut self) -> Fate {
+        let path = self.path().to_owned();
+        let Ok(ours) = self.file.get().and_then(File::metadata) else { return Fate::Removed };
+        let is_removed = ours.nlink() == 0;
+        match path.symlink_metadata() {
+            // Not every file system has lasting numbers.
+            Ok(there) if there.ino() != ours.ino() && is_removed => Fate::Removed,
+            Ok(there) if there.len() >= self.length => Fate::There,
+            Ok(there) if there.ino() != ours.ino() => Fate::Moved,
+            Ok(_) => Fate::Cut,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                if is_removed {
+                    Fate::Removed
+                } else {
+                    Fate::Moved
+                }
+            }
+            Err(_) => Fate::There,
+        }
     }
 
     /// Appends the bytes, all or none.
@@ -61,9 +120,14 @@ impl CaptureFile {
         let Some(limit) = self.storage.session else { return Ok(0) };
         let mut removed = 0;
         // The part that begins now will grow to a whole one.
-        while !self.former.is_empty() && folder_size(&self.stem)? + self.storage.file > limit {
-            fs::remove_file(self.former.remove(0))?;
-            removed += 1;
+        while !self.former.is_empty() && folder_size(&self.stem) + self.storage.file > limit {
+            let oldest = self.former.remove(0);
+            match fs::remove_file(&oldest) {
+                Ok(()) => removed += 1,
+                // Somebody else has.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => log::warn!("{}: more than session_mb allows: {error}", oldest.display()),
+            }
         }
         Ok(removed)
     }
@@ -97,16 +161,15 @@ fn parts(stem: &Path) -> io::Result<Vec<u32>> {
 }
 
 /// Bytes of all captures in the folder.
-fn folder_size(stem: &Path) -> io::Result<u64> {
+fn folder_size(stem: &Path) -> u64 {
     let mut size = 0;
-    for entry in fs::read_dir(stem.parent().unwrap_or(Path::new(".")))? {
-        let entry = entry?;
+    for entry in fs::read_dir(stem.parent().unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "pftrace") {
             // Another process may just have removed it.
             size += entry.metadata().map_or(0, |metadata| metadata.len());
         }
     }
-    Ok(size)
+    size
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::ring_places::RingPlaces;
 use super::stock::{Shelves, Stock};
-use crate::config::{Mode, Storage};
+use crate::config::Storage;
 use crate::ring::{Filled, Owner, Ring};
 use crate::trace::{Thread, sequence_id};
 
@@ -21,8 +21,6 @@ static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
 struct Door {
     session: u64,
     shelves: Arc<Shelves>,
-    /// In flight mode a ring is half full all the time.
-    grows_early: bool,
     next_sequence: AtomicU32,
     thread_name: fn() -> Option<String>,
     newcomers: Sender<Newcomer>,
@@ -48,7 +46,6 @@ pub(super) struct Hall {
 pub(super) fn open(
     session: u64,
     places: Arc<RingPlaces>,
-    mode: Mode,
     storage: Storage,
     thread_name: fn() -> Option<String>,
 ) -> Hall {
@@ -58,7 +55,6 @@ pub(super) fn open(
     DOOR.store(Some(Arc::new(Door {
         session,
         shelves: stock.shelves(),
-        grows_early: mode == Mode::Capture,
         next_sequence: AtomicU32::new(seed),
         thread_name,
         newcomers: sender,
@@ -76,23 +72,30 @@ pub(super) fn forget_parents() {
     std::mem::forget(DOOR.swap(None));
 }
 
-/// A ring for the calling thread, announced to the flusher, if `session` still runs.
-pub(super) fn ring_for_this_thread(session: u64) -> Option<Arc<Ring>> {
-    let door = DOOR.load_full().filter(|door| door.session == session)?;
+/// Why a thread gets no ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The session has ended.
+    Closed,
+    /// There may be no more rings, or there is no memory for one.
+    NoRoom,
+}
+
+/// A ring for the calling thread, announced to the flusher.
+pub(super) fn ring_for_this_thread(session: u64) -> Result<Arc<Ring>, Refused> {
+    let door = DOOR.load_full().filter(|door| door.session == session).ok_or(Refused::Closed)?;
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
     let sequence = sequence_id(door.next_sequence.fetch_add(0x9e_377a, Ordering::Relaxed));
-    let ring = door.shelves.first(Owner { pid: std::process::id(), tid, sequence })?;
+    let owner = Owner { pid: std::process::id(), tid, sequence };
+    let ring = door.shelves.first(owner).ok_or(Refused::NoRoom)?;
     let name = (door.thread_name)().unwrap_or_else(system_thread_name);
-    door.announce(Newcomer::Thread(ring.clone(), Thread { tid, name, sequence }), ring)
+    door.announce(Newcomer::Thread(ring.clone(), Thread { tid, name, sequence }), ring).ok_or(Refused::Closed)
 }
 
 /// The ring in which a thread goes on that has filled this one so far.
 pub(super) fn next_ring(ring: &Ring, filled: Filled) -> Option<Arc<Ring>> {
     let door = DOOR.load();
     let door = door.as_ref().filter(|door| !door.shelves.is_best(ring))?;
-    if filled == Filled::Half && !door.grows_early && !ring.is_private() {
-        return None;
-    }
     let owner = ring.owner();
     // Until a large one is there: one more of the first size, rather one with a file.
     let next = door.shelves.large(owner).or_else(|| match filled {

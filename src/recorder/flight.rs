@@ -76,7 +76,8 @@ impl Forgotten {
 }
 
 impl Session {
-    /// Forgets what is older than `keep`, and more where a ring is half full.
+    /// Forgets what is older than `keep`, and more where a ring of the largest size is half full: the rest is for what
+    /// comes until the next visit.
     pub(super) fn forget(&mut self, keep: Duration) {
         let (nanos_per_tick, _) = self.calibration.line();
         let age = keep.as_nanos() as f64 / nanos_per_tick;
@@ -97,10 +98,15 @@ impl Session {
         let mut facts = Vec::new();
         let thread = &mut self.threads[index];
         let is_crowded = |ring: &crate::ring::Ring| ring.filled() > ring.capacity() as u64 / 2;
-        // The ring before the one where a thread writes now goes first.
+        let ring = thread.rings[0].ring();
+        let capacity = ring.capacity() as u64;
         let keep = match thread.rings.get(1) {
+            // The ring before the one where a thread writes now goes first.
             Some(next) if is_crowded(next.ring()) => 0,
-            _ => thread.rings[0].ring().capacity() as u64 / 2,
+            Some(_) => capacity,
+            // The thread is about to go on in a larger one.
+            None if self.hall.stock.has_better_than(ring) => capacity / 4 * 3,
+            None => capacity / 2,
         };
         let sequence = thread.thread.sequence;
         let (open, forgotten, calibration) = (&mut thread.open, &mut self.forgotten, &self.calibration);

@@ -1,6 +1,7 @@
 //! The recorder's one native thread: it follows the config file, starts and stops sessions, and looks after the rings.
 //! It never takes Python's lock.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use super::activation::{DumpError, Options};
 use super::rendezvous::{Membership, Rendezvous};
 use super::session::Session;
 use super::signals::{self, Woken};
-use super::{facts, gate, limits, steps};
+use super::trouble::Losses;
+use super::{facts, gate, limits, role, steps};
 use crate::clock;
 use crate::config::{self, Collection, Mode, Watch};
 use crate::control::{self, Dumps, Page, State};
@@ -25,6 +27,12 @@ const CALM_PERIOD: Duration = Duration::from_millis(25);
 
 /// A visit that found more records than this is soon followed by another.
 const BUSY_RECORDS: u64 = 2_000;
+
+/// How often it is made sure that the session's folder is there, and what the process is called.
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
+
+/// Between two tries to start a collection that is on and could not be started.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// How much less than the server's threads the flusher wants a core that both could use.
 const NICENESS: i32 = 5;
@@ -44,7 +52,18 @@ pub(super) struct Flusher {
     watch: Watch,
     rendezvous: Rendezvous,
     running: Option<Running>,
+    failed: Option<Failed>,
     page: Option<Page>,
+    /// What was last stated there.
+    stated: control::Facts,
+    /// How often the role had changed then.
+    role_changes: u64,
+}
+
+/// A collection that is on and could not be started.
+struct Failed {
+    next_try: Instant,
+    reason: String,
 }
 
 struct Running {
@@ -59,7 +78,17 @@ impl Flusher {
     pub(super) fn new(options: Options, commands: Receiver<Command>) -> Self {
         let watch = Watch::new(&options.config, &options.home);
         let rendezvous = Rendezvous::new(&options.config);
-        Self { options, commands, watch, rendezvous, running: None, page: None }
+        Self {
+            options,
+            commands,
+            watch,
+            rendezvous,
+            running: None,
+            failed: None,
+            page: None,
+            stated: control::Facts::default(),
+            role_changes: 0,
+        }
     }
 
     /// Whether collection is on already.
@@ -75,15 +104,29 @@ impl Flusher {
         if let Err(error) = rustix::process::nice(NICENESS) {
             log::debug!("the flusher keeps its priority: {error}");
         }
-        self.page = Page::create(&self.facts())
+        self.stated = self.facts();
+        self.page = Page::create(&self.stated)
             .inspect_err(|error| log::warn!("msprof-rs status does not see this process: {error}"))
             .ok();
+        self.state_figures();
         let mut next_look = Instant::now() + CONFIG_PERIOD;
+        let mut next_check = Instant::now() + CHECK_PERIOD;
         loop {
             if Instant::now() >= next_look {
                 self.hold_page();
                 self.follow_config();
                 self.follow_dumps();
+                let is_time = Instant::now() >= next_check;
+                if is_time {
+                    next_check = Instant::now() + CHECK_PERIOD;
+                    self.look_for_session();
+                }
+                if is_time
+                    || self.role_changes != role::changes()
+                    || self.trouble() != self.stated.trouble.as_deref()
+                {
+                    self.state_facts();
+                }
                 next_look = Instant::now() + CONFIG_PERIOD;
             }
             let period = match self.visit() {
@@ -132,6 +175,13 @@ impl Flusher {
                 (false, true) => self.conclude(),
                 _ => {}
             }
+            if !collection.enable {
+                self.failed = None;
+            }
+        }
+        if self.failed.as_ref().is_some_and(|failed| Instant::now() >= failed.next_try) {
+            let collection = self.watch.collection().clone();
+            self.start(&collection);
         }
         let Some(running) = &mut self.running else { return };
         if let Err(error) = running.membership.hold() {
@@ -163,34 +213,86 @@ impl Flusher {
             Ok(membership) => membership,
             Err(error) => {
                 let folder = collection.prof_dir.display();
-                log::error!("collection does not start: no session folder in {folder}: {error}");
-                return;
+                return self.fail(format!("no session folder in {folder}: {error}"));
             }
         };
+        steps::allow(collection.step_limit);
+        let ends = collection.timelimit.map(|limit| Instant::now() + limit);
+        self.begin(membership, collection, ends, Losses::default());
+    }
+
+    /// Collection is on and can't be started: another try is made in a while.
+    fn fail(&mut self, reason: String) {
+        if self.failed.as_ref().is_none_or(|failed| failed.reason != reason) {
+            log::error!("collection does not start: {reason}; another try is made every second");
+        }
+        self.failed = Some(Failed { next_try: Instant::now() + RETRY_PERIOD, reason });
+    }
+
+    fn begin(
+        &mut self,
+        membership: Membership,
+        collection: &Collection,
+        ends: Option<Instant>,
+        before: Losses,
+    ) {
         match Session::start(&membership.folder, &self.options, collection.mode, collection.storage) {
-            Ok(session) => {
+            Ok(mut session) => {
                 log::info!("collection started: {}", session.path().display());
+                session.inherit(before);
                 say_what_the_clock_costs();
                 limits::set(collection.limits);
-                steps::allow(collection.step_limit);
                 gate::open(collection.level, collection.domains.clone());
                 session.let_in(); // after the gates: who asks whether there is a recording can rely on it
                 if let Mode::Flight { dump_signal: Some(signal), .. } = collection.mode {
                     signals::watch_for_dump(signal);
                 }
-                let ends = collection.timelimit.map(|limit| Instant::now() + limit);
                 let dumps = Dumps::of(&membership.folder);
                 self.running = Some(Running { session, membership, mode: collection.mode, ends, dumps });
+                self.failed = None;
                 self.state_facts();
+                self.state_figures();
             }
-            Err(error) => log::error!("collection does not start: {error}"),
+            Err(error) => {
+                // If nobody else captures into it: the next try makes another.
+                let _ = std::fs::remove_dir(&membership.folder);
+                self.fail(error.to_string());
+            }
         }
+    }
+
+    /// A session whose folder was removed or moved goes on as a new one.
+    fn look_for_session(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        if running.session.look_for_file() {
+            return;
+        }
+        let former = running.membership.folder.display().to_string();
+        let collection = self.watch.collection().clone();
+        let moved = self
+            .rendezvous
+            .join(&collection.prof_dir, &(self.options.stamp)())
+            .and_then(|membership| running.session.leave_file(Some(&membership.folder)).map(|()| membership));
+        let membership = match moved {
+            Ok(membership) => membership,
+            Err(error) => {
+                let error = io::Error::new(
+                    error.kind(),
+                    format!("the session's folder is gone, and there is no other: {error}"),
+                );
+                return running.session.stall(&error);
+            }
+        };
+        log::error!("{former}: the session's folder was removed or moved away; a new session begins");
+        let (ends, losses) = (running.ends, running.session.losses());
+        self.leave();
+        self.begin(membership, &collection, ends, losses);
     }
 
     /// The switch was turned off: for all processes of the server.
     fn conclude(&mut self) {
         if let Some(running) = &self.running
-            && let Err(error) = self.rendezvous.conclude(&running.membership)
+            && let Err(error) = running.membership.conclude()
         {
             log::error!("the end of the session could not be noted: {error}");
         }
@@ -221,24 +323,9 @@ impl Flusher {
 
     /// Looks after the rings. Gives the number of records that were taken from them.
     fn visit(&mut self) -> Option<u64> {
-        let running = self.running.as_mut()?;
-        match running.session.visit() {
-            Ok(records) => {
-                self.state_figures();
-                Some(records)
-            }
-            Err(error) => {
-                let path = running.session.path().display();
-                log::error!("{path}: {error}; collection stops, the server goes on");
-                if let Some(running) = self.running.take() {
-                    gate::close();
-                    running.session.abandon();
-                    self.state_facts();
-                    self.state_figures();
-                }
-                None
-            }
-        }
+        let records = self.running.as_mut()?.session.visit();
+        self.state_figures();
+        Some(records)
     }
 
     /// Somebody wants a dump of this server: what this process remembers goes there too.
@@ -272,7 +359,14 @@ impl Flusher {
             role: facts::process(self.options.process_name.as_deref()).name,
             config: std::path::absolute(&self.options.config).unwrap_or_else(|_| self.options.config.clone()),
             session: self.running.as_ref().map(|running| running.membership.folder.clone()),
+            trouble: self.trouble().map(str::to_owned),
         }
+    }
+
+    /// Why nothing is recorded or written, though collection is on.
+    fn trouble(&self) -> Option<&str> {
+        let failed = self.failed.as_ref().map(|failed| failed.reason.as_str());
+        failed.or_else(|| self.running.as_ref().and_then(|running| running.session.trouble()))
     }
 
     /// The program may have closed its descriptor.
@@ -282,10 +376,13 @@ impl Flusher {
         }
     }
 
-    fn state_facts(&self) {
-        if let Some(page) = &self.page {
-            page.set_facts(&self.facts());
+    fn state_facts(&mut self) {
+        self.role_changes = role::changes();
+        let facts = self.facts();
+        if let Some(page) = self.page.as_ref().filter(|_| facts != self.stated) {
+            page.set_facts(&facts);
         }
+        self.stated = facts;
     }
 
     fn state_figures(&self) {

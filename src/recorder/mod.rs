@@ -20,6 +20,7 @@ mod signals;
 mod steps;
 mod stock;
 mod thread;
+mod trouble;
 
 pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown, switch};
 pub use gate::{Gate, collects};

@@ -103,12 +103,6 @@ impl Rendezvous {
         new_folder(prof_dir, stamp).map(Membership::alone)
     }
 
-    /// Says that the session is over for everybody, if it is still the newest.
-    pub(super) fn conclude(&self, membership: &Membership) -> io::Result<()> {
-        let Some(held) = &membership.held else { return Ok(()) };
-        held.point.update(|note| note.open &= note.generation != membership.generation)
-    }
-
     /// Removes the files unless another process collects: for a process that ends.
     pub(super) fn tidy_up(&self) -> io::Result<()> {
         let Some(file) = self.file else { return Ok(()) };
@@ -197,8 +191,8 @@ impl Rendezvous {
             meeting.note.open = false;
         }
         if !meeting.is_running() {
-            let carried = Point::all(&folder).filter(|point| *point != common && *point != mounts);
-            if let Some(note) = carried.filter_map(|point| self.carried(&point)).next() {
+            let mut carried = Point::all(&folder).filter(|point| *point != common && *point != mounts);
+            if let Some(note) = carried.find_map(|point| self.carried(&point)) {
                 let folder = note.folder.clone();
                 meeting.write(self.note(note.generation.max(meeting.note.generation + 1), &folder))?;
                 meeting.attend();
@@ -298,6 +292,12 @@ impl Rendezvous {
 impl Membership {
     fn alone(folder: PathBuf) -> Self {
         Self { folder, generation: 0, held: None }
+    }
+
+    /// Says that the session is over for everybody, if it is still the newest.
+    pub(super) fn conclude(&self) -> io::Result<()> {
+        let Some(held) = &self.held else { return Ok(()) };
+        held.point.update(|note| note.open &= note.generation != self.generation)
     }
 
     /// Locks the file again if the program has closed it: the lock went with that.

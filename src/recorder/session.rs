@@ -5,17 +5,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::capture_file::CaptureFile;
 use super::door::{self, Hall, Newcomer};
 use super::flight::Forgotten;
 use super::ring_places::RingPlaces;
+use super::trouble::{Losses, Stall};
 use super::{Options, facts, names_file, role, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot, Ticks};
 use crate::config::{Mode, Storage};
 use crate::control::Figures;
 use crate::event::{Attributes, Label, Name};
-use crate::ring::{Consumer, Kind, Record, State};
+use crate::ring::{Consumer, Kind, Record, Ring, State};
 use crate::trace::{Clocks, Lost, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
 
 /// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
@@ -30,19 +32,32 @@ static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub(super) struct Session {
     id: u64,
-    mode: Mode,
+    pub(super) mode: Mode,
     process_name: Option<String>,
-    stem: PathBuf,
-    file: CaptureFile,
+    pub(super) stem: PathBuf,
+    pub(super) file: CaptureFile,
     compress: bool,
-    writer: Writer,
+    pub(super) writer: Writer,
     pub(super) calibration: Calibration,
     next_snapshot: Nanos,
-    hall: Hall,
+    pub(super) hall: Hall,
     places: Arc<RingPlaces>,
     pub(super) threads: Vec<Recorded>,
     pub(super) forgotten: Forgotten,
-    figures: Figures,
+    pub(super) figures: Figures,
+    pub(super) losses: Losses,
+    /// What an earlier session of this process has lost, as it could not be followed by this one.
+    pub(super) inherited: Losses,
+    /// Events that were taken before the current file began.
+    pub(super) events_before_file: u64,
+    /// Events that were taken before something was last written.
+    pub(super) events_written: u64,
+    /// It can't be written at the moment.
+    pub(super) stall: Option<Stall>,
+    /// When that was told.
+    pub(super) told_stall: Option<Instant>,
+    /// Whether it was said that no new part can be made.
+    told_part: bool,
     /// How often the role had changed when it was last told.
     role_changes: u64,
     /// Whether it was said that too many spans are open.
@@ -82,7 +97,7 @@ impl Session {
         calibration.publish();
         let now = Snapshot::now();
         let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        let mut hall = door::open(id, places.clone(), mode, storage, options.thread_name);
+        let mut hall = door::open(id, places.clone(), storage, options.thread_name);
         hall.stock.refill(calibration.line());
         let role_changes = role::changes();
         let mut session = Self {
@@ -100,10 +115,19 @@ impl Session {
             threads: Vec::new(),
             forgotten: Forgotten::default(),
             figures: Figures::default(),
+            losses: Losses::default(),
+            inherited: Losses::default(),
+            events_before_file: 0,
+            events_written: 0,
+            stall: None,
+            told_stall: None,
+            told_part: false,
             role_changes,
             has_told: false,
         };
-        session.write_pending()?;
+        if let Err(error) = session.write_pending() {
+            session.stall(&error);
+        }
         Ok(session)
     }
 
@@ -119,16 +143,29 @@ impl Session {
 
     /// What it has done so far, and what waits in the rings.
     pub(super) fn figures(&self) -> Figures {
-        let rings = self.threads.iter().flat_map(|thread| &thread.rings).map(Consumer::ring);
-        let (ring_filled, ring_size) =
-            rings.fold((0, 0), |(filled, all), ring| (filled + ring.filled(), all + ring.capacity() as u64));
-        Figures { threads: self.threads.len() as u64, ring_filled, ring_size, ..self.figures }
+        let rings =
+            || self.threads.iter().flat_map(|thread| &thread.rings).map(|consumer| &**consumer.ring());
+        let (ring_filled, ring_size) = rings()
+            .fold((0, 0), |(filled, all), ring| (filled + ring.filled(), all + ring.capacity() as u64));
+        let untold: u64 = rings().map(Ring::dropped_lately).sum();
+        let dropped = untold + self.losses.all() + self.inherited.all();
+        Figures { threads: self.threads.len() as u64, ring_filled, ring_size, dropped, ..self.figures }
     }
 
     /// Looks after the rings: takes what the threads have committed to the file, or in flight mode forgets what is
     /// old. Returns the number of records.
-    pub(super) fn visit(&mut self) -> io::Result<u64> {
+    pub(super) fn visit(&mut self) -> u64 {
         let before = self.figures.events;
+        if self.is_stalled() {
+            self.look_at_line();
+            self.hall.stock.refill(self.calibration.line());
+        } else if let Err(error) = self.try_to_visit() {
+            self.meet_with(&error);
+        }
+        self.figures.events - before
+    }
+
+    fn try_to_visit(&mut self) -> io::Result<()> {
         self.look_at_clocks();
         self.look_at_role();
         names_file::look_after();
@@ -137,13 +174,17 @@ impl Session {
             Mode::Capture => self.drain()?,
             Mode::Flight { keep, .. } => self.forget(keep),
         }
-        self.write_pending()?;
-        Ok(self.figures.events - before)
+        self.count_ringless();
+        self.write_pending()
+    }
+
+    fn look_at_line(&mut self) {
+        self.calibration.advance(Anchor::now());
+        self.calibration.publish();
     }
 
     pub(super) fn look_at_clocks(&mut self) {
-        self.calibration.advance(Anchor::now());
-        self.calibration.publish();
+        self.look_at_line();
         let now = Snapshot::now();
         if now.boot >= self.next_snapshot {
             self.next_snapshot = Nanos(now.boot.0 + SNAPSHOT_PERIOD.0);
@@ -267,11 +308,11 @@ impl Session {
     }
 
     pub(super) fn count_dropped(&mut self, index: usize) {
-        let Self { writer, threads, figures, .. } = self;
+        let Self { writer, threads, losses, .. } = self;
         let Recorded { rings, sequence, .. } = &mut threads[index];
         let lost = rings[0].newly_dropped();
         if lost > 0 {
-            figures.dropped += lost;
+            losses.dropped += lost;
             let mut attributes = Attributes::default();
             attributes.key(Name::new("count")).int(lost as i64);
             let label = Label::new(META_DOMAIN, "dropped");
@@ -291,7 +332,7 @@ impl Session {
         (self.compress && !pending.is_empty()).then(|| compressed(pending))
     }
 
-    fn write_pending(&mut self) -> io::Result<()> {
+    pub(super) fn write_pending(&mut self) -> io::Result<()> {
         let bytes = self.pending();
         self.write(bytes)
     }
@@ -304,6 +345,7 @@ impl Session {
             self.figures.bytes += bytes.len() as u64;
             self.writer.written();
         }
+        self.events_written = self.figures.events;
         Ok(())
     }
 
@@ -312,9 +354,17 @@ impl Session {
         if !self.file.is_full() {
             return Ok(());
         }
-        let removed = self.file.next_part()?;
-        let Self { writer, threads, .. } = self;
-        writer.state_again(threads.iter_mut().map(|thread| (&thread.thread, &mut thread.sequence)));
+        let removed = match self.file.next_part() {
+            Ok(removed) => removed,
+            Err(error) => {
+                if !std::mem::replace(&mut self.told_part, true) {
+                    log::warn!("no new part of the capture can be made, it goes on in this one: {error}");
+                }
+                return Ok(());
+            }
+        };
+        self.events_before_file = self.figures.events;
+        self.state_again();
         if removed > 0 {
             let mut attributes = Attributes::default();
             attributes.key(Name::new("parts")).int(i64::from(removed));
@@ -324,14 +374,10 @@ impl Session {
         self.write_pending()
     }
 
-    /// Lets no more events in, and leaves everything as it is: its files can't be written. What is still in the rings
-    /// is there for whoever reads the capture after this process.
-    pub(super) fn abandon(self) {
-        thread::close_session();
-        door::close();
-        names_file::close(false);
-        self.hall.stock.remove_files(false);
-        log::debug!("capture {} left as it is", self.stem.display());
+    /// States in a new file what its packets lean on.
+    pub(super) fn state_again(&mut self) {
+        let Self { writer, threads, .. } = self;
+        writer.state_again(threads.iter_mut().map(|thread| (&thread.thread, &mut thread.sequence)));
     }
 
     /// Lets no more events in, takes the last ones to the file, and removes the rings.
@@ -341,21 +387,16 @@ impl Session {
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
         let outcome = self.take_the_rest();
         names_file::close(outcome.is_ok());
-        // What could not be written is still in those that are not ready; see `abandon`.
+        // What could not be written is still in those that are not ready, for whoever reads the capture afterwards.
         self.hall.stock.remove_files(outcome.is_ok());
         self.places.tidy_up();
-        let dropped = self.figures.dropped;
-        if dropped > 0 {
-            let path = self.path().display();
-            log::warn!(
-                "{dropped} events found their thread's ring full and were dropped; {path} counts them"
-            );
-        }
+        self.tell_losses();
         log::debug!("capture {} closed", self.stem.display());
         outcome
     }
 
     fn take_the_rest(&mut self) -> io::Result<()> {
+        self.write_what_waits()?;
         self.look_at_clocks();
         self.welcome();
         self.recall();
@@ -367,6 +408,7 @@ impl Session {
         } {}
         let lost = self.writer.last_visit();
         self.count_lost(lost);
+        self.count_ringless();
         self.write_pending()
     }
 

@@ -89,7 +89,10 @@ impl Stock {
     pub(super) fn refill(&mut self, line: (f64, Anchor)) {
         let wanted = self.shelves.wanted.swap(0, Ordering::Relaxed) as usize;
         for _ in self.shelves.large.len()..wanted {
-            let Some(ring) = self.make(self.shelves.large_size, line) else { break };
+            let Some(ring) = self.make(self.shelves.large_size, line) else {
+                self.shelves.has_met_limit.store(true, Ordering::Relaxed);
+                break;
+            };
             // The other end is in `shelves`.
             let _ = self.put_large.send(ring);
         }
@@ -101,8 +104,8 @@ impl Stock {
         if self.shelves.has_met_limit.load(Ordering::Relaxed) && !self.told {
             self.told = true;
             log::error!(
-                "the threads' rings take all of the {} MB that rings_mb allows: events of further or busier threads \
-                 are lost; raise it",
+                "the threads' rings take all of the {} MB that rings_mb allows: further threads are not recorded, and \
+                 busy ones may lose events, which are counted; raise it",
                 self.shelves.limit >> 20
             );
         }
@@ -112,6 +115,11 @@ impl Stock {
     fn has_room_for_spares(&self) -> bool {
         let ready = self.shelves.first.len() as u64 * self.shelves.first_size();
         ready == 0 || ready < self.shelves.limit / 4
+    }
+
+    /// Whether a thread that fills this ring gets a better one.
+    pub(super) fn has_better_than(&self, ring: &Ring) -> bool {
+        !self.shelves.is_best(ring) && !self.shelves.has_met_limit.load(Ordering::Relaxed)
     }
 
     /// Takes back a ring that was drained to its end and left by its thread.
@@ -181,8 +189,10 @@ impl Shelves {
     /// One of the configured size if it lies ready, else asks for it.
     pub(super) fn large(&self, owner: Owner) -> Option<Arc<Ring>> {
         self.take(&self.large, owner).or_else(|| {
-            self.wanted.fetch_add(1, Ordering::Relaxed);
-            signals::wake();
+            // Asked again and again where there may be no more: the flusher knows by the first time.
+            if self.wanted.fetch_add(1, Ordering::Relaxed) == 0 {
+                signals::wake();
+            }
             None
         })
     }

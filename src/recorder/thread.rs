@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::door;
+use super::door::{self, Refused};
 use crate::clock::Ticks;
 use crate::event::Label;
 use crate::ring::{Begun, Kind, Producer, State, new_span_id};
@@ -13,6 +13,10 @@ use crate::ring::{Begun, Kind, Producer, State, new_span_id};
 /// The id of the session that records now, or 0. Fork's child handler sets it to 0 in the child, which must not
 /// write into the parent's rings.
 static SESSION: AtomicU64 = AtomicU64::new(0);
+
+/// What threads that got no ring could not record in this session and the flusher has not stated yet: events, and such
+/// threads.
+static RINGLESS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// What [`Hot::session`] is while the thread is muted: no session has this number.
 const MUTED: u64 = u64::MAX;
@@ -239,12 +243,19 @@ pub fn meta(label: Label, attributes: &[u8]) {
 
 /// From now on the threads' events belong to this session.
 pub(super) fn open_session(id: u64) {
+    newly_ringless(); // an earlier session's
     SESSION.store(id, Ordering::Release);
 }
 
 /// From now on nothing records.
 pub(super) fn close_session() {
     SESSION.store(0, Ordering::Release);
+}
+
+/// Events that were lost for want of a ring since this was last asked, and threads that got none.
+pub(super) fn newly_ringless() -> (u64, u64) {
+    let [events, threads] = RINGLESS.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
+    (events, threads)
 }
 
 /// In a forked child: what this thread wrote to is the parent's. Only atomics and this thread's own cells.
@@ -271,7 +282,11 @@ fn producer<const HEEDED: bool>() -> Option<(u64, &'static mut Producer)> {
         // SAFETY: null, or owned by this thread's `OWNED` until that is dropped or replaced, both of which reset it.
         // The reference does not leave the caller in this file, and none of them runs foreign code while it has it,
         // so there is never a second one.
-        unsafe { hot.producer.get().as_mut() }.map(|producer| (session, producer))
+        let producer = unsafe { hot.producer.get().as_mut() };
+        if producer.is_none() {
+            count_ringless();
+        }
+        producer.map(|producer| (session, producer))
     })
 }
 
@@ -281,16 +296,29 @@ fn get_ready<const HEEDED: bool>(hot: &Hot, session: u64) -> bool {
     if HEEDED && hot.session.get() == MUTED {
         return false;
     }
-    if hot.own_session() != session {
-        attach(hot, session);
-    }
-    true
+    hot.own_session() == session || attach(hot, session)
 }
 
-/// A thread's first event of a session: makes its ring. One that can't have a ring records nothing.
-fn attach(hot: &Hot, session: u64) {
-    let made = door::ring_for_this_thread(session).map(|ring| Box::new(Producer::new(ring, door::next_ring)));
-    // `try_with` fails while the thread is ending: it records no more.
+/// A thread's event is lost, because it has no ring.
+#[cold]
+fn count_ringless() {
+    RINGLESS[0].fetch_add(1, Ordering::Relaxed);
+}
+
+/// A thread's first event of a session: makes its ring. Whether it takes part in the session: also one that can't have a
+/// ring, whose events are counted.
+fn attach(hot: &Hot, session: u64) -> bool {
+    // Not while the thread gives up its own data: it records no more, and would leave a ring behind.
+    if OWNED.try_with(|_| ()).is_err() {
+        return false;
+    }
+    let (made, takes_part) = match door::ring_for_this_thread(session) {
+        Ok(ring) => (Some(Box::new(Producer::new(ring, door::next_ring))), true),
+        Err(refused) => (None, refused == Refused::NoRoom),
+    };
+    if made.is_none() && takes_part {
+        RINGLESS[1].fetch_add(1, Ordering::Relaxed);
+    }
     let producer = OWNED.try_with(|owned| {
         let mut slot = owned.0.borrow_mut();
         if let Some(former) = slot.take() {
@@ -300,9 +328,13 @@ fn attach(hot: &Hot, session: u64) {
         slot.as_deref_mut().map_or(ptr::null_mut(), ptr::from_mut)
     });
     hot.producer.set(producer.unwrap_or(ptr::null_mut()));
+    if !takes_part {
+        return false;
+    }
     if hot.session.get() == MUTED {
         hot.unmuted.set(session);
     } else {
         hot.session.set(session);
     }
+    true
 }

@@ -134,6 +134,11 @@ impl Ring {
         self.header().dropped.load(Ordering::Relaxed)
     }
 
+    /// Those of them that [`Consumer::newly_dropped`](super::Consumer::newly_dropped) has not given yet.
+    pub fn dropped_lately(&self) -> u64 {
+        self.dropped().saturating_sub(self.header().dropped_stated.load(Ordering::Relaxed))
+    }
+
     /// Notes how ticks convert (see [`crate::clock::Calibration::line`]), for a reader after a crash.
     pub fn set_line(&self, line: (f64, Anchor)) {
         self.header().set_line(line);

@@ -84,7 +84,8 @@ pub struct Producer {
     mask: usize,
     head: u64,
     /// Up to a ring's length behind this there is room. The consumer's position when it was last looked at, since when
-    /// it can only have moved on; or half a ring before that, to look again when the ring is half full.
+    /// it can only have moved on; or a part of the ring before that, to look again when the ring is half full, and from
+    /// there on each eighth.
     tail: u64,
     open_spans: usize,
     disorder: Option<Box<Disorder>>,
@@ -292,8 +293,12 @@ impl Producer {
             self.tail = half_before;
             return true;
         }
-        self.tail = tail;
         let filled = if self.has_room(tail, bytes) { Filled::Half } else { Filled::Whole };
+        // Not as far as the room goes: by then, there may be another ring to go on in.
+        let step = (self.ring.capacity() / 8).max(2 * bytes);
+        let soon = self.head.wrapping_sub((self.ring.capacity().saturating_sub(step)) as u64);
+        let is_near = self.head.wrapping_sub(soon) <= self.head.wrapping_sub(tail);
+        self.tail = if is_near { tail } else { soon };
         if self.go_on(filled) {
             return self.has_room(self.head, self.place(size).1 + size + reserve); // nothing is in it yet
         }

@@ -30,10 +30,25 @@ pub struct Tally {
     pub unfollowed: u64,
     /// Events that the server could not record, because a ring was full.
     pub dropped: u64,
+    /// Events of threads that got no ring.
+    pub ringless: u64,
+    /// Those threads.
+    pub ringless_threads: u64,
+    /// Records, of which a span has two, that went with a file which somebody removed, moved or cut under the recorder.
+    pub vanished: u64,
+    /// Nanoseconds in which a capture could not be written; what its rings could not hold then is `dropped`.
+    pub stalled: u64,
     /// Parts of captures that were removed to keep a session below its limit.
     pub removed_parts: u64,
     /// Packets that made no sense.
     pub malformed: u64,
+}
+
+impl Tally {
+    /// Whether something of what happened while the server recorded is not there, other than as the config says.
+    pub fn has_losses(&self) -> bool {
+        self.dropped + self.ringless + self.vanished + self.unfollowed > 0
+    }
 }
 
 /// One packet sequence and what its times mean.
@@ -271,6 +286,12 @@ fn apply(
                 "dropped" => tally.dropped += number("count").unwrap_or_default(),
                 "unmatched" => tally.orphans += number("count").unwrap_or_default(),
                 "unfollowed" => tally.unfollowed += number("count").unwrap_or_default(),
+                "ringless" => {
+                    tally.ringless += number("count").unwrap_or_default();
+                    tally.ringless_threads += number("threads").unwrap_or_default();
+                }
+                "vanished" => tally.vanished += number("count").unwrap_or_default(),
+                "stalled" => tally.stalled += number("ns").unwrap_or_default(),
                 "removed" => tally.removed_parts += number("parts").unwrap_or_default(),
                 _ => {}
             }

@@ -142,6 +142,10 @@ pub(crate) struct Recorded {
     pub(crate) unfinished: Vec<String>,
     /// Events that were dropped, as the capture says.
     pub(crate) dropped: i64,
+    /// Events of threads that got no ring, and those threads, as the capture says.
+    pub(crate) ringless: (u64, u64),
+    /// Records that went with files which were removed, as the capture says.
+    pub(crate) vanished: u64,
     /// Parts that were removed, as the capture says.
     pub(crate) removed: i64,
     pub(crate) threads: usize,
@@ -167,6 +171,8 @@ impl Recorded {
             }
         }
         let tally = records.tally();
+        recorded.ringless = (tally.ringless, tally.ringless_threads);
+        recorded.vanished = tally.vanished;
         (recorded.dropped, recorded.removed) = (tally.dropped as i64, tally.removed_parts as i64);
         recorded
     }

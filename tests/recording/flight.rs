@@ -68,6 +68,25 @@ fn what_is_old_is_forgotten_but_for_spans_that_are_open() {
 }
 
 #[test]
+fn a_thread_that_fills_its_first_ring_slowly_remembers_as_much_as_ring_mb_allows() {
+    const COUNT: i64 = 40_000;
+    let filled = || {
+        let live = Live::all().into_iter().find(|live| live.pid == std::process::id());
+        live.map_or(0, |live| live.figures.ring_filled)
+    };
+    record(FLIGHT, |_| {
+        for first in (0..COUNT).step_by(500) {
+            let before = filled();
+            (first..first + 500).for_each(|n| span("slow", n));
+            wait_until("the flusher's visit", || filled() > before);
+        }
+        // More than a megabyte, where the first ring has a quarter of one.
+        let dump = Recorded::read(&recorder::dump("a test").unwrap());
+        assert!(dump.numbers["slow"].iter().copied().eq(0..COUNT), "{}", dump.numbers["slow"].len());
+    });
+}
+
+#[test]
 fn a_signal_and_a_folder_ask_for_a_dump_from_outside() {
     let (folder, mut child) = start(FLIGHT, |folder| {
         span("only", 7);

@@ -7,5 +7,6 @@ mod child;
 mod death;
 mod files;
 mod flight;
+mod losses;
 mod rings;
 mod switch;

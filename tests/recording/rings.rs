@@ -67,7 +67,7 @@ fn threads_that_end_leave_their_rings_to_others() {
 }
 
 #[test]
-fn threads_beyond_the_limit_of_all_rings_are_not_recorded_and_the_others_are() {
+fn threads_beyond_the_limit_of_all_rings_are_counted_and_the_others_are_recorded() {
     let folder = record(r#"{"enable": 1, "rings_mb": 1}"#, |_| {
         let barrier = std::sync::Barrier::new(8);
         std::thread::scope(|scope| {
@@ -76,11 +76,14 @@ fn threads_beyond_the_limit_of_all_rings_are_not_recorded_and_the_others_are() {
                 scope.spawn(move || {
                     span("first", thread);
                     barrier.wait(); // all are there at once
+                    span("second", thread);
                 });
             }
         });
     });
-    assert_eq!(folder.read().all().len(), 4, "rings of 256 KiB within a megabyte");
+    let recorded = folder.read();
+    assert_eq!(recorded.all().len(), 8, "rings of 256 KiB within a megabyte");
+    assert_eq!((recorded.ringless, recorded.dropped), ((8, 4), 0), "two spans of each of the others");
 }
 
 #[test]

@@ -56,13 +56,13 @@ fn a_session_that_was_stopped_is_never_joined() {
     let (folder, mut rendezvous) = meeting();
     let mut slow = rendezvous.join(folder.path(), "1122-2130").unwrap();
     let quick = rendezvous.join(folder.path(), "1122-2130").unwrap();
-    rendezvous.conclude(&quick).unwrap();
+    quick.conclude().unwrap();
     drop(quick);
     assert!(!rendezvous.has_newer(&mut slow));
     let next = rendezvous.join(folder.path(), "1122-2130").unwrap();
     assert!(next.folder.ends_with("1122-2130-2"));
     assert!(rendezvous.has_newer(&mut slow));
-    rendezvous.conclude(&slow).unwrap(); // says nothing about the new session
+    slow.conclude().unwrap(); // says nothing about the new session
     assert_eq!(rendezvous.join(folder.path(), "1122-2130").unwrap().folder, next.folder);
 }
 
@@ -108,7 +108,7 @@ fn a_session_goes_on_when_the_config_is_replaced_by_a_new_file() {
     }
     assert_ne!(former, point(&old));
     assert!(!former.note.exists(), "nobody is there any more");
-    old.conclude(&member).unwrap();
+    member.conclude().unwrap();
     assert_ne!(old.join(folder.path(), "1122-2130").unwrap().folder, member.folder);
 }
 
@@ -120,7 +120,7 @@ fn who_misses_a_stop_between_two_new_files_goes_to_the_new_session() {
         let [first, mut missing] =
             [&mut quick, &mut slow].map(|it| it.join(folder.path(), "1122-2130").unwrap());
         replace_config(folder.path()); // off
-        quick.conclude(&first).unwrap();
+        first.conclude().unwrap();
         drop(first);
         replace_config(folder.path()); // on
         // The new file may have the number of the first.
@@ -155,10 +155,10 @@ fn a_session_whose_folder_cannot_be_seen_here_is_not_followed_and_not_ended() {
     assert_eq!(also_there.join(folder.path(), "1122-2130").unwrap().folder, theirs.folder);
     assert!(!here.has_newer(&mut session) && !there.has_newer(&mut theirs));
     // A stop there is none here.
-    there.conclude(&theirs).unwrap();
+    theirs.conclude().unwrap();
     assert_eq!(here.join(folder.path(), "1122-2130").unwrap().folder, session.folder);
     // As soon as a session can be seen by all, all go there.
-    here.conclude(&session).unwrap();
+    session.conclude().unwrap();
     let mut next = here.join(folder.path(), "1122-2130").unwrap();
     assert!(there.has_newer(&mut theirs));
     assert_eq!(there.join(folder.path(), "1122-2130").unwrap().folder, next.folder);
@@ -217,6 +217,6 @@ fn where_something_else_lies_at_the_meeting_point_each_process_has_a_session_of_
     assert!(alone.folder.ends_with("1122-2130") && other.folder.ends_with("1122-2130-2"));
     assert!(rendezvous.told && !elsewhere.exists());
     assert!(!rendezvous.has_newer(&mut alone));
-    rendezvous.conclude(&alone).unwrap();
+    alone.conclude().unwrap();
     std::fs::remove_file(point(&rendezvous).note).unwrap();
 }

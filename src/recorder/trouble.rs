@@ -1,0 +1,216 @@
+//! A capture that can't be written, or is not there any more: what becomes of its events, and how the next file says it.
+//!
+//! Where the disk is full, the events stay in their rings and another try is made every second. What the rings can't hold
+//! is counted there, as ever. A file that somebody has removed, moved or cut is left, and another one begins.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::capture_file::{CaptureFile, Fate};
+use super::session::Session;
+use crate::clock;
+use crate::config::Mode;
+use crate::event::{Attributes, Label, Name};
+use crate::trace::META_DOMAIN;
+
+/// Between two tries to write.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A disk that is full now and then is told of once in this time.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Why a session does not write at the moment.
+#[derive(Debug)]
+pub(super) struct Stall {
+    since: Instant,
+    next_try: Instant,
+    reason: String,
+}
+
+/// Events that are in no capture.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Losses {
+    /// They found their ring full.
+    pub(super) dropped: u64,
+    /// Their threads got no ring.
+    pub(super) ringless: u64,
+    /// They went with a file that somebody removed, moved or cut: records, of which a span has two.
+    pub(super) vanished: u64,
+}
+
+impl Losses {
+    pub(super) fn all(self) -> u64 {
+        self.dropped + self.ringless + self.vanished
+    }
+}
+
+impl Session {
+    /// Why it does not write at the moment.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.stall.as_ref().map(|stall| stall.reason.as_str())
+    }
+
+    /// Something could not be written: to another file, if this one is lost.
+    pub(super) fn meet_with(&mut self, error: &io::Error) {
+        if self.file.is_at_hand() {
+            return self.stall(error);
+        }
+        log::error!("{error}; the capture goes on in a new file");
+        if let Err(error) = self.leave_file(None) {
+            self.stall(&error);
+        }
+    }
+
+    /// Something could not be written. What is in the rings stays there for now.
+    pub(super) fn stall(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let reason = format!("{}: {error}", self.path().display());
+        if self.stall.is_none() {
+            let is_known = self.told_stall.is_some_and(|told| now - told < SILENCE);
+            let level = if is_known { log::Level::Debug } else { log::Level::Error };
+            log::log!(
+                level,
+                "{reason}; the server goes on, the rings keep what they can until it can be written, and count the rest"
+            );
+            if !is_known {
+                self.told_stall = Some(now);
+            }
+        }
+        let since = self.stall.as_ref().map_or(now, |stall| stall.since);
+        self.stall = Some(Stall { since, next_try: now + PAUSE, reason });
+    }
+
+    /// Whether nothing can be written; it tries to, if it is time for that.
+    pub(super) fn is_stalled(&mut self) -> bool {
+        let Some(Stall { since, next_try, .. }) = self.stall else { return false };
+        if Instant::now() < next_try {
+            return true;
+        }
+        if let Err(error) = self.write_what_waits() {
+            self.stall(&error);
+            return true;
+        }
+        let seconds = since.elapsed().as_secs_f64();
+        log::info!("{}: written again, after {seconds:.1} s", self.path().display());
+        self.stall = None;
+        self.state("stalled", &[("ns", since.elapsed().as_nanos() as i64)]);
+        false
+    }
+
+    /// What was taken from the rings and could not be written: now, and in a new file if this one is lost.
+    pub(super) fn write_what_waits(&mut self) -> io::Result<()> {
+        if !self.file.is_at_hand() {
+            return self.leave_file(None);
+        }
+        match self.write_pending() {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return self.leave_file(None),
+            outcome => outcome?,
+        }
+        self.release_all();
+        Ok(())
+    }
+
+    /// Whether the capture is where it was made. A file that was removed, moved or cut is left for a new one in the same
+    /// folder. False: the folder itself is gone.
+    pub(super) fn look_for_file(&mut self) -> bool {
+        let fate = self.file.fate();
+        if fate == Fate::There {
+            return true;
+        }
+        if !self.path().parent().is_some_and(Path::is_dir) {
+            return false;
+        }
+        if self.stall.is_none() {
+            let path = self.path().display();
+            log::error!("{path}: the capture {fate} while it was being written; it goes on in a new file");
+        }
+        if let Err(error) = self.leave_file(None) {
+            self.stall(&error);
+        }
+        true
+    }
+
+    /// Goes on in a new file, in another folder if one is given, which says what went with the one before.
+    pub(super) fn leave_file(&mut self, folder: Option<&Path>) -> io::Result<()> {
+        let kept = match self.file.fate() {
+            _ if self.mode != Mode::Capture => self.figures.events,
+            Fate::There => self.events_written,
+            _ => self.events_before_file,
+        };
+        let vanished = self.figures.events - kept;
+        match folder {
+            None => drop(self.file.next_part()?),
+            Some(folder) => {
+                let stem = folder.join(self.stem.file_name().unwrap_or_default());
+                self.file = CaptureFile::create(&stem, self.file.storage())?;
+                self.stem = stem;
+            }
+        }
+        // What could not be written any more leans on what was.
+        self.writer.written();
+        self.release_all();
+        self.events_before_file = self.figures.events;
+        self.losses.vanished += vanished;
+        self.state_again();
+        self.state("vanished", &[("count", vanished as i64)]);
+        self.write_pending()
+    }
+
+    /// All that this session has lost, and those before it that it goes on with.
+    pub(super) fn losses(&self) -> Losses {
+        let (ours, former) = (self.losses, self.inherited);
+        Losses {
+            dropped: ours.dropped + former.dropped,
+            ringless: ours.ringless + former.ringless,
+            vanished: ours.vanished + former.vanished,
+        }
+    }
+
+    /// What was lost before this session began, with the folder of another: for `status`.
+    pub(super) fn inherit(&mut self, losses: Losses) {
+        self.inherited = losses;
+    }
+
+    /// States what threads without a ring could not record.
+    pub(super) fn count_ringless(&mut self) {
+        let (events, threads) = super::thread::newly_ringless();
+        self.losses.ringless += events;
+        if events > 0 || threads > 0 {
+            self.state("ringless", &[("count", events as i64), ("threads", threads as i64)]);
+        }
+    }
+
+    /// Says at the end what is missing.
+    pub(super) fn tell_losses(&mut self) {
+        let fate = self.file.fate();
+        let path = self.path().display();
+        let Losses { dropped, ringless, .. } = self.losses;
+        if dropped > 0 {
+            log::warn!(
+                "{dropped} events found their thread's ring full and were dropped; {path} counts them"
+            );
+        }
+        if ringless > 0 {
+            log::warn!(
+                "{ringless} events were of threads that got no ring, and are lost; {path} counts them"
+            );
+        }
+        if fate != Fate::There {
+            let events = self.figures.events - self.events_before_file;
+            log::error!("{path} {fate} while it was being written: the {events} records in it are not there");
+        }
+    }
+
+    fn state(&mut self, name: &str, numbers: &[(&str, i64)]) {
+        let mut attributes = Attributes::default();
+        for (key, number) in numbers {
+            attributes.key(Name::new(key)).int(*number);
+        }
+        self.writer.meta(clock::boottime(), Label::new(META_DOMAIN, name), attributes.as_bytes());
+    }
+
+    fn release_all(&self) {
+        self.threads.iter().flat_map(|thread| &thread.rings).for_each(crate::ring::Consumer::release);
+    }
+}

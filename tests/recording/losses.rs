@@ -1,0 +1,120 @@
+//! What somebody takes away from under a recorder, and what it says of that.
+
+use std::fs;
+use std::path::Path;
+
+use msprof_rs::control::Live;
+use msprof_rs::recorder;
+
+use super::child::{Folder, record, span, wait_until};
+
+const SPANS: i64 = 100;
+
+fn live() -> Live {
+    wait_until("the page", || Live::all().iter().any(|live| live.pid == std::process::id()));
+    Live::all().into_iter().find(|live| live.pid == std::process::id()).unwrap()
+}
+
+/// Records so many spans, which the flusher then takes to the file.
+fn record_some(first: i64) {
+    let before = live().figures.events;
+    (first..first + SPANS).for_each(|n| span("some", n));
+    wait_until("the flusher's visit", || live().figures.events == before + 2 * SPANS as u64);
+}
+
+/// Whether it is told how many records are lost, and those after that are all there.
+fn check(folder: &Folder) {
+    let recorded = folder.read();
+    assert_eq!(recorded.vanished, 2 * SPANS as u64);
+    assert!(recorded.numbers["some"].iter().copied().eq(SPANS..2 * SPANS), "{:?}", recorded.numbers);
+    assert_eq!((recorded.dropped, recorded.unfinished.len()), (0, 0));
+}
+
+/// Has something done to the capture, and waits until the recorder goes on in another.
+fn take_away(folder: &Folder, deed: impl Fn(&Path)) {
+    record_some(0);
+    let capture = folder.files(".pftrace").remove(0);
+    let length = capture.metadata().unwrap().len();
+    deed(&capture);
+    wait_until("a new file", || {
+        folder.files(".pftrace").iter().any(|file| {
+            // The new one may have the old one's name.
+            *file != capture
+                || file.metadata().is_ok_and(|file| file.len() > 0 && file.len() != length && length > 1)
+        })
+    });
+    wait_until("the loss on the page", || {
+        recorder::is_recording() && live().figures.dropped == 2 * SPANS as u64
+    });
+}
+
+#[test]
+fn a_session_whose_folder_is_removed_goes_on_in_a_new_one_and_says_what_is_lost() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        take_away(folder, |capture| fs::remove_dir_all(capture.parent().unwrap().parent().unwrap()).unwrap());
+        assert!(live().facts.session.unwrap().is_dir());
+        record_some(SPANS);
+    });
+    check(&folder);
+    assert!(folder.files(".ring").is_empty());
+}
+
+#[test]
+fn a_capture_that_is_removed_goes_on_in_a_new_file_and_says_what_is_lost() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        take_away(folder, |capture| fs::remove_file(capture).unwrap());
+        record_some(SPANS);
+    });
+    check(&folder);
+}
+
+#[test]
+fn a_capture_that_is_moved_away_goes_on_in_a_new_file_and_says_what_is_not_there() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        take_away(folder, |capture| fs::rename(capture, folder.path.join("away.pftrace")).unwrap());
+        record_some(SPANS);
+    });
+    check(&folder);
+}
+
+#[test]
+fn a_capture_that_is_cut_goes_on_in_a_new_file_and_says_what_is_lost() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        take_away(folder, |capture| {
+            fs::OpenOptions::new().write(true).open(capture).unwrap().set_len(0).unwrap();
+        });
+        record_some(SPANS);
+    });
+    check(&folder);
+}
+
+#[test]
+fn what_a_flight_recorder_remembers_survives_its_folder() {
+    let folder = record(r#"{"enable": 1, "mode": "flight"}"#, |folder| {
+        (0..SPANS).for_each(|n| span("some", n));
+        let former = live().facts.session.unwrap();
+        fs::remove_dir_all(folder.path.join("captures")).unwrap();
+        wait_until("a new session", || {
+            live().facts.session.is_some_and(|now| now.is_dir() && recorder::is_recording())
+        });
+        assert_eq!(former.parent(), live().facts.session.unwrap().parent());
+        wait_until("its capture", || !folder.files(".pftrace").is_empty());
+    });
+    assert!(folder.read().numbers["some"].iter().copied().eq(0..SPANS));
+    assert_eq!(folder.read().vanished, 0);
+}
+
+#[test]
+fn a_collection_that_cannot_begin_begins_as_soon_as_it_can() {
+    let folder = record(r#"{"enable": 0}"#, |folder| {
+        fs::write(folder.path.join("captures"), "no folder").unwrap();
+        folder.configure(r#"{"enable": 1}"#);
+        wait_until("the reason on the page", || live().facts.trouble.is_some());
+        assert!(live().facts.trouble.unwrap().contains("no session folder"));
+        fs::remove_file(folder.path.join("captures")).unwrap();
+        wait_until("the start", recorder::is_recording);
+        span("some", 7);
+        wait_until("the end of the trouble", || live().facts.trouble.is_none());
+    });
+    assert_eq!(folder.read().all(), [7]);
+}
