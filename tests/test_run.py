@@ -79,6 +79,69 @@ def test_what_can_not_be_run_is_told(tmp_path: Path) -> None:
     assert "is not empty" in done.stderr
 
 
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, "script.py", "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()")
+    runs = [
+        subprocess.Popen(
+            [COMMAND, "run", "--no-parse", "--", "script.py", f"ran-{number}"],
+            cwd=tmp_path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for run in runs:
+        _, err = run.communicate(timeout=PATIENCE)
+        assert run.returncode == 0, err
+    assert len(list(tmp_path.glob("ran-*"))) == 3
+    assert len(list(tmp_path.glob("msprof-*/captures/*/*.pftrace"))) == 3
+
+
+def test_what_was_not_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    execute(tmp_path, COMMAND, "run", "--", "no-such-command")
+    (tmp_path / "mine").mkdir()
+    execute(tmp_path, COMMAND, "run", "-o", "mine", "--", "no-such-command")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_every_session_of_a_program_that_stops_and_starts_collection_is_parsed(tmp_path: Path) -> None:
+    code = """
+        import msprof_rs
+        for name in ("first", "second", "third"):
+            msprof_rs.start()
+            with msprof_rs.span(name): pass
+            msprof_rs.stop()
+    """
+    write(tmp_path, "script.py", code)
+    done = execute(tmp_path, COMMAND, "run", "-o", "out", "--", "script.py")
+    assert done.returncode == 0
+    assert "3 sessions" in done.stderr
+    for folder, name in (("output", "first"), ("output-2", "second"), ("output-3", "third")):
+        timeline = json.loads((tmp_path / "out" / folder / "chrome_tracing.json").read_text())
+        events = timeline if isinstance(timeline, list) else timeline["traceEvents"]
+        names = {event["name"] for event in events}
+        assert names & {"first", "second", "third"} == {name}
+
+
+def test_a_symbol_file_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    write(tmp_path, "script.py", "open('ran', 'w')")
+    done = execute(tmp_path, COMMAND, "run", "--symbols", "symbols.yaml", "--", "script.py")
+    assert done.returncode == 1
+    assert "symbols.yaml: No such file" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
+
+
+def test_a_run_without_spans_says_how_to_get_some(tmp_path: Path) -> None:
+    write(tmp_path, "script.py", "print('hello')")
+    write(tmp_path, "symbols.yaml", "- symbol: shapes:add")
+    done = execute(tmp_path, COMMAND, "run", "-o", "out", "--", "script.py")
+    assert "--symbols" in done.stderr
+    assert "msprof_rs.span" in done.stderr
+    done = execute(tmp_path, COMMAND, "run", "-o", "else", "--symbols", "symbols.yaml", "--", "script.py")
+    assert "msprof-rs check --symbols" in done.stderr
+
+
 def test_a_command_that_is_told_to_end_is_parsed_all_the_same(tmp_path: Path) -> None:
     code = """
         import time, msprof_rs, pathlib
@@ -97,7 +160,7 @@ def test_a_command_that_is_told_to_end_is_parsed_all_the_same(tmp_path: Path) ->
     wait_until((tmp_path / "ready").exists, "the script's start")
     process.terminate()
     out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == -signal.SIGTERM
     assert "1 event:" in out
 
 

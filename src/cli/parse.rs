@@ -120,6 +120,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// How much was recorded.
+    pub fn events(&self) -> u64 {
+        let Tally { spans, unfinished, instants, counters, .. } = self.tally;
+        spans + unfinished + instants + counters
+    }
+
     /// The exit code that says how it went.
     pub fn exit_code(&self) -> u8 {
         exit_code(&self.intake, &self.tally)

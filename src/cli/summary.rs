@@ -34,7 +34,6 @@ fn paragraph(f: &mut Formatter<'_>, head: &str, lines: &[String]) -> fmt::Result
 impl Summary<'_> {
     fn read(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { intake, tally, places: (processes, threads), .. } = self.0;
-        let events = tally.spans + tally.unfinished + tally.instants + tally.counters;
         writeln!(
             f,
             "Read     {} ({:.1} MB), {}, {}",
@@ -46,7 +45,7 @@ impl Summary<'_> {
         writeln!(
             f,
             "         {}: {}, {}, {}",
-            count(events, "event"),
+            count(self.0.events(), "event"),
             count(tally.spans + tally.unfinished, "span"),
             count(tally.instants, "instant"),
             count(tally.counters, "counter sample"),

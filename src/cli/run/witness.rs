@@ -1,0 +1,72 @@
+//! Tells a signal for the whole process group, as Ctrl-C is one, from one for a single process.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Time for who sends a signal to all processes one by one, as systemd does, to get from us to the witness.
+const ONE_BY_ONE: Duration = Duration::from_millis(20);
+
+/// A process of our group that does nothing and takes no signal. What has reached it has reached the others of the group.
+///
+/// The system does not tell the receiver of a signal who else got it. It does show which signals wait for a process.
+/// That is another program, so that one that is sent to processes called `msprof-rs` does not get to it. It ends with its
+/// input, which is to say with us.
+pub(super) struct Witness {
+    process: Child,
+}
+
+impl Witness {
+    /// Begins to watch. What the calling thread holds, the witness never takes.
+    pub(super) fn start() -> io::Result<Self> {
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: does nothing; that there is such a step has the mask of signals inherited.
+        let command = unsafe { command.pre_exec(|| Ok(())) };
+        Ok(Self { process: command.spawn()? })
+    }
+
+    /// Whether a signal that has just come has come to the group; told once.
+    pub(super) fn has_seen(&mut self, signal: i32) -> bool {
+        let seen = self.holds(signal) || {
+            std::thread::sleep(ONE_BY_ONE);
+            self.holds(signal)
+        };
+        if seen && let Ok(new) = Self::start() {
+            *self = new;
+        }
+        seen
+    }
+
+    fn holds(&self, signal: i32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        status.is_ok_and(|status| pending(&status) & 1 << (signal - 1) != 0)
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        // If it can't be waited for it is gone.
+        let _ = self.process.wait();
+    }
+}
+
+/// The signals that wait for a process, a bit for each from 1 on.
+fn pending(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pending_signals_are_read_from_what_the_system_shows() {
+        assert_eq!(pending("Name:\tcat\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000000002\n"), 1 << 1);
+        assert_eq!(pending("Name:\tcat\n"), 0);
+    }
+}
