@@ -10,10 +10,14 @@ import io
 import os
 import sys
 
+import pytest
+
 from program import PATIENCE, PROGRAMS, Program
 
 sys.path.insert(0, str(PROGRAMS))
 import inlined
+
+HAS_JIT = hasattr(sys, "_jit") and sys._jit.is_available()  # CPython >= 3.14
 
 ROUNDS = 10_000 if "TORTURE" in os.environ else 1_000
 
@@ -32,6 +36,12 @@ for kind, (symbol, body) in inlined.KINDS.items():
 
 KEPT = {"bound method", "bound method with a default", "bound method with names", "getter of a function"}
 """Calls of functions that somebody took before an object came to stand for them."""
+
+
+@pytest.fixture(autouse=True, params=["interpreted", "compiled"] if HAS_JIT else ["interpreted"])
+def jit(request: pytest.FixtureRequest, hooked: Program) -> None:
+    """The interpreter with its own compiler and without."""
+    hooked.environment["PYTHON_JIT"] = "1" if request.param == "compiled" else "0"
 
 
 def counted(program: Program, code: str) -> dict[str, int]:

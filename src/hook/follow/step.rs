@@ -193,13 +193,23 @@ impl Step {
     /// The evaluation of its attributes, or a handler, was interrupted.
     #[cold]
     fn end(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) -> Result<(), Interrupt> {
+        let ending = self.ending.lock().take();
+        if let (Some(Ending::Timer(_, None, _)) | None, Outcome::Returned(_)) = (&ending, &outcome) {
+            // Nearly always: no Python runs, and nothing of Python's is dropped.
+            return self.end_as(py, ending, ticks, outcome);
+        }
         let _pending = Pending::set_aside(py);
         // PyO3 has to know that it is attached, to release at once what is dropped here.
-        Python::try_attach(|_| self.end_attached(py, ticks, outcome)).unwrap_or(Ok(()))
+        Python::try_attach(|_| self.end_as(py, ending, ticks, outcome)).unwrap_or(Ok(()))
     }
 
-    fn end_attached(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) -> Result<(), Interrupt> {
-        let ending = self.ending.lock().take();
+    fn end_as(
+        &self,
+        py: Python<'_>,
+        ending: Option<Ending>,
+        ticks: Ticks,
+        outcome: Outcome<'_, '_>,
+    ) -> Result<(), Interrupt> {
         if ending.is_some() && self.started.load(Ordering::Relaxed) {
             self.hook.watch_duration(Ticks(self.start.load(Ordering::Relaxed)), ticks);
         }
@@ -358,7 +368,8 @@ impl Step {
             self.inner.bind(py).call_method0(intern!(py, "close")).optional(py)?;
         }
         // Its span may have begun with the call.
-        self.end_attached(py, Ticks::now(), Outcome::Closed)
+        let ending = self.ending.lock().take();
+        self.end_as(py, ending, Ticks::now(), Outcome::Closed)
     }
 }
 
