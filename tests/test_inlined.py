@@ -17,7 +17,8 @@ from program import PATIENCE, PROGRAMS, Program
 sys.path.insert(0, str(PROGRAMS))
 import inlined
 
-HAS_JIT = hasattr(sys, "_jit") and sys._jit.is_available()  # CPython >= 3.14
+JIT = getattr(sys, "_jit", None)  # since CPython 3.14
+HAS_JIT = JIT is not None and JIT.is_available()
 
 ROUNDS = 10_000 if "TORTURE" in os.environ else 1_000
 
