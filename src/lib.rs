@@ -30,9 +30,11 @@ pub mod control;
 pub mod event;
 pub mod expr;
 pub mod files;
+pub mod machine;
 pub mod own_file;
 pub mod ring;
 pub mod spool;
+pub mod stem;
 pub mod symbols;
 pub mod trace;
 

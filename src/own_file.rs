@@ -8,6 +8,12 @@
 //! What remains: a program that closes our number and takes exactly that number between the look and the system call
 //! behind it, some hundred nanoseconds later.
 
+mod inherited;
+mod life;
+
+pub use inherited::{before_fork, close_parents};
+pub use life::{Claim, Life, life_of};
+
 use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,6 +27,7 @@ use rustix::fs::OFlags;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
+use self::inherited::Listed;
 use crate::files;
 
 /// Numbers of ours lie above three quarters of those that a program may use; of the first thousand only, since the
@@ -34,6 +41,8 @@ pub struct OwnFile {
     file: ManuallyDrop<File>,
     identity: Identity,
     flags: OFlags,
+    /// None: so many are open that this one is not.
+    listed: Option<Listed>,
 }
 
 /// What a file is, whatever it is called and whoever has opened it.
@@ -74,7 +83,9 @@ impl OwnFile {
     pub fn new(file: File, path: &Path) -> io::Result<Self> {
         let identity = Identity::of(&file)?;
         let flags = rustix::fs::fcntl_getfl(&file)?;
-        Ok(Self { path: path.into(), file: ManuallyDrop::new(out_of_the_way(file)), identity, flags })
+        let file = ManuallyDrop::new(out_of_the_way(file));
+        let listed = Listed::new(&*file, identity);
+        Ok(Self { path: path.into(), file, identity, flags, listed })
     }
 
     /// The file; opened again if the program has closed it.
@@ -112,6 +123,8 @@ impl OwnFile {
         log::debug!("{}: opened again, since the program had closed it", self.path.display());
         // The former number is the program's.
         self.file = ManuallyDrop::new(out_of_the_way(file));
+        self.listed = None;
+        self.listed = Listed::new(&*self.file, self.identity);
         Ok(true)
     }
 
@@ -144,6 +157,7 @@ impl OwnFile {
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
+        // It stays listed until it is closed.
         if self.is_ours() {
             // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.file) };

@@ -145,7 +145,8 @@ def test_something_else_among_what_a_users_processes_share(program: Program, thi
 
 def test_a_ring_in_shared_memory_is_taken_into_its_capture(program: Program) -> None:
     session = killed(program)
-    shared = PRIVATE / f"rings-{session.stat().st_ino:x}"
+    (capture,) = session.glob("*.pftrace")
+    shared = PRIVATE / f"rings-{capture.stem}"
     shared.mkdir(0o700)
     try:
         for path in (*session.glob("*.ring"), *session.glob("*.names")):
@@ -163,7 +164,7 @@ def test_a_strangers_ring_in_shared_memory_is_not_taken_into_a_capture(program: 
     session = killed(program)
     (capture,) = session.glob("*.pftrace")
     # In the open, as a recorder without a private folder had them; and in a folder of another user's.
-    shared = Path(f"/dev/shm/msprof_rs-{STRANGER}/rings-{session.stat().st_ino:x}")
+    shared = Path(f"/dev/shm/msprof_rs-{STRANGER}/rings-{capture.stem}")
     shared.mkdir(0o700, parents=True)
     planted = []
     for number, ring in enumerate(session.glob("*.ring"), 100):

@@ -114,7 +114,7 @@ def test_session_folders_are_named_by_the_time_and_never_used_twice(program: Pro
         capture = Capture(session)
         assert len(capture.files) == 2
         for file in capture.files:
-            assert re.fullmatch(r".+-\d+\.pftrace", file.name)
+            assert re.fullmatch(r".+-\d+-[0-9a-f]{8}\.pftrace", file.name)
         assert sorted(span.attributes["cycle"] for span in capture.named("add")) == [1, 2]
 
 

@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use msprof_rs::clock::Ticks;
+use msprof_rs::clock::{Anchor, Ticks};
 use msprof_rs::event::AttributeReader;
 use msprof_rs::ring::{Consumer, Kind, Owner, Place, Producer, Ring};
 
@@ -18,6 +18,7 @@ static RING: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let path = FOLDER.path().join("whole.ring");
     let owner = Owner { pid: 1, tid: 2, sequence: 3 };
     let ring = Ring::create(Place::File(path.clone()), 4096, owner).expect("a ring");
+    ring.set_line((1.0, Anchor::now()));
     let mut producer = Producer::new(Arc::new(ring), |_, _| None);
     for number in 0..20 {
         producer.record(Kind::AsyncBegin, number, Ticks(4), 1, b"0123456789");
@@ -28,7 +29,7 @@ static RING: LazyLock<Vec<u8>> = LazyLock::new(|| {
 fn read(file: &[u8]) {
     let path = FOLDER.path().join("damaged.ring");
     std::fs::write(&path, file).expect("room");
-    let Ok(ring) = Ring::open(&path) else { return };
+    let Ok(ring) = Ring::open(&path, msprof_rs::files::user()) else { return };
     let mut consumer = Consumer::new(Arc::new(ring));
     consumer.pass_over_written(100);
     let _ = consumer.drain(usize::MAX, |record| {

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::{EXIT_FAILED, EXIT_FINE};
 use crate::config::{ConfigError, rewrite_enable};
 use crate::control::{Dumps, Live, State};
+use crate::stem;
 
 /// Between the two looks that give a rate.
 const LOOK: Duration = Duration::from_millis(500);
@@ -62,7 +63,7 @@ impl Status {
         let rows: Vec<_> = Live::all()
             .into_iter()
             .map(|live| {
-                let former = before.iter().find(|former| former.pid == live.pid);
+                let former = before.iter().find(|former| former.page == live.page);
                 let events = former.map_or(0, |it| live.figures.events.saturating_sub(it.figures.events));
                 (events * 1000 / LOOK.as_millis() as u64, live)
             })
@@ -87,7 +88,7 @@ fn table(rows: &[(u64, Live)]) -> String {
     let head =
         ["PID", "STATE", "EVENTS/S", "EVENTS", "WRITTEN", "DROPPED", "THREADS", "RINGS", "ROLE", "SESSION"];
     let mut cells = vec![head.map(str::to_owned)];
-    for (rate, Live { pid, state, facts, figures }) in rows {
+    for (rate, Live { pid, state, facts, figures, .. }) in rows {
         let fill = match (figures.ring_filled * 100).checked_div(figures.ring_size) {
             Some(percent) => format!("{percent} % of {}", megabytes(figures.ring_size)),
             None => "-".into(),
@@ -206,9 +207,8 @@ impl Target {
 
 fn has_dump_of(folder: &Path, pid: u32) -> bool {
     let of_it = |name: &str| {
-        let number =
-            name.strip_suffix(".pftrace").and_then(|name| name.rsplit_once('-')).map(|(_, number)| number);
-        number.and_then(|number| number.split('.').next()) == Some(pid.to_string().as_str())
+        let stem = name.strip_suffix(".pftrace").map(|name| stem::split_part(name).0);
+        stem.and_then(stem::pid) == Some(pid)
     };
     let entries = folder.read_dir().into_iter().flatten().flatten();
     entries.into_iter().any(|entry| of_it(&entry.file_name().to_string_lossy()))

@@ -35,6 +35,10 @@ impl Recover {
                 Recovered::Running(file) => {
                     println!("{}: its process still runs; left alone", file.display());
                 }
+                Recovered::Unknown(file, reason) => {
+                    code = EXIT_DAMAGED;
+                    println!("{}: the rings of its process are left alone: {reason}", file.display());
+                }
                 Recovered::Failed(file, reason) => {
                     code = EXIT_DAMAGED;
                     println!("{}: {reason}; left as it was", file.display());

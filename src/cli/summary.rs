@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::parse::Report;
 use crate::export::Outcome;
+use crate::source::Unread;
 
 /// A report as a person reads it.
 #[derive(Debug)]
@@ -84,8 +85,12 @@ impl Summary<'_> {
                 ring.display()
             ));
         }
-        if intake.lost_rings > 0 {
-            let rings = count(intake.lost_rings, "ring");
+        for Unread { capture, rings, reason, .. } in &intake.unread {
+            let rings = if *rings > 0 { count(*rings as u64, "ring") } else { "the rings".to_owned() };
+            lines.push(format!("{}: {rings} not read: {reason}", capture.display()));
+        }
+        if tally.lost_rings > 0 {
+            let rings = count(tally.lost_rings, "ring");
             lines.push(format!(
                 "{rings} of killed processes in private memory: the last events in there are lost"
             ));

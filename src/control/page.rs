@@ -5,20 +5,20 @@
 use std::fs::File;
 use std::io;
 use std::mem::offset_of;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FlockOperation, flock};
+use memmap2::MmapRaw;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::own_file::OwnFile;
+use crate::own_file::{self, Claim, Life, life_of};
+use crate::stem::CaptureId;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"msprofS\x01");
 const SIZE: usize = 8192;
-/// Ending of a page's file, which is called by its process's number.
+/// Ending of a page's file. It is called by its process's number and a random one: another container has the first, too.
 const ENDING: &str = ".status";
 /// Bytes for the facts.
 const TEXT: usize = SIZE - size_of::<Head>();
@@ -70,7 +70,10 @@ pub struct Facts {
 /// A recorder as its page shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Live {
-    /// Process id.
+    /// Its page's file, which no other process has had.
+    #[serde(skip)]
+    pub page: PathBuf,
+    /// Process id, in the process's own pid namespace.
     pub pid: u32,
     /// What it does.
     pub state: State,
@@ -96,35 +99,29 @@ struct Head {
 /// The page of this process; it goes when the process ends in an orderly way.
 #[derive(Debug)]
 pub struct Page {
-    path: PathBuf,
     map: MmapRaw,
-    /// Locked as long as the process lives.
-    file: OwnFile,
+    /// By which readers know that this process lives.
+    claim: Claim,
 }
 
 impl Page {
     /// Makes this process's page.
     ///
     /// # Errors
-    /// The file can't be made or mapped, or there is no room for it.
+    /// The file can't be made, mapped or locked, or there is no room for it.
     pub fn create(facts: &Facts) -> io::Result<Self> {
         let folder = files::private_folder()?;
         sweep(&folder);
-        let path = folder.join(format!("{}{ENDING}", std::process::id()));
-        let mut file = locked(&path)?;
-        let mut map = || {
-            // A page that can't be had later would kill the server.
-            files::reserve(file.get()?, SIZE as u64)?;
-            MmapOptions::new().len(SIZE).map_raw(file.get()?)
-        };
-        let map = map().inspect_err(|_| {
+        let path = folder.join(format!("{}-{:016x}{ENDING}", std::process::id(), CaptureId::random().0));
+        let map = own_file::map_new(&path, SIZE)?;
+        let claim = Claim::take(&path).inspect_err(|_| {
             // It is of no use; that it can't be removed either adds nothing to the first error.
             let _ = std::fs::remove_file(&path);
         })?;
-        let page = Self { path, map, file };
+        let page = Self { map, claim };
         page.head().pid.store(std::process::id(), Ordering::Relaxed);
         page.set_facts(facts);
-        page.head().magic.store(MAGIC, Ordering::Release);
+        page.head().magic.store(MAGIC, Ordering::Release); // from now on it counts
         Ok(page)
     }
 
@@ -133,10 +130,7 @@ impl Page {
     /// # Errors
     /// It is not there any more.
     pub fn hold(&mut self) -> io::Result<()> {
-        if self.file.restore()? {
-            flock(self.file.get()?, FlockOperation::NonBlockingLockExclusive)?;
-        }
-        Ok(())
+        self.claim.hold()
     }
 
     /// States what it does, and its numbers.
@@ -175,7 +169,7 @@ impl Drop for Page {
     fn drop(&mut self) {
         // A forked child has a copy of its parent's.
         if self.head().pid.load(Ordering::Relaxed) == std::process::id() {
-            let _ = std::fs::remove_file(&self.path); // nobody misses it if it is gone
+            let _ = std::fs::remove_file(self.claim.path()); // nobody misses it if it is gone
         }
     }
 }
@@ -183,7 +177,7 @@ impl Drop for Page {
 impl Live {
     /// All recorders of this user on this machine, by process id.
     pub fn all() -> Vec<Self> {
-        let folders = files::private_folders_of(rustix::process::geteuid().as_raw());
+        let folders = files::private_folders_of(files::user());
         let mut all: Vec<Self> =
             folders.flat_map(|folder| pages(&folder)).filter_map(|path| Self::read(&path)).collect();
         all.sort_by_key(|live| live.pid);
@@ -192,9 +186,9 @@ impl Live {
 
     /// None: it is no page, or its process has ended.
     fn read(path: &Path) -> Option<Self> {
-        let file = files::open_unlinked(path).ok()?;
+        let file = files::open_own(path, files::user()).ok()?;
         let copy = Copy::of(&file)?;
-        if copy.word(offset_of!(Head, magic)) != MAGIC || !is_alive(copy.half(offset_of!(Head, pid))) {
+        if copy.word(offset_of!(Head, magic)) != MAGIC || life_of(&file) == Life::Gone {
             return None;
         }
         let state = match copy.half(offset_of!(Head, state)) {
@@ -205,7 +199,8 @@ impl Live {
         let [events, bytes, dropped, threads, ring_filled, ring_size] =
             std::array::from_fn(|number| copy.word(offset_of!(Head, figures) + number * size_of::<u64>()));
         let figures = Figures { events, bytes, dropped, threads, ring_filled, ring_size };
-        Some(Self { pid: copy.half(offset_of!(Head, pid)), state, facts: facts(&file), figures })
+        let pid = copy.half(offset_of!(Head, pid));
+        Some(Self { page: path.into(), pid, state, facts: facts(&file), figures })
     }
 }
 
@@ -247,44 +242,23 @@ fn facts(file: &File) -> Facts {
     Facts::default()
 }
 
-/// A new file, locked. Another process may sweep it away before it is; then it is made again.
-fn locked(path: &Path) -> io::Result<OwnFile> {
-    loop {
-        // One of this name is left from a process that had the same number.
-        if let Err(error) = std::fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let mut file = OwnFile::new(files::create_private(path)?, path)?;
-        let is_ours = flock(file.get()?, FlockOperation::NonBlockingLockExclusive).is_ok();
-        let inode = file.get()?.metadata()?.ino();
-        if is_ours && path.symlink_metadata().is_ok_and(|there| there.ino() == inode) {
-            return Ok(file);
-        }
-    }
-}
-
 /// The pages in a folder.
 fn pages(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.filter(|path| path.to_string_lossy().ends_with(ENDING)).collect()
 }
 
-/// Removes what killed processes have left. Their numbers say little: they may be another container's.
+/// Removes what killed processes have left. A page without its magic number may be one that is being made.
 fn sweep(folder: &Path) {
     let is_abandoned = |path: &Path| {
-        let file = files::open_unlinked(path);
-        file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+        let file = files::open_own(path, files::user()).ok()?;
+        let has_magic = Copy::of(&file)?.word(offset_of!(Head, magic)) == MAGIC;
+        Some(has_magic && life_of(&file) == Life::Gone)
     };
-    for path in pages(folder).iter().filter(|path| is_abandoned(path)) {
+    for path in pages(folder).iter().filter(|path| is_abandoned(path) == Some(true)) {
         // Another process may be doing the same.
         let _ = std::fs::remove_file(path);
     }
-}
-
-fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).is_dir()
 }
 
 #[cfg(test)]
@@ -295,7 +269,8 @@ mod tests {
     fn a_page_says_what_was_put_on_it_until_it_is_dropped() {
         let facts = Facts { role: "engine".into(), config: "/c.json".into(), session: None, trouble: None };
         let page = Page::create(&facts).unwrap();
-        let ours = || Live::all().into_iter().find(|live| live.pid == std::process::id());
+        let path = page.claim.path().to_owned();
+        let ours = || Live::all().into_iter().find(|live| live.page == path);
         let live = ours().unwrap();
         assert_eq!((live.state, live.facts, live.figures), (State::Idle, facts, Figures::default()));
 
@@ -307,5 +282,22 @@ mod tests {
         assert_eq!((live.state, live.facts, live.figures), (State::Flight, facts, figures));
         drop(page);
         assert!(ours().is_none());
+    }
+
+    #[test]
+    fn a_page_whose_process_is_gone_shows_nothing_and_is_swept_whatever_has_its_pid() {
+        let page = Page::create(&Facts::default()).unwrap();
+        let (path, pid) = (page.claim.path().to_owned(), std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join(path.file_name().unwrap());
+        std::fs::copy(&path, &copy).unwrap();
+        assert_eq!(Live::read(&path).map(|live| live.pid), Some(pid));
+        assert!(Live::read(&copy).is_none(), "nobody holds its lock");
+        let half_made = folder.path().join(format!("7{ENDING}"));
+        std::fs::write(&half_made, [0; SIZE]).unwrap();
+        sweep(folder.path());
+        assert!(!copy.exists() && half_made.exists());
+        sweep(path.parent().unwrap());
+        assert!(path.exists());
     }
 }

@@ -1,20 +1,34 @@
 //! The texts behind the numbers in a process's rings, as bytes: for whoever reads the rings after it was killed.
 //!
-//! A head of three words: [`MAGIC`], the length of what is committed behind the head, and the number of rings that are in
-//! private memory, so that a kill loses what is in them. Then one entry after the other: a byte that says what it is, its
-//! number, and its texts, each after its length. All numbers are little-endian.
+//! A head of five words: [`MAGIC`], the length of what is committed behind the head, the number of rings that are in
+//! private memory, so that a kill loses what is in them, the identity of the capture, which the rings have too, and the
+//! length that the capture's last file has once the rings were put into it. Then one entry after the other: a byte that
+//! says what it is, its number, and its texts, each after its length. All numbers are little-endian.
+//!
+//! The recorder holds a lock on the file before it writes the magic number, and until it has taken the last events or is
+//! gone. Version 1 had no lock, and no identity in its head.
 
 /// What such a file begins with.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"msprofN\x01");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"msprofN\x02");
+
+const MAGIC_1: u64 = u64::from_le_bytes(*b"msprofN\x01");
 
 /// Bytes before the first entry.
-pub const HEAD: usize = 24;
+pub const HEAD: usize = 40;
+
+const HEAD_1: usize = 24;
 
 /// Where in the head the length of what is committed stands.
 pub const COMMITTED: usize = 8;
 
 /// Where in the head the number of rings in private memory stands.
 pub const PRIVATE_RINGS: usize = 16;
+
+/// Where in the head the capture's identity stands.
+pub const IDENTITY: usize = 24;
+
+/// Where in the head the length of a completed capture stands; 0: it was not completed.
+pub const COMPLETED: usize = 32;
 
 const NAME: u8 = 1;
 const LABEL: u8 = 2;
@@ -60,15 +74,34 @@ impl Entry<'_> {
 
 /// The committed entries of a file. None: it is no such file. What is damaged ends them.
 pub fn entries(file: &[u8]) -> Option<impl Iterator<Item = Entry<'_>>> {
-    let committed = word(file, COMMITTED).filter(|_| word(file, 0) == Some(MAGIC))?;
-    let rest = file.get(HEAD..)?;
+    let head = head(file)?;
+    let committed = word(file, COMMITTED)?;
+    let rest = file.get(head..)?;
     let mut rest = &rest[..usize::try_from(committed).unwrap_or(usize::MAX).min(rest.len())];
     Some(std::iter::from_fn(move || decode(&mut rest)))
 }
 
 /// How many rings were in private memory.
 pub fn private_rings(file: &[u8]) -> u64 {
-    word(file, PRIVATE_RINGS).filter(|_| word(file, 0) == Some(MAGIC)).unwrap_or(0)
+    head(file).and_then(|_| word(file, PRIVATE_RINGS)).unwrap_or(0)
+}
+
+/// The identity of the capture. None: it is no such file, or of version 1, whose recorder holds no lock.
+pub fn identity(file: &[u8]) -> Option<u64> {
+    word(file, IDENTITY).filter(|_| head(file) == Some(HEAD))
+}
+
+/// The length of the capture's last file that has all of the rings. None: no file has.
+pub fn completed(file: &[u8]) -> Option<u64> {
+    word(file, COMPLETED).filter(|length| head(file) == Some(HEAD) && *length > 0)
+}
+
+fn head(file: &[u8]) -> Option<usize> {
+    match word(file, 0)? {
+        MAGIC => Some(HEAD),
+        MAGIC_1 => Some(HEAD_1),
+        _ => None,
+    }
 }
 
 fn word(file: &[u8], at: usize) -> Option<u64> {
@@ -109,7 +142,8 @@ mod tests {
         let mut bytes = Vec::new();
         entries.iter().for_each(|entry| entry.encode(&mut bytes));
         let committed = committed.unwrap_or(bytes.len() as u64);
-        [&MAGIC.to_le_bytes(), &committed.to_le_bytes(), &5_u64.to_le_bytes(), &*bytes].concat()
+        let words = [MAGIC, committed, 5, 77, 0].map(u64::to_le_bytes);
+        [&words.concat(), &*bytes].concat()
     }
 
     const ENTRIES: [Entry<'_>; 3] = [
@@ -129,13 +163,18 @@ mod tests {
         assert_eq!(read(&file(&ENTRIES, Some(u64::MAX))), expected(3), "cut by a full disk");
         assert_eq!(read(&file(&ENTRIES, None)[..HEAD + two + 3]), expected(2));
         assert_eq!(private_rings(&file(&ENTRIES, None)), 5);
+        assert_eq!((identity(&file(&ENTRIES, None)), completed(&file(&ENTRIES, None))), (Some(77), None));
+        let mut older = file(&ENTRIES, None);
+        older.drain(IDENTITY..HEAD);
+        older[..8].copy_from_slice(&MAGIC_1.to_le_bytes());
+        assert_eq!((read(&older), private_rings(&older), identity(&older)), (expected(3), 5, None));
         assert_eq!(read(b"[\"n\", 0, \"of an older version\"]\n"), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_fail(bytes: Vec<u8>) {
-            let file = [&MAGIC.to_le_bytes(), &u64::MAX.to_le_bytes(), &[0; 8], &*bytes].concat();
+            let file = [&MAGIC.to_le_bytes(), &u64::MAX.to_le_bytes(), &[0; 24][..], &*bytes].concat();
             entries(&file).into_iter().flatten().for_each(drop);
             entries(&bytes).into_iter().flatten().for_each(drop);
         }

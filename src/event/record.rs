@@ -27,6 +27,10 @@ pub struct Process {
     pub parent: Option<u32>,
     /// Its data-parallel rank.
     pub dp_rank: Option<u32>,
+    /// What its pid counts in: containers have pids of their own. Empty if unknown.
+    pub pid_space: String,
+    /// Its machine, where that is not its host alone: see [`Process::machine`].
+    pub machine: String,
     /// The capture that it was read from (the file's name without part number and ending).
     pub capture: String,
 }
@@ -87,6 +91,18 @@ pub struct Record {
     pub attributes: Vec<u8>,
 }
 
+impl Process {
+    /// What it shares a clock with, and a pid with nobody else on it: its host, told apart from others of that name.
+    pub fn machine(&self) -> &str {
+        if self.machine.is_empty() { &self.host } else { &self.machine }
+    }
+
+    /// Whether `other` is its parent.
+    pub fn is_child_of(&self, other: &Self) -> bool {
+        self.parent == Some(other.pid) && self.host == other.host && self.pid_space == other.pid_space
+    }
+}
+
 impl Places {
     /// The process; an empty one, should the id be of another capture.
     pub fn process(&self, id: ProcessId) -> &Process {
@@ -96,6 +112,8 @@ impl Places {
             host: String::new(),
             parent: None,
             dp_rank: None,
+            pid_space: String::new(),
+            machine: String::new(),
             capture: String::new(),
         };
         self.processes.get(id.0 as usize).unwrap_or(&UNKNOWN)

@@ -20,11 +20,7 @@ pub(super) fn distinct_pids(places: &Places) -> Vec<u32> {
 
 /// Children after their parents; otherwise by role, rank and pid.
 pub(super) fn process_order(places: &Places, roles: &[Option<&str>]) -> Vec<ProcessId> {
-    let parent = |process: &crate::event::Process| {
-        let same =
-            |other: &crate::event::Process| Some(other.pid) == process.parent && other.host == process.host;
-        places.processes.iter().position(same)
-    };
+    let parent = |process: &Process| places.processes.iter().position(|other| process.is_child_of(other));
     let rank = |position: usize| {
         let process = &places.processes[position];
         let role = match roles.get(position) {

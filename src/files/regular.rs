@@ -70,6 +70,22 @@ pub fn open_unlinked(path: &Path) -> io::Result<File> {
     open_at_our_place(path, OpenOptions::new().read(true))
 }
 
+/// Opens what a user's own process has left at a place that we chose, for reading.
+///
+/// # Errors
+/// It can't be opened, is no regular file, or somebody else's.
+pub fn open_own(path: &Path, owner: u32) -> io::Result<File> {
+    owned_by(owner, open_at_our_place(path, OpenOptions::new().read(true))?)
+}
+
+/// As [`open_own`], for reading and writing.
+///
+/// # Errors
+/// As [`open_own`].
+pub fn open_own_to_write(path: &Path, owner: u32) -> io::Result<File> {
+    owned_by(owner, open_at_our_place(path, OpenOptions::new().read(true).write(true))?)
+}
+
 /// Makes a file that nobody else may read, open for reading and writing.
 ///
 /// # Errors
@@ -87,9 +103,12 @@ pub fn open_or_create_private(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
     }
-    let file = open_at_our_place(path, OpenOptions::new().read(true).write(true))?;
-    let (owner, expected) = (file.metadata()?.uid(), rustix::process::geteuid().as_raw());
-    if owner == expected { Ok(file) } else { Err(Refusal::Foreign { owner, expected }.into()) }
+    open_own_to_write(path, user())
+}
+
+/// Whose files are ours.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// The text of a file that a user named.
@@ -136,6 +155,11 @@ fn open_at_our_place(path: &Path, options: &mut OpenOptions) -> io::Result<File>
     let file = options.custom_flags(FLAGS | libc::O_NOFOLLOW).open(path)?;
     only_regular(&file.metadata()?)?;
     Ok(file)
+}
+
+fn owned_by(expected: u32, file: File) -> io::Result<File> {
+    let owner = file.metadata()?.uid();
+    if owner == expected { Ok(file) } else { Err(Refusal::Foreign { owner, expected }.into()) }
 }
 
 fn only_regular(metadata: &Metadata) -> Result<(), Refusal> {

@@ -155,8 +155,11 @@ impl Ids {
     /// Ids of a session with these processes: links that a process declares hold for its children too.
     pub fn of(places: &Places) -> Self {
         let parent = |process: &Process| {
-            let is_it = |other: &Process| Some(other.pid) == process.parent && other.host == process.host;
-            places.processes.iter().position(is_it).map(|position| ProcessId(position as u32))
+            places
+                .processes
+                .iter()
+                .position(|other| process.is_child_of(other))
+                .map(|position| ProcessId(position as u32))
         };
         let parents = places.processes.iter().map(parent).collect();
         Self { links: Links { parents, ..Links::default() }, ..Self::default() }

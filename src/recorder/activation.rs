@@ -187,6 +187,7 @@ pub fn ask_for_dump(reason: impl FnOnce() -> String) {
 
 extern "C" fn before_fork() {
     event::before_fork();
+    own_file::before_fork();
 }
 
 extern "C" fn after_fork() {
@@ -195,6 +196,7 @@ extern "C" fn after_fork() {
 
 extern "C" fn after_fork_in_child() {
     event::after_fork();
+    own_file::close_parents();
     thread::forget_parents();
     signals::unwatch();
 }

@@ -1,4 +1,5 @@
-//! The files of one capture: `<host>-<pid>.pftrace`, and when that gets too large, `<host>-<pid>.1.pftrace` and so on.
+//! The files of one capture: `<stem>.pftrace` (see [`crate::stem`]), and when that gets too large, `<stem>.1.pftrace` and so
+//! on.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File, OpenOptions};

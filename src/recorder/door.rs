@@ -11,6 +11,7 @@ use super::ring_places::RingPlaces;
 use super::stock::{Shelves, Stock};
 use crate::config::Storage;
 use crate::ring::{Filled, Owner, Ring};
+use crate::stem::CaptureId;
 use crate::trace::{Thread, sequence_id};
 
 /// What a thread of the running session needs at its first event.
@@ -45,11 +46,11 @@ pub(super) struct Hall {
 /// Opens the door for the threads of a session.
 pub(super) fn open(
     session: u64,
-    places: Arc<RingPlaces>,
+    (places, identity): (Arc<RingPlaces>, CaptureId),
     storage: Storage,
     thread_name: fn() -> Option<String>,
 ) -> Hall {
-    let stock = Stock::new(places, storage);
+    let stock = Stock::new(places, identity, storage);
     let (sender, newcomers) = crossbeam_channel::unbounded();
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), session) as u32;
     DOOR.store(Some(Arc::new(Door {

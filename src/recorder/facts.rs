@@ -1,14 +1,23 @@
-//! What a trace file says about its process: host, names, command line. Read from the system when a session starts.
+//! What a trace file says about its process: names, command line. Read from the system when a session starts.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::role;
+use crate::stem::CaptureId;
 use crate::trace::Process;
 
-/// This machine's name, with what can't stand in a file name replaced.
-pub(super) fn hostname() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }).collect()
+/// What all captures of this process have in common and none of another: not that which it was before an `exec`, either.
+pub(super) fn recorder() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let pid = u64::from(std::process::id());
+    let mut number = NUMBER.load(Ordering::Relaxed);
+    if number >> 32 != pid {
+        // Also where it is a fork's copy.
+        number = pid << 32 | CaptureId::random().0 & 0xffff_ffff;
+        NUMBER.store(number, Ordering::Relaxed);
+    }
+    format!("{number:016x}")
 }
 
 /// This process, by its role in a server, or the name that it has now (servers rename themselves). `known_as` is a

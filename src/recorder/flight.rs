@@ -137,7 +137,6 @@ impl Session {
         if let Err(error) = outcome {
             log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
         }
-        thread.rings[0].ring().set_line(self.calibration.line());
         self.count(records);
         for (time, label, attributes) in facts {
             self.keep_fact(time, label, &attributes);

@@ -3,9 +3,11 @@
 //!
 //! A thread that makes up a name puts it there itself, before anybody can record with it, and makes no system call for
 //! that. Making the file and letting it grow is the flusher's part.
+//!
+//! The file also says that its recorder lives: by a lock, which is there before anything counts that is in it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,8 +17,10 @@ use parking_lot::Mutex;
 
 use super::ring_places::RingPlaces;
 use crate::event;
-use crate::event::names_log::{COMMITTED, Entry, HEAD, MAGIC, PRIVATE_RINGS};
-use crate::own_file::{map_longer, map_new};
+use crate::event::names_log::{COMMITTED, Entry, HEAD, IDENTITY, MAGIC, PRIVATE_RINGS};
+use crate::own_file::{Claim, map_longer, map_new};
+use crate::ring::names_name;
+use crate::stem::CaptureId;
 
 /// What the file has at first, unless it needs more.
 const FIRST_SIZE: usize = 64 << 10;
@@ -46,14 +50,12 @@ struct Log {
     missing: usize,
 }
 
-/// Makes `<stem>.names` for the capture of this name, and notes from now on each name as it is made.
-pub(super) fn open(places: &RingPlaces, capture: &Path) {
-    if let Err(error) = try_to_open(places, capture) {
-        log::warn!("no file for names can be mapped: a kill would lose what is still in the rings: {error}");
-    }
-}
-
-fn try_to_open(places: &RingPlaces, capture: &Path) -> io::Result<()> {
+/// Makes `<stem>.names` for a capture, and notes from now on each name as it is made. Gives the lock by which readers know
+/// that this recorder lives.
+///
+/// # Errors
+/// The file can't be made, mapped or locked: without it, nobody can read the rings.
+pub(super) fn open(places: &RingPlaces, stem: &str, identity: CaptureId) -> io::Result<Claim> {
     let mut log = Log {
         map: MmapRaw::from(memmap2::MmapMut::map_anon(HEAD)?),
         length: 0,
@@ -63,14 +65,18 @@ fn try_to_open(places: &RingPlaces, capture: &Path) -> io::Result<()> {
     };
     log.append(); // which finds out how much there is
     let size = size_for(log.missing);
-    let name = capture.with_extension("names");
-    let name = name.file_name().unwrap_or_default().to_string_lossy();
-    let (path, map) = make(places, &name, size)?;
+    let (path, map) = make(places, &names_name(stem), size)?;
+    let claim = Claim::take(&path).inspect_err(|_| {
+        // It is of no use; that it can't be removed either adds nothing to the first error.
+        let _ = std::fs::remove_file(&path);
+    })?;
     log.move_to(map);
+    log.word(IDENTITY).store(identity.0, Ordering::Relaxed);
+    log.word(0).store(MAGIC, Ordering::Release);
     NAMES.store(Some(Arc::new(Shared { pid: std::process::id(), path, log: Mutex::new(log) })));
     event::listen_to_names(note);
     note(); // what has been made since
-    Ok(())
+    Ok(claim)
 }
 
 fn make(places: &RingPlaces, name: &str, size: usize) -> io::Result<(PathBuf, MmapRaw)> {
@@ -176,7 +182,6 @@ impl Log {
     /// Goes on in another mapping, of the same file or of a new one. Gives the former.
     fn move_to(&mut self, map: MmapRaw) -> MmapRaw {
         let former = std::mem::replace(&mut self.map, map);
-        self.word(0).store(MAGIC, Ordering::Relaxed);
         self.missing = 0;
         self.append();
         former
@@ -197,8 +202,13 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::event::names_log::entries;
+    use crate::event::names_log::{entries, identity};
+    use crate::files;
+    use crate::own_file::Life;
+    use crate::ring::recorder_of;
 
     fn texts(path: &Path) -> Vec<String> {
         let bytes = std::fs::read(path).unwrap();
@@ -209,8 +219,9 @@ mod tests {
     #[test]
     fn a_name_is_in_the_file_before_anybody_can_use_it_and_the_flusher_makes_room_for_more() {
         let folder = tempfile::tempdir().unwrap();
-        open(&RingPlaces::of(&folder.path().join("h-1")), &folder.path().join("h-1.pftrace"));
+        let claim = open(&RingPlaces::of(&folder.path().join("h-1")), "h-1", CaptureId(7)).unwrap();
         let path = folder.path().join("h-1.names");
+        assert_eq!(recorder_of(&path, files::user()).unwrap(), Some(Life::Lives));
         let mut known = Vec::new();
         for round in 0..4 {
             for n in 0..100 {
@@ -230,6 +241,10 @@ mod tests {
         assert!(!texts(&path).contains(&long));
         look_after();
         assert!(texts(&path).contains(&long) && texts(&path).contains(&"behind it".into()));
+        assert_eq!(identity(&std::fs::read(&path).unwrap()), Some(7));
+        assert_eq!(recorder_of(&path, files::user()).unwrap(), Some(Life::Lives));
+        drop(claim);
+        assert_eq!(recorder_of(&path, files::user()).unwrap(), Some(Life::Gone));
         close(true);
         assert!(!path.exists());
     }

@@ -5,15 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::facts;
 use crate::files;
 use crate::ring::{self, Owner, Place, Ring, SharedFolder, ring_name};
 
 /// The places for the rings of one capture.
 #[derive(Debug)]
 pub(super) struct RingPlaces {
-    /// `<host>-<pid>`.
-    capture: String,
+    /// The stem of its files.
+    stem: String,
     /// The session's folder, if a mapping there keeps its pages.
     beside: Option<PathBuf>,
     shared: Option<SharedFolder>,
@@ -23,29 +22,34 @@ pub(super) struct RingPlaces {
 
 impl RingPlaces {
     /// Those for the capture of this stem. What others have left in shared memory for sessions that are gone is removed.
-    pub(super) fn of(stem: &Path) -> Self {
-        let folder = stem.parent().unwrap_or(Path::new("."));
+    pub(super) fn of(capture: &Path) -> Self {
+        let folder = capture.parent().unwrap_or(Path::new("."));
+        let stem = capture.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let beside = files::keeps_its_blocks(folder).then(|| folder.to_owned());
         if beside.is_none() {
             log::info!("{}: files there can't be mapped safely; rings go to shared memory", folder.display());
         }
         let shared = files::private_folder().and_then(|private| {
-            ring::sweep(&private, &facts::hostname());
+            ring::sweep(&private);
             // Not every private folder is in shared memory.
             if files::keeps_its_blocks(&private) {
-                SharedFolder::of(&private, folder)
+                SharedFolder::of(&private, folder, &stem)
             } else {
                 Err(io::ErrorKind::Unsupported.into())
             }
         });
         let shared = shared.inspect_err(|error| log::debug!("no rings in shared memory: {error}")).ok();
-        let capture = stem.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { capture, beside, shared, told: AtomicBool::new(false) }
+        Self { stem, beside, shared, told: AtomicBool::new(false) }
+    }
+
+    /// Has all rings be in private memory: what is in files could not be read later.
+    pub(super) fn keep_private(&mut self) {
+        (self.beside, self.shared) = (None, None);
     }
 
     /// A ring in the best place that has room. None: not even private memory has; it was said.
     pub(super) fn make(&self, number: u32, size: usize, owner: Owner) -> Option<Ring> {
-        let files = self.files(ring_name(&self.capture, number), size as u64).map(Place::File);
+        let files = self.files(ring_name(&self.stem, number), size as u64).map(Place::File);
         for place in files.chain([Place::Private]) {
             let is_private = place == Place::Private;
             match Ring::create(place, size, owner) {
@@ -64,7 +68,7 @@ impl RingPlaces {
         None
     }
 
-    /// Removes the session's folder in shared memory, unless another process has rings there.
+    /// Removes the capture's folder in shared memory, unless there is something in it.
     pub(super) fn tidy_up(&self) {
         if let Some(shared) = &self.shared {
             shared.remove_if_empty();
@@ -90,7 +94,7 @@ mod tests {
 
     fn places(beside: Option<&Path>, shared: Option<SharedFolder>) -> RingPlaces {
         let told = AtomicBool::new(false);
-        RingPlaces { capture: "h-7".into(), beside: beside.map(Into::into), shared, told }
+        RingPlaces { stem: "h-7".into(), beside: beside.map(Into::into), shared, told }
     }
 
     #[test]
@@ -98,7 +102,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let session = folder.path().join("session");
         std::fs::create_dir(&session).unwrap();
-        let shared = || SharedFolder::of(folder.path(), &session).unwrap();
+        let shared = || SharedFolder::of(folder.path(), &session, "h-7").unwrap();
         let exists_in = |folder: &Path| folder.join("h-7-0.ring").exists();
         let in_shared = folder.path().join(shared().make().unwrap());
 

@@ -17,7 +17,10 @@ use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot, Ticks};
 use crate::config::{Mode, Storage};
 use crate::control::Figures;
 use crate::event::{Attributes, Label, Name};
+use crate::machine;
+use crate::own_file::Claim;
 use crate::ring::{Consumer, Kind, Record, Ring, State};
+use crate::stem::CaptureId;
 use crate::trace::{Clocks, Lost, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
 
 /// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
@@ -42,6 +45,8 @@ pub(super) struct Session {
     next_snapshot: Nanos,
     pub(super) hall: Hall,
     places: Arc<RingPlaces>,
+    /// By which readers know that this recorder lives. None: nothing of it outlives the process.
+    claim: Option<Claim>,
     pub(super) threads: Vec<Recorded>,
     pub(super) forgotten: Forgotten,
     pub(super) figures: Figures,
@@ -85,19 +90,26 @@ pub(super) struct Recorded {
 }
 
 impl Session {
-    /// Makes the trace file `<folder>/<host>-<pid>.pftrace` and opens the door; [`Session::let_in`] lets the threads
-    /// in.
+    /// Makes the trace file in this folder and opens the door; [`Session::let_in`] lets the threads in.
     pub(super) fn start(folder: &Path, options: &Options, mode: Mode, storage: Storage) -> io::Result<Self> {
-        let stem = folder.join(format!("{}-{}", facts::hostname(), std::process::id()));
+        let identity = CaptureId::random();
+        let name = identity.stem(&machine::hostname(), std::process::id());
+        let stem = folder.join(&name);
         let file = CaptureFile::create(&stem, storage)?;
-        let places = Arc::new(RingPlaces::of(&stem));
-        names_file::open(&places, file.path());
+        let mut places = RingPlaces::of(&stem);
+        let claim = names_file::open(&places, &name, identity).inspect_err(|error| {
+            places.keep_private();
+            log::warn!(
+                "no file for names can be mapped: a kill would lose what is still in the rings: {error}"
+            );
+        });
+        let places = Arc::new(places);
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
         calibration.publish();
         let now = Snapshot::now();
         let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        let mut hall = door::open(id, places.clone(), storage, options.thread_name);
+        let mut hall = door::open(id, (places.clone(), identity), storage, options.thread_name);
         hall.stock.refill(calibration.line());
         let role_changes = role::changes();
         let mut session = Self {
@@ -109,6 +121,7 @@ impl Session {
             stem,
             file,
             places,
+            claim: claim.ok(),
             compress: storage.compress,
             calibration,
             next_snapshot: Nanos(now.boot.0 + SNAPSHOT_PERIOD.0),
@@ -156,6 +169,9 @@ impl Session {
     /// old. Returns the number of records.
     pub(super) fn visit(&mut self) -> u64 {
         let before = self.figures.events;
+        if let Some(Err(error)) = self.claim.as_mut().map(Claim::hold) {
+            log::debug!("readers take this recorder for gone: {error}");
+        }
         if self.is_stalled() {
             self.look_at_line();
             self.hall.stock.refill(self.calibration.line());
@@ -181,6 +197,7 @@ impl Session {
     fn look_at_line(&mut self) {
         self.calibration.advance(Anchor::now());
         self.calibration.publish();
+        self.hall.stock.set_line(self.calibration.line());
     }
 
     pub(super) fn look_at_clocks(&mut self) {
@@ -277,7 +294,6 @@ impl Session {
     /// Takes what is in the first ring of a thread.
     fn drain_ring(&mut self, index: usize) -> io::Result<()> {
         let ring = self.threads[index].rings[0].ring();
-        ring.set_line(self.calibration.line());
         // Once around: a thread that never stops must not keep the others waiting.
         for _ in 0..=ring.capacity() / PIECE {
             let Self { writer, calibration, threads, figures, .. } = self;
@@ -386,9 +402,10 @@ impl Session {
         door::close();
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
         let outcome = self.take_the_rest();
-        names_file::close(outcome.is_ok());
         // What could not be written is still in those that are not ready, for whoever reads the capture afterwards.
         self.hall.stock.remove_files(outcome.is_ok());
+        // After the rings, which nobody could read without; and the lock goes last of all.
+        names_file::close(outcome.is_ok());
         self.places.tidy_up();
         self.tell_losses();
         log::debug!("capture {} closed", self.stem.display());
@@ -438,9 +455,13 @@ impl Session {
 /// A writer that has stated the process and its facts, among them why this was written.
 pub(super) fn writer(process: Process, reason: Option<&str>) -> Writer {
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    let (host, parent) = (facts::hostname(), parent.to_string());
+    let (host, parent) = (machine::hostname(), parent.to_string());
+    let (boot_id, namespace, recorder) = (machine::boot_id(), machine::pid_namespace(), facts::recorder());
     let mut facts = vec![
         ("hostname", host.as_str()),
+        ("boot_id", &boot_id),
+        ("pid_namespace", &namespace),
+        ("recorder", &recorder),
         ("ppid", &parent),
         ("clock", clock::source().as_str()),
         ("version", env!("CARGO_PKG_VERSION")),

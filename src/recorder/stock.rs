@@ -11,6 +11,7 @@ use super::{names_file, signals};
 use crate::clock::Anchor;
 use crate::config::Storage;
 use crate::ring::{Owner, Place, Ring};
+use crate::stem::CaptureId;
 
 /// The first ring of a thread. Most threads of a server never fill it; who does gets one of the configured size.
 const FIRST_RING: u64 = 256 << 10;
@@ -23,6 +24,7 @@ const MOST_READY: usize = 64;
 #[derive(Debug)]
 pub(super) struct Stock {
     places: Arc<RingPlaces>,
+    identity: CaptureId,
     shelves: Arc<Shelves>,
     put_first: Sender<Arc<Ring>>,
     put_large: Sender<Arc<Ring>>,
@@ -55,7 +57,7 @@ pub(super) struct Shelves {
 
 impl Stock {
     /// Nothing lies ready yet.
-    pub(super) fn new(places: Arc<RingPlaces>, storage: Storage) -> Self {
+    pub(super) fn new(places: Arc<RingPlaces>, identity: CaptureId, storage: Storage) -> Self {
         let ((put_first, first), (put_large, large)) =
             (crossbeam_channel::unbounded(), crossbeam_channel::unbounded());
         let shelves = Arc::new(Shelves {
@@ -71,6 +73,7 @@ impl Stock {
         });
         Self {
             places,
+            identity,
             shelves,
             put_first,
             put_large,
@@ -109,6 +112,12 @@ impl Stock {
                 self.shelves.limit >> 20
             );
         }
+    }
+
+    /// Tells all rings how ticks convert: those that are visited and those that are not, were taken just now, or lie ready
+    /// for long.
+    pub(super) fn set_line(&self, line: (f64, Anchor)) {
+        self.filed.iter().for_each(|ring| ring.set_line(line));
     }
 
     /// What lies ready is a small part of all that there may be.
@@ -159,6 +168,7 @@ impl Stock {
             return None;
         };
         self.next_number += 1;
+        ring.set_identity(self.identity);
         ring.set_line(line);
         let ring = Arc::new(ring);
         if ring.is_private() {
@@ -235,5 +245,27 @@ impl Shelves {
             return None;
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Nanos, Ticks};
+
+    #[test]
+    fn a_ring_that_nobody_has_visited_has_the_newest_clock_and_its_captures_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Arc::new(RingPlaces::of(&folder.path().join("h-1")));
+        let mut stock = Stock::new(places, CaptureId(7), Storage::DEFAULT);
+        let line = |n: u64| (0.5, Anchor { ticks: Ticks(n), boot: Nanos(n) });
+        stock.refill(line(1));
+        stock.set_line(line(1_000)); // hours later
+        let owner = Owner { pid: 1, tid: 2, sequence: 3 };
+        let ring = stock.shelves().ready_first(owner).unwrap();
+        assert_eq!((ring.line(), ring.identity()), (line(1_000), Some(CaptureId(7))));
+        assert!(stock.shelves().large(owner).is_none(), "asked for");
+        stock.refill(line(2_000));
+        assert_eq!(stock.shelves().large(owner).unwrap().line(), line(2_000));
     }
 }

@@ -172,6 +172,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 mod tests {
     use super::super::{Owner, Place, Producer};
     use super::*;
+    use crate::clock::{Anchor, Nanos};
+    use crate::files;
+
+    const LINE: (f64, Anchor) = (0.5, Anchor { ticks: Ticks(1), boot: Nanos(2) });
 
     const OWNER: Owner = Owner { pid: 7, tid: 8, sequence: 9 };
 
@@ -381,13 +385,39 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ring");
         let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
+        ring.set_line(LINE);
         let mut producer = Producer::new(ring.clone(), |_, _| None);
         producer.record(Kind::Instant, 3, Ticks(4), 0, b"left behind");
         drop((producer, ring)); // the process is gone; its file is not
-        let opened = Arc::new(Ring::open(&path).unwrap());
-        assert_eq!(opened.owner(), OWNER);
+        let opened = Arc::new(Ring::open(&path, files::user()).unwrap());
+        assert_eq!((opened.owner(), opened.line()), (OWNER, LINE));
         let mut consumer = Consumer::new(opened);
         assert_eq!(drained(&mut consumer), [(Kind::Instant, 3, 4, 0, b"left behind".to_vec())]);
+    }
+
+    #[test]
+    fn of_two_lines_the_one_that_is_whole_counts() {
+        let ring = Ring::create(Place::Private, 4096, OWNER).unwrap();
+        for n in 1..10 {
+            let line = (n as f64, Anchor { ticks: Ticks(n), boot: Nanos(2 * n) });
+            ring.set_line(line);
+            assert_eq!(ring.line(), line);
+        }
+    }
+
+    #[test]
+    fn a_ring_without_a_clock_or_of_another_user_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.ring");
+        let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
+        assert!(Ring::open(&path, files::user()).is_ok(), "it has no events");
+        Producer::new(ring.clone(), |_, _| None).record(Kind::Instant, 3, Ticks(4), 0, b"");
+        let error = Ring::open(&path, files::user()).unwrap_err().to_string();
+        assert!(error.contains("has no clock"), "{error}");
+        ring.set_line(LINE);
+        assert!(Ring::open(&path, files::user()).is_ok());
+        let error = Ring::open(&path, files::user() + 1).unwrap_err().to_string();
+        assert!(error.contains("belongs to user"), "{error}");
     }
 
     #[test]
@@ -395,6 +425,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.ring");
         let ring = Arc::new(Ring::create(Place::File(path.clone()), 4096, OWNER).unwrap());
+        ring.set_line(LINE);
         let mut producer = Producer::new(ring, |_, _| None);
         for n in 0..20 {
             producer.record(Kind::AsyncBegin, n, Ticks(4), 1, b"0123456789");
@@ -405,10 +436,10 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0xff;
             std::fs::write(&path, &bytes).unwrap();
-            let mut consumer = Consumer::new(Arc::new(Ring::open(&path).unwrap()));
+            let mut consumer = Consumer::new(Arc::new(Ring::open(&path, files::user()).unwrap()));
             let _ = consumer.drain(usize::MAX, |_| ());
         }
         std::fs::write(&path, &whole[..5000]).unwrap();
-        assert!(Ring::open(&path).is_err());
+        assert!(Ring::open(&path, files::user()).is_err());
     }
 }

@@ -36,10 +36,8 @@ pub(super) struct Header {
     owner: [AtomicU32; 3],
     /// A [`State`].
     pub(super) state: AtomicU32,
-    // The line that converts ticks, for a reader that comes after the process died.
-    anchor_ticks: AtomicU64,
-    anchor_boot: AtomicU64,
-    nanos_per_tick: AtomicU64,
+    /// One of the two lines that convert ticks, for a reader that comes after the process died.
+    line: Line,
     _producer_line: [u64; 8],
     pub(super) head: AtomicU64,
     pub(super) dropped: AtomicU64,
@@ -53,6 +51,20 @@ pub(super) struct Header {
     pub(super) dropped_stated: AtomicU64,
     /// Which of a thread's rings came first; 0 in files of versions that made them in that order.
     pub(super) order: AtomicU64,
+    /// Of the capture whose names file has the texts; 0 in files of earlier versions.
+    pub(super) identity: AtomicU64,
+    /// The other line, and which of them holds (0 or 1): a kill leaves a whole one.
+    other_line: Line,
+    newest_line: AtomicU64,
+}
+
+/// How ticks become nanoseconds.
+#[repr(C)]
+#[cfg_attr(model_check, derive(Debug, Default))]
+struct Line {
+    anchor_ticks: AtomicU64,
+    anchor_boot: AtomicU64,
+    nanos_per_tick: AtomicU64,
 }
 
 #[cfg(not(model_check))]
@@ -88,13 +100,30 @@ impl Header {
         Owner { pid, tid, sequence }
     }
 
-    pub(super) fn set_line(&self, (nanos_per_tick, anchor): (f64, Anchor)) {
+    /// For one thread at a time.
+    pub(super) fn set_line(&self, line: (f64, Anchor)) {
+        let next = self.newest_line.load(Ordering::Relaxed) ^ 1;
+        self.lines()[next as usize & 1].set(line);
+        self.newest_line.store(next, Ordering::Release);
+    }
+
+    pub(super) fn line(&self) -> (f64, Anchor) {
+        self.lines()[self.newest_line.load(Ordering::Acquire) as usize & 1].get()
+    }
+
+    fn lines(&self) -> [&Line; 2] {
+        [&self.line, &self.other_line]
+    }
+}
+
+impl Line {
+    fn set(&self, (nanos_per_tick, anchor): (f64, Anchor)) {
         self.anchor_ticks.store(anchor.ticks.0, Ordering::Relaxed);
         self.anchor_boot.store(anchor.boot.0, Ordering::Relaxed);
         self.nanos_per_tick.store(nanos_per_tick.to_bits(), Ordering::Relaxed);
     }
 
-    pub(super) fn line(&self) -> (f64, Anchor) {
+    fn get(&self) -> (f64, Anchor) {
         let ticks = Ticks(self.anchor_ticks.load(Ordering::Relaxed));
         let boot = Nanos(self.anchor_boot.load(Ordering::Relaxed));
         (f64::from_bits(self.nanos_per_tick.load(Ordering::Relaxed)), Anchor { ticks, boot })

@@ -30,8 +30,8 @@ impl Memory {
 
     /// A private copy of a file that nobody writes to any more. Copied rather than mapped: somebody may cut the file
     /// meanwhile. None: it is too short for a ring, or too long.
-    pub(super) fn copy_of(path: &Path) -> io::Result<Option<Self>> {
-        let mut file = files::open_unlinked(path)?;
+    pub(super) fn copy_of(path: &Path, user: u32) -> io::Result<Option<Self>> {
+        let mut file = files::open_own(path, user)?;
         let length = file.metadata()?.len();
         if !(HEADER_SIZE as u64..=LONGEST).contains(&length) {
             return Ok(None);

@@ -10,6 +10,7 @@ use super::atomic::Ordering;
 use super::layout::{Header, MAGIC, Owner, State};
 use super::mapped::{Memory, Records};
 use crate::clock::Anchor;
+use crate::stem::CaptureId;
 
 /// Why a ring could not be made or read.
 #[derive(Debug, Error)]
@@ -25,6 +26,12 @@ pub enum RingError {
     /// Its process was killed while it made the ring: nobody has written to it.
     #[error("{path}: the ring was still being made")]
     HalfMade {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was never told how its ticks convert, so its events can't be put in time.
+    #[error("{path}: the ring has no clock")]
+    NoClock {
         /// The file.
         path: PathBuf,
     },
@@ -74,15 +81,15 @@ impl Ring {
         Ok(Self { memory, capacity, place })
     }
 
-    /// Opens the ring of a process that has ended. Draining it changes this copy, not the file: the next reader finds
-    /// the same.
+    /// Opens the ring that a process of `user` has left. Draining it changes this copy, not the file: the next reader
+    /// finds the same.
     ///
     /// # Errors
-    /// The file can't be mapped, or is no ring.
-    pub fn open(path: &Path) -> Result<Self, RingError> {
+    /// The file can't be read, is another user's, or no whole ring.
+    pub fn open(path: &Path, user: u32) -> Result<Self, RingError> {
         let map = |source| RingError::Map { path: path.into(), source };
         let not_a_ring = || RingError::NotARing { path: path.into() };
-        let Some(memory) = Memory::copy_of(path).map_err(map)? else {
+        let Some(memory) = Memory::copy_of(path, user).map_err(map)? else {
             let is_empty = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0);
             return Err(if is_empty { RingError::HalfMade { path: path.into() } } else { not_a_ring() });
         };
@@ -93,7 +100,21 @@ impl Ring {
         if magic != MAGIC || !capacity.is_power_of_two() || capacity != memory.capacity() as u64 {
             return Err(not_a_ring());
         }
-        Ok(Self { memory, capacity: capacity as usize, place: Place::File(path.into()) })
+        let ring = Self { memory, capacity: capacity as usize, place: Place::File(path.into()) };
+        let (nanos_per_tick, _) = ring.line();
+        let has_clock = nanos_per_tick.is_finite() && nanos_per_tick > 0.0;
+        // One that nobody has written to needs none.
+        if has_clock || ring.filled() == 0 { Ok(ring) } else { Err(RingError::NoClock { path: path.into() }) }
+    }
+
+    /// Says whose texts its records' numbers stand for: those of the capture of this identity.
+    pub fn set_identity(&self, identity: CaptureId) {
+        self.header().identity.store(identity.0, Ordering::Relaxed);
+    }
+
+    /// Whose texts its records' numbers stand for. None: earlier versions did not say.
+    pub fn identity(&self) -> Option<CaptureId> {
+        Some(self.header().identity.load(Ordering::Relaxed)).filter(|identity| *identity > 0).map(CaptureId)
     }
 
     /// Who writes it.

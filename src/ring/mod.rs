@@ -20,5 +20,7 @@ use std::sync::atomic;
 pub use consumer::Consumer;
 pub use layout::{Kind, Owner, Record, State};
 pub use memory::{Place, Ring, RingError};
-pub use places::{SharedFolder, folders_of, ring_name, rings_left, sweep};
+pub use places::{
+    Elsewhere, SharedFolder, folders_of, names_name, recorder_of, ring_name, rings_left, sweep,
+};
 pub use producer::{Begun, Filled, Next, Producer, new_span_id};

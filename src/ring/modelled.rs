@@ -30,7 +30,7 @@ impl Memory {
         Self::private(capacity)
     }
 
-    pub(super) fn copy_of(_: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn copy_of(_: &Path, _: u32) -> io::Result<Option<Self>> {
         Ok(None)
     }
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::copies::copies;
 use super::folder::{CaptureFiles, find};
 use super::imports::Damaged;
+use super::leavings::{Leavings, Unread};
 use super::places::{Facts, Gazetteer, Place};
 use super::records::CaptureRecords;
 use super::rings::{certain_length, tail};
@@ -93,8 +94,8 @@ pub struct Intake {
     pub recovered: u64,
     /// Rings that can't be read, or only in part.
     pub damaged_rings: Vec<PathBuf>,
-    /// Rings of killed processes that were in private memory: what they held last is lost.
-    pub lost_rings: u64,
+    /// Rings whose recorder still takes what is in them, or may.
+    pub unread: Vec<Unread>,
     /// Files of other tools that can't be read, or only in part.
     pub damaged: Vec<Damaged>,
     /// Folders of an Ascend profiler whose results have to be exported first, by `msprof --export=on`.
@@ -109,6 +110,7 @@ impl Intake {
         self.torn.is_empty()
             && self.refused.is_empty()
             && self.damaged_rings.is_empty()
+            && self.unread.iter().all(|unread| unread.is_recording)
             && self.damaged.is_empty()
             && self.malformed == 0
     }
@@ -123,7 +125,7 @@ impl Intake {
         self.copies.extend(other.copies);
         self.recovered += other.recovered;
         self.damaged_rings.extend(other.damaged_rings);
-        self.lost_rings += other.lost_rings;
+        self.unread.extend(other.unread);
         self.damaged.extend(other.damaged);
         self.unexported.extend(other.unexported);
         self.operators.extend(other.operators);
@@ -199,7 +201,7 @@ impl Captures {
             if is_copy {
                 intake.copies.extend(files.parts.first().cloned());
             } else {
-                (capture.tracks, capture.nowhere) = gazetteer.add(&files.name, &capture.index, &facts);
+                (capture.tracks, capture.nowhere) = gazetteer.add(files, &capture.index, &facts);
                 intake.add(own);
                 opened.push(capture);
             }
@@ -213,8 +215,8 @@ impl Captures {
         &self.places
     }
 
-    /// The packets of each capture, whole ones only and unpacked, with the host that they are from: its parts, and how
-    /// many bytes of each. Those of one host can be put one behind the other.
+    /// The packets of each capture, whole ones only and unpacked, with the machine that they are from: its parts, and how
+    /// many bytes of each. Those of one machine can be put one behind the other.
     pub fn packets(&self) -> impl Iterator<Item = (&str, Vec<(&Part, usize)>)> {
         self.opened.iter().map(|capture| {
             let mut parts: Vec<_> = capture.parts.iter().map(|part| (part, part.length())).collect();
@@ -223,17 +225,17 @@ impl Captures {
                     *length = damage.offset;
                 }
             }
-            (self.places.process(capture.nowhere.process).host.as_str(), parts)
+            (self.places.process(capture.nowhere.process).machine(), parts)
         })
     }
 
-    /// The clocks of a host's machine, as one of its captures states them.
-    pub fn clocks(&self, host: &str) -> Option<Snapshot> {
-        let of_host = |capture: &&Capture| self.places.process(capture.nowhere.process).host == host;
-        let position = self.places.processes.iter().position(|process| process.host == host)?;
-        let mut states = self.opened.iter().filter(of_host).flat_map(|capture| &capture.index.sequences);
+    /// The clocks of a machine, as one of its captures states them.
+    pub fn clocks(&self, machine: &str) -> Option<Snapshot> {
+        let is_of_it = |capture: &&Capture| self.places.process(capture.nowhere.process).machine() == machine;
+        let position = self.places.processes.iter().position(|process| process.machine() == machine)?;
+        let mut states = self.opened.iter().filter(is_of_it).flat_map(|capture| &capture.index.sequences);
         let snapshot = states.find_map(|sequence| sequence.clocks)?;
-        // All processes of a host are told by one offset.
+        // All processes of a machine are told by one offset.
         let real = Nanos(snapshot.boot.0.wrapping_add_signed(*self.offsets.get(position)?));
         Some(Snapshot { real, ..snapshot })
     }
@@ -256,14 +258,23 @@ impl Capture {
     }
 }
 
-pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
-    let mut intake = Intake { files: files.parts.len(), ..Intake::default() };
+fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
+    open_with(files, &Leavings::of(files))
+}
+
+/// Opens a capture, with what its recorder has left.
+pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<Opened<'a>, String> {
+    let unread: Vec<_> = left.unread(files).into_iter().collect();
+    for Unread { capture, reason, .. } in unread.iter().filter(|unread| !unread.is_recording) {
+        log::warn!("{}: the rings of its process are not read: {reason}", capture.display());
+    }
+    let mut intake = Intake { files: files.parts.len(), unread, ..Intake::default() };
     let parts = files.parts.iter().map(|file| open(file)).collect::<io::Result<Vec<_>>>();
     let mut parts = parts.map_err(|error| format!("cannot be read: {error}"))?;
     intake.bytes += parts.iter().map(|part| part.length() as u64).sum::<u64>();
     let length = parts.last().map_or(0, |part| part.length() as u64);
     if let Some(last) = parts.last_mut() {
-        last.shorten(certain_length(files, length) as usize);
+        last.shorten(certain_length(left, length) as usize);
     }
     let mut index = Index::of(&parts);
     if index.packed > 0 {
@@ -274,10 +285,9 @@ pub(super) fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
         index = Index::of(&parts);
     }
     let mut parts: Arc<[Part]> = parts.into();
-    if let Some(tail) = tail(files, length, &index, &parts) {
+    if let Some(tail) = tail(left, length, &index, &parts) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
-        intake.lost_rings += tail.private;
         parts = parts.iter().cloned().chain([Part::from(tail.packets)]).collect();
         index = Index::of(&parts);
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::stem;
+
 /// What `parse` itself writes, perhaps into the session's folder: captures with more laid over them. It is read where
 /// nothing else is left.
 const OUTPUT: &str = "timeline.pftrace";
@@ -15,7 +17,7 @@ const ENDING: &str = ".pftrace";
 /// The files of one capture, in the order in which they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureFiles {
-    /// The first part's file name without ending: `<host>-<pid>`.
+    /// The first part's file name without ending (see [`stem`]).
     pub name: String,
     /// The first part, then `<name>.1.pftrace` and so on.
     pub parts: Vec<PathBuf>,
@@ -145,43 +147,15 @@ fn form(file: &Path) -> Option<Form> {
     }
 }
 
-/// `node-1.local-77.2.pftrace` is part 2 of `node-1.local-77`.
 fn name_and_part(file: &Path) -> (String, u32) {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(ENDING).unwrap_or(&name);
-    let ends_with_pid = |name: &str| {
-        name.rsplit_once('-')
-            .is_some_and(|(_, pid)| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
-    };
-    match stem.rsplit_once('.') {
-        Some((name, part)) if ends_with_pid(name) => match part.parse() {
-            Ok(part) => (name.to_owned(), part),
-            Err(_) => (stem.to_owned(), 0),
-        },
-        _ => (stem.to_owned(), 0),
-    }
+    let (name, part) = stem::split_part(name.strip_suffix(ENDING).unwrap_or(&name));
+    (name.to_owned(), part)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_part_number_is_told_from_a_hosts_name() {
-        for (file, name, part) in [
-            ("host-12.pftrace", "host-12", 0),
-            ("host-12.1.pftrace", "host-12", 1),
-            ("host-12.10.pftrace", "host-12", 10),
-            ("10.0.0.1-12.pftrace", "10.0.0.1-12", 0),
-            ("10.0.0.1-12.3.pftrace", "10.0.0.1-12", 3),
-            ("a.b-1.local-12.pftrace", "a.b-1.local-12", 0),
-            ("joined.pftrace", "joined", 0),
-            ("v1.2.pftrace", "v1.2", 0),
-            ("host-12.old.pftrace", "host-12.old", 0),
-        ] {
-            assert_eq!(name_and_part(Path::new(file)), (name.to_owned(), part), "{file}");
-        }
-    }
 
     #[test]
     fn parts_come_in_the_order_of_their_numbers_and_folders_are_searched() {

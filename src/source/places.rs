@@ -1,10 +1,15 @@
 //! From tracks to places: which process, thread and lane a track stands for, and each host's offset from boot time
 //! to unix time. Used while captures are opened.
 
+use std::path::{Path, PathBuf};
+
 use rustc_hash::FxHashMap;
 
+use super::folder::CaptureFiles;
+use super::machines::{Kernel, machines};
 use crate::clock::Snapshot;
 use crate::event::{Entries, Places, Process, ProcessId, Thread, ThreadId, View};
+use crate::stem;
 use crate::trace::{Index, TrackKind};
 
 /// Where a track's events happen.
@@ -20,6 +25,9 @@ pub(super) struct Place {
 pub(super) struct Facts {
     pub(super) format: Option<String>,
     host: Option<String>,
+    kernel: Kernel,
+    /// What tells the process from all others.
+    recorder: String,
     parent: Option<u32>,
     dp_rank: Option<u32>,
     pub(super) clocks: Option<Snapshot>,
@@ -33,6 +41,9 @@ impl Facts {
             match key {
                 "format" => self.format = value.as_str().map(Into::into),
                 "hostname" => self.host = value.as_str().map(Into::into),
+                "boot_id" => self.kernel.boot_id = value.as_str().unwrap_or_default().into(),
+                "pid_namespace" => self.kernel.pid_namespace = value.as_str().unwrap_or_default().into(),
+                "recorder" => self.recorder = value.as_str().unwrap_or_default().into(),
                 "ppid" => self.parent = number(&value),
                 // -1 stands for none.
                 "dpRankId" => self.dp_rank = number(&value),
@@ -48,17 +59,24 @@ pub(super) struct Gazetteer {
     places: Places,
     /// Each process's own clocks, and where its capture has none, another's of the same capture.
     clocks: Vec<Option<Snapshot>>,
+    /// Where each runs.
+    kernels: Vec<Kernel>,
+    /// By folder and what they say of themselves: a process may have several captures in a session.
+    recorders: FxHashMap<(PathBuf, String), Place>,
 }
 
 impl Gazetteer {
     /// The places of one capture's tracks, and the place for events whose track is unknown.
     pub(super) fn add(
         &mut self,
-        name: &str,
+        files: &CaptureFiles,
         index: &Index,
         facts: &FxHashMap<u64, Facts>,
     ) -> (FxHashMap<u64, Place>, Place) {
+        let name = files.name.as_str();
+        let folder = files.parts.first().and_then(|part| part.parent()).unwrap_or(Path::new(""));
         let first = self.places.processes.len();
+        let mut nowhere = None;
         let any_clocks = index.sequences.iter().find_map(|sequence| sequence.clocks);
         let mut tracks: FxHashMap<u64, Place> = FxHashMap::default();
         let unknown = Facts::default();
@@ -72,47 +90,78 @@ impl Gazetteer {
                     host: facts.host.clone().unwrap_or_default(),
                     parent: facts.parent,
                     dp_rank: facts.dp_rank,
+                    pid_space: facts.kernel.pid_space(),
+                    machine: String::new(),
                     capture: name.to_owned(),
                 };
-                tracks.insert(*uuid, self.process(first, process, facts.clocks.or(any_clocks)));
+                let clocks = facts.clocks.or(any_clocks);
+                let key = (folder.to_owned(), facts.recorder.clone());
+                let known = self.recorders.get(&key).copied();
+                let place = known.unwrap_or_else(|| self.process(first, process, &facts.kernel, clocks));
+                if !facts.recorder.is_empty() {
+                    self.recorders.insert(key, place);
+                }
+                tracks.insert(*uuid, place);
+                nowhere = nowhere.or(Some(place));
             }
         }
-        if self.places.processes.len() == first {
-            let pid = name.rsplit_once('-').and_then(|(_, pid)| pid.parse().ok()).unwrap_or_default();
+        let nowhere = nowhere.unwrap_or_else(|| {
+            let pid = stem::pid(name).unwrap_or_default();
             let process = Process { pid, capture: name.to_owned(), ..Process::default() };
-            self.process(first, process, any_clocks);
-        }
+            self.process(first, process, &Kernel::default(), any_clocks)
+        });
         if self.places.processes.len() > first + 1 {
             // Several captures joined in one file: each process has its own name, as in files of their own.
+            let mut taken = FxHashMap::default();
             for process in &mut self.places.processes[first..] {
                 process.capture = format!("{}-{}", process.host, process.pid);
+                let count = taken.entry(process.capture.clone()).and_modify(|count| *count += 1).or_insert(1);
+                if *count > 1 {
+                    process.capture = format!("{} ({count})", process.capture);
+                }
             }
         }
-        self.threads(first, index, &mut tracks);
+        self.threads(first, nowhere, index, &mut tracks);
         lanes(index, &mut tracks);
-        let process = ProcessId(first as u32);
-        let thread = self.places.threads.iter().position(|thread| thread.process == process);
-        (tracks, Place { process, thread: ThreadId(thread.unwrap_or_default() as u32), lane: 0 })
+        (tracks, nowhere)
     }
 
-    /// All places, and each process's offset from `CLOCK_BOOTTIME` to unix time. Processes of one host share the
+    /// All places, and each process's offset from `CLOCK_BOOTTIME` to unix time. Processes of one machine share the
     /// offset of its first: they share the clock, so their order stays exact.
-    pub(super) fn finish(self) -> (Places, Vec<i64>) {
-        let mut hosts: FxHashMap<&str, i64> = FxHashMap::default();
-        for (process, clocks) in self.places.processes.iter().zip(&self.clocks) {
+    pub(super) fn finish(mut self) -> (Places, Vec<i64>) {
+        let machines = machines(&self.places.processes, &self.kernels);
+        for (process, machine) in self.places.processes.iter_mut().zip(machines) {
+            process.machine = machine;
+        }
+        let clock = |kernel: &Kernel, process: &Process| match kernel.boot_id.as_str() {
+            "" => process.host.clone(),
+            boot_id => boot_id.to_owned(),
+        };
+        let mut offsets: FxHashMap<String, i64> = FxHashMap::default();
+        let all = || self.places.processes.iter().zip(&self.kernels);
+        for ((process, kernel), clocks) in all().zip(&self.clocks) {
             if let Some(clocks) = clocks {
-                hosts.entry(&process.host).or_insert(clocks.real.0.wrapping_sub(clocks.boot.0) as i64);
+                let offset = clocks.real.0.wrapping_sub(clocks.boot.0) as i64;
+                offsets.entry(clock(kernel, process)).or_insert(offset);
             }
         }
-        let offset = |process: &Process| hosts.get(process.host.as_str()).copied().unwrap_or_default();
-        let offsets = self.places.processes.iter().map(offset).collect();
+        let offset = |(process, kernel)| offsets.get(&clock(kernel, process)).copied().unwrap_or_default();
+        let offsets = all().map(offset).collect();
         (self.places, offsets)
     }
 
     /// Adds a process with a thread that stands for the process as a whole, or finds it among those from `first` on:
     /// a later part of a capture may describe its process again.
-    fn process(&mut self, first: usize, process: Process, clocks: Option<Snapshot>) -> Place {
-        let same = |known: &Process| known.pid == process.pid && known.host == process.host;
+    fn process(
+        &mut self,
+        first: usize,
+        process: Process,
+        kernel: &Kernel,
+        clocks: Option<Snapshot>,
+    ) -> Place {
+        let same = |known: &Process| {
+            known.pid == process.pid && known.host == process.host && known.pid_space == process.pid_space
+        };
         if let Some(known) = self.places.processes[first..].iter().position(same) {
             let id = ProcessId((first + known) as u32);
             let thread =
@@ -124,16 +173,17 @@ impl Gazetteer {
         self.places.threads.push(Thread { process: id, tid: process.pid, name: String::new() });
         self.places.processes.push(process);
         self.clocks.push(clocks);
+        self.kernels.push(kernel.clone());
         place
     }
 
-    fn threads(&mut self, first: usize, index: &Index, tracks: &mut FxHashMap<u64, Place>) {
+    fn threads(&mut self, first: usize, nowhere: Place, index: &Index, tracks: &mut FxHashMap<u64, Place>) {
         for uuid in &index.track_order {
             let Some(track) = index.tracks.get(uuid) else { continue };
             let TrackKind::Thread { pid, tid } = track.kind else { continue };
             let by_pid = || {
                 let position = self.places.processes[first..].iter().position(|process| process.pid == pid);
-                ProcessId((first + position.unwrap_or_default()) as u32)
+                position.map_or(nowhere.process, |position| ProcessId((first + position) as u32))
             };
             let process = tracks.get(&track.parent).map_or_else(by_pid, |place| place.process);
             let thread = ThreadId(self.places.threads.len() as u32);

@@ -38,6 +38,8 @@ pub struct Tally {
     pub vanished: u64,
     /// Nanoseconds in which a capture could not be written; what its rings could not hold then is `dropped`.
     pub stalled: u64,
+    /// Rings of killed processes that were in private memory: what they held last is lost.
+    pub lost_rings: u64,
     /// Parts of captures that were removed to keep a session below its limit.
     pub removed_parts: u64,
     /// Packets that made no sense.
@@ -292,6 +294,7 @@ fn apply(
                 }
                 "vanished" => tally.vanished += number("count").unwrap_or_default(),
                 "stalled" => tally.stalled += number("ns").unwrap_or_default(),
+                "lost_rings" => tally.lost_rings += number("count").unwrap_or_default(),
                 "removed" => tally.removed_parts += number("parts").unwrap_or_default(),
                 _ => {}
             }
@@ -543,6 +546,44 @@ mod tests {
         std::fs::write(folder.path().join("h-1.pftrace"), &bytes[..first]).unwrap();
         std::fs::write(folder.path().join("h-1.1.pftrace"), &bytes[first..]).unwrap();
         assert_eq!(read(folder.path()).0, [("long", 2_000, 3_000, Kind::Span, 1, 2, 0)]);
+    }
+
+    #[test]
+    fn a_host_that_was_restarted_and_one_of_the_same_name_have_clocks_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        for (pid, boot_id, real) in [(1, "first", BOOT), (2, "second", BOOT + 5_000_000)] {
+            let facts = [("boot_id", boot_id), ("pid_namespace", "7")];
+            let mut process = Recording::on(booted_at(real), "h", pid, "p", &facts);
+            process.instant(2_000 + u64::from(pid), "Engine", "httpReq", &[]);
+            process.save(folder.path());
+        }
+        let times: Vec<_> = read(folder.path()).0.iter().map(|seen| (seen.4, seen.1)).collect();
+        assert_eq!(times, [(1, 2_001), (2, 5_002_002)]);
+        let captures = Captures::open(folder.path()).unwrap();
+        let machines: Vec<_> =
+            captures.places().processes.iter().map(crate::event::Process::machine).collect();
+        assert_eq!(machines, ["h", "h (2)"]);
+    }
+
+    #[test]
+    fn captures_of_one_process_in_a_session_are_one_process_and_those_of_one_pid_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for (identity, recorder) in
+            [("0000000a", "before"), ("0000000b", "before"), ("0000000c", "after an exec")]
+        {
+            let mut process = Recording::new("h", 1, "p", &[("recorder", recorder)]);
+            process.instant(2_000, "Engine", "httpReq", &[]);
+            let path = folder.path().join(format!("h-1-{identity}.pftrace"));
+            std::fs::rename(process.save(folder.path()), path).unwrap();
+        }
+        let captures = Captures::open(folder.path()).unwrap();
+        let mut records = captures.records();
+        let mut processes = Vec::new();
+        while let Some(record) = records.next() {
+            processes.push(record.process.0);
+        }
+        processes.sort_unstable();
+        assert_eq!((captures.places().processes.len(), processes), (2, vec![0, 0, 1]));
     }
 
     #[test]

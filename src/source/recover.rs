@@ -1,13 +1,20 @@
 //! Puts what a killed process had left in its rings into its capture, so that other tools see it too.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::captures::{Opened, SourceError, open_capture};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::captures::{Opened, SourceError, open_with};
 use super::folder::{CaptureFiles, find};
-use super::rings::{certain_length, is_running, leavings};
+use super::leavings::Leavings;
+use super::rings::certain_length;
+use crate::event::names_log::{COMPLETED, MAGIC};
 use crate::files;
+use crate::own_file::Life;
 
 /// What became of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +32,8 @@ pub enum Recovered {
     Whole(PathBuf),
     /// Its process still runs and writes it.
     Running(PathBuf),
+    /// Whether its process still writes it can't be known here, or its rings are not here; why.
+    Unknown(PathBuf, String),
     /// It can't be read.
     Failed(PathBuf, String),
 }
@@ -43,21 +52,35 @@ pub fn recover(path: &Path) -> Result<Vec<Recovered>, SourceError> {
 
 fn complete(files: &CaptureFiles) -> Recovered {
     let last = files.parts.last().cloned().unwrap_or_default();
-    let leavings = leavings(&last, files);
-    if is_running(files) {
-        return Recovered::Running(last);
+    let left = Leavings::of(files);
+    match &left.life {
+        Life::Lives => return Recovered::Running(last),
+        Life::Unknown(reason) => return Recovered::Unknown(last, reason.clone()),
+        Life::Gone => {}
     }
-    if leavings.is_empty() {
+    if let Some(unread) = left.unread(files) {
+        return Recovered::Unknown(last, unread.reason);
+    }
+    if left.files().next().is_none() {
         return Recovered::Whole(last);
     }
-    let Opened { intake, capture, .. } = match open_capture(files) {
+    // As a recorder does: no other command completes it meanwhile, or reads half of it.
+    let names = match left.names.iter().map(|path| hold(path, left.owner)).collect::<io::Result<Vec<_>>>() {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Recovered::Running(last),
+        Err(error) => return Recovered::Failed(last, format!("the names for its rings: {error}")),
+    };
+    if left.names.iter().any(|path| !path.exists()) {
+        return complete(files); // another command has just done it
+    }
+    let Opened { intake, capture, .. } = match open_with(files, &left) {
         Ok(opened) => opened,
         Err(reason) => return Recovered::Failed(last, reason),
     };
-    if let Err(error) = append(files, &last, capture.tail()) {
+    if let Err(error) = append(&left, &last, capture.tail(), &names) {
         return Recovered::Failed(last, error.to_string());
     }
-    for file in leavings.iter().filter(|_| intake.damaged_rings.is_empty()) {
+    for file in left.files().filter(|_| intake.damaged_rings.is_empty()) {
         if let Err(error) = fs::remove_file(file) {
             log::warn!(
                 "{}: its events are in {}, but it can't be removed: {error}",
@@ -69,10 +92,22 @@ fn complete(files: &CaptureFiles) -> Recovered {
     Recovered::Completed { file: last, events: intake.recovered, damaged: intake.damaged_rings }
 }
 
-/// Replaces a file by itself and more. It is whole at each instant: the old one, or the new one.
-fn append(files: &CaptureFiles, last: &Path, tail: &[u8]) -> io::Result<()> {
+/// Opens a names file and takes its lock; what can't be locked has no recorder either.
+fn hold(path: &Path, owner: u32) -> io::Result<File> {
+    let file = files::open_own_to_write(path, owner)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(file),
+    }
+}
+
+/// Replaces a file by itself and more. It is whole at each instant: the old one, or the new one, which the names files
+/// tell by its length: what is in it is not read from the rings again, should this command be killed.
+fn append(left: &Leavings, last: &Path, tail: &[u8], names: &[File]) -> io::Result<()> {
     let mut former = files::open_regular(last)?;
-    let certain = certain_length(files, former.metadata()?.len());
+    let length = former.metadata()?.len();
+    let certain = certain_length(left, length);
+    let completed = certain + tail.len() as u64;
     let unfinished = last.with_extension("part");
     let mut write = || {
         // One that is there was left by a command that was killed.
@@ -84,7 +119,15 @@ fn append(files: &CaptureFiles, last: &Path, tail: &[u8]) -> io::Result<()> {
         let mut file = files::create_private(&unfinished)?;
         io::copy(&mut io::Read::take(&mut former, certain), &mut file)?;
         file.write_all(tail)?;
-        file.sync_all()
+        file.sync_all()?;
+        for names in names.iter().filter(|_| completed != length) {
+            let mut magic = [0; size_of::<u64>()];
+            names.read_exact_at(&mut magic, 0)?;
+            if u64::from_le_bytes(magic) == MAGIC {
+                names.write_all_at(&completed.to_le_bytes(), COMPLETED as u64)?;
+            }
+        }
+        Ok(())
     };
     write().and_then(|()| fs::rename(&unfinished, last)).inspect_err(|_| {
         // It is of no use; that it can't be removed either adds nothing to the first error.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::folder::CaptureFiles;
+use super::leavings::Leavings;
 use crate::clock::{Calibration, Snapshot};
 use crate::event::names_log::{self, Entry};
 use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name};
-use crate::files::{TEXT_LIMIT, open_unlinked, read_to_limit};
-use crate::ring::{Consumer, Kind, Owner, Record, Ring, RingError, folders_of, rings_left};
+use crate::files::{TEXT_LIMIT, open_own, read_to_limit};
+use crate::ring::{Consumer, Kind, Owner, Record, Ring, RingError};
+use crate::stem::CaptureId;
 use crate::trace::{
     Clocks, Index, LeftOpen, Lost, META_DOMAIN, Part, Process, Sequence, Thread, TrackKind, Writer,
 };
@@ -26,17 +27,13 @@ pub(super) struct Tail {
     pub(super) events: u64,
     /// Ring files that could not be read, or only in part.
     pub(super) damaged: Vec<PathBuf>,
-    /// Rings that went with the process.
-    pub(super) private: u64,
 }
 
-/// Reads the rings of a capture whose process has ended. None: it left none, or still runs and takes them itself.
-/// `length` is that of the capture's last file, in bytes.
-pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index, parts: &Arc<[Part]>) -> Option<Tail> {
-    let last = files.parts.last()?;
-    let rings = rings_left(last, &files.name);
+/// Reads the rings of a capture whose recorder is gone. None: there are none, or they are not to be read, or the capture
+/// has them already. `length` is that of the capture's last file, in bytes.
+pub(super) fn tail(left: &Leavings, length: u64, index: &Index, parts: &Arc<[Part]>) -> Option<Tail> {
     let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
-    if rings.is_empty() || is_running(files) {
+    if left.files().next().is_none() || !left.are_final() {
         return None;
     }
     let mut tail = Tail::default();
@@ -45,8 +42,8 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index, parts: &Arc
         index.sequences.iter().any(|known| known.id == sequence)
     };
     let mut opened = Vec::new();
-    for path in rings {
-        match Ring::open(&path) {
+    for path in &left.rings {
+        match Ring::open(path, left.owner) {
             // One that lay ready for a thread that never came has nothing.
             Ok(ring) if is_known(&ring) || ring.filled() > 0 || ring.dropped() > 0 => {
                 opened.push((path, ring));
@@ -54,44 +51,53 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index, parts: &Arc
             Ok(_) | Err(RingError::HalfMade { .. }) => {}
             Err(error) => {
                 log::warn!("{error}");
-                tail.damaged.push(path);
+                tail.damaged.push(path.clone());
             }
         }
     }
-    let names = names_files(files).pop();
-    let first = || last.with_file_name(format!("{}.names", files.name));
-    let texts = match Texts::read(&names.unwrap_or_else(first)) {
-        Ok(texts) => texts,
-        Err(_) if opened.is_empty() => return Some(tail),
-        Err(error) => {
-            log::warn!("{}: its rings can't be read without their names: {error}", files.name);
-            tail.damaged.extend(opened.into_iter().map(|(path, _)| path));
-            return Some(tail);
+    let texts = texts(left);
+    if texts.iter().any(|texts| texts.completed == Some(length)) {
+        return (!tail.damaged.is_empty()).then_some(tail);
+    }
+    // What has no identity is of a version that made no more than one names file at a time.
+    let texts_of = |ring: &Ring| texts.iter().rev().find(|texts| texts.identity == ring.identity());
+    opened.retain(|(path, ring)| {
+        let is_readable = texts_of(ring).is_some();
+        if !is_readable {
+            log::warn!("{}: it can't be read without the names for it", path.display());
+            tail.damaged.push((*path).clone());
         }
-    };
-    tail.private = texts.private_rings;
+        is_readable
+    });
+    if opened.is_empty() && texts.is_empty() {
+        return Some(tail);
+    }
     let mut writer = writer(index, clocks)?;
     let mut left_open = index.left_open(parts);
     writer.take_over_lanes(&left_open);
     opened.sort_by_key(|(_, ring)| ring.order());
     let mut sequences = FxHashMap::default();
     for (path, ring) in opened {
+        let Some(texts) = texts_of(&ring) else { continue }; // see above
         let owner = ring.owner();
         // A thread that went on in another ring has several.
         let sequence = sequences
             .entry(owner.sequence)
             .or_insert_with(|| sequence(owner, index, &mut left_open, &mut writer));
-        tail.events += drain(ring, length, sequence, &texts, &mut writer, &path, &mut tail.damaged);
+        tail.events += drain(ring, length, sequence, texts, &mut writer, path, &mut tail.damaged);
     }
     for sequence in sequences.values_mut() {
         writer.settle(sequence);
     }
     // Captures of version 1.0 don't say which spans stand open in them.
     let Lost { ends, .. } = writer.last_visit();
-    if ends > 0 {
-        let mut attributes = Attributes::default();
-        attributes.key(Name::new("count")).int(ends as i64);
-        writer.meta(clocks.boot, Label::new(META_DOMAIN, "unmatched"), attributes.as_bytes());
+    let private = texts.last().map_or(0, |newest| newest.private_rings);
+    for (name, number) in [("unmatched", ends), ("lost_rings", private)] {
+        if number > 0 {
+            let mut attributes = Attributes::default();
+            attributes.key(Name::new("count")).int(number as i64);
+            writer.meta(clocks.boot, Label::new(META_DOMAIN, name), attributes.as_bytes());
+        }
     }
     tail.packets = writer.pending().to_vec();
     Some(tail)
@@ -99,33 +105,21 @@ pub(super) fn tail(files: &CaptureFiles, length: u64, index: &Index, parts: &Arc
 
 /// How many bytes of a capture's last file, which has `length`, are to be read: the process may have died while it wrote
 /// what is still in a ring.
-pub(super) fn certain_length(files: &CaptureFiles, length: u64) -> u64 {
-    let Some(last) = files.parts.last().filter(|_| !is_running(files)) else { return length };
-    let rings = rings_left(last, &files.name);
-    let uncertain = rings.iter().filter_map(|path| Ring::open(path).ok()?.uncertain_from(length));
+pub(super) fn certain_length(left: &Leavings, length: u64) -> u64 {
+    if !left.are_final() || texts(left).iter().any(|texts| texts.completed == Some(length)) {
+        return length;
+    }
+    let uncertain =
+        left.rings.iter().filter_map(|path| Ring::open(path, left.owner).ok()?.uncertain_from(length));
     uncertain.min().unwrap_or(length)
 }
 
-/// What a killed process has left beside its capture: rings, and the names for them.
-pub(super) fn leavings(last: &Path, files: &CaptureFiles) -> Vec<PathBuf> {
-    rings_left(last, &files.name).into_iter().chain(names_files(files)).collect()
-}
-
-/// The names for a capture's rings, beside it or in shared memory; the newest last. A file of this kind is called like
-/// the part that was the first when collection began.
-fn names_files(files: &CaptureFiles) -> Vec<PathBuf> {
-    let places = |part: &PathBuf| {
-        let names = part.with_extension("names").file_name().unwrap_or_default().to_owned();
-        folders_of(part).into_iter().rev().map(move |folder| folder.join(&names))
+/// The texts for a capture's rings, the newest last.
+fn texts(left: &Leavings) -> Vec<Texts> {
+    let read = |path: &PathBuf| {
+        Texts::read(path, left.owner).inspect_err(|error| log::warn!("{}: {error}", path.display())).ok()
     };
-    files.parts.iter().flat_map(places).filter(|names| names.exists()).collect()
-}
-
-/// Whether the process that captures is still there. On another host it can't be seen, and its files lie still.
-pub(super) fn is_running(files: &CaptureFiles) -> bool {
-    let Some((host, pid)) = files.name.rsplit_once('-') else { return false };
-    let here = rustix::system::uname();
-    here.nodename().to_string_lossy() == host && Path::new("/proc").join(pid).join("fd").is_dir()
+    left.names.iter().filter_map(read).collect()
 }
 
 /// A writer that goes on where the capture's own stopped.
@@ -227,19 +221,28 @@ fn drain(
 /// The texts behind the numbers in a process's rings, as names of this process.
 #[derive(Debug, Default)]
 struct Texts {
+    /// None: of an earlier version.
+    identity: Option<CaptureId>,
     private_rings: u64,
+    /// The length of the capture's last file, if `recover` has put the rings into it.
+    completed: Option<u64>,
     names: FxHashMap<u32, Name>,
     labels: FxHashMap<u32, Label>,
 }
 
 impl Texts {
     /// Reads the file that the recorder keeps beside the rings.
-    fn read(path: &Path) -> io::Result<Self> {
-        let bytes = read_to_limit(open_unlinked(path)?, TEXT_LIMIT)?;
+    fn read(path: &Path, owner: u32) -> io::Result<Self> {
+        let bytes = read_to_limit(open_own(path, owner)?, TEXT_LIMIT)?;
         let Some(entries) = names_log::entries(&bytes) else {
             return Ok(Self::of_lines(&String::from_utf8_lossy(&bytes)));
         };
-        let mut texts = Self { private_rings: names_log::private_rings(&bytes), ..Self::default() };
+        let mut texts = Self {
+            identity: names_log::identity(&bytes).map(CaptureId),
+            private_rings: names_log::private_rings(&bytes),
+            completed: names_log::completed(&bytes),
+            ..Self::default()
+        };
         for entry in entries {
             match entry {
                 Entry::Name { index, text } => drop(texts.names.insert(index, Name::new(text))),
@@ -297,7 +300,7 @@ mod tests {
         let path = folder.path().join("h-1.names");
         std::fs::write(&path, "[\"n\",5,\"rid\"]\n[\"l\",3,\"Request\",\"httpReq\"]\n[\"n\",6,\"cut")
             .unwrap();
-        let texts = Texts::read(&path).unwrap();
+        let texts = Texts::read(&path, crate::files::user()).unwrap();
         assert_eq!(texts.names.get(&5), Some(&Name::new("rid")));
         assert_eq!(texts.label(3), Some(Label::new("Request", "httpReq")));
         assert_eq!(texts.names.len(), 1);

@@ -28,8 +28,13 @@ pub(crate) fn record(config: &str, body: impl FnOnce(&Folder)) -> Folder {
 
 /// As [`record`], while the test goes on.
 pub(crate) fn start(config: &str, body: impl FnOnce(&Folder)) -> (Folder, Running) {
+    start_behind(&[], config, body)
+}
+
+/// As [`start`], with the child's command behind these words.
+pub(crate) fn start_behind(before: &[&str], config: &str, body: impl FnOnce(&Folder)) -> (Folder, Running) {
     if let Some(path) = std::env::var_os(FOLDER) {
-        let folder = Folder { path: path.into(), _temporary: None };
+        let folder = Folder::at(path);
         folder.activate();
         body(&folder);
         recorder::shutdown();
@@ -38,17 +43,32 @@ pub(crate) fn start(config: &str, body: impl FnOnce(&Folder)) -> (Folder, Runnin
     let temporary = tempfile::tempdir().unwrap();
     let folder = Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) };
     folder.configure(config);
-    let thread = std::thread::current();
-    let test = thread.name().unwrap();
-    assert_ne!(test, "main", "run by a harness that gives each test a thread of its name");
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
+    let child = this_test(before)
         .env(FOLDER, &folder.path)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     (folder, Running(Some(child)))
+}
+
+/// The command that runs the calling test in another process, behind these words.
+pub(crate) fn this_test(before: &[&str]) -> Command {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap();
+    assert_ne!(test, "main", "run by a harness that gives each test a thread of its name");
+    let this = std::env::current_exe().unwrap();
+    let mut words = before.iter().map(std::ffi::OsStr::new).chain([this.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).args([test, "--exact", "--nocapture"]);
+    command
+}
+
+/// Words that have a command run with pids of its own, as in a container. It ends with them. None: only root can.
+pub(crate) fn container() -> Option<&'static [&'static str]> {
+    const WORDS: &[&str] = &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let outcome = Command::new(WORDS[0]).args(&WORDS[1..]).arg("true").output();
+    outcome.is_ok_and(|outcome| outcome.status.success()).then_some(WORDS)
 }
 
 /// A child; it does not outlive the test.
@@ -61,6 +81,17 @@ impl Running {
 
     pub(crate) fn kill(&mut self) {
         self.0.as_mut().unwrap().kill().unwrap();
+    }
+
+    /// After a kill: it has ended, and nobody has waited for it.
+    pub(crate) fn wait_until_it_is_a_zombie(&self) {
+        let pid = self.pid() as libc::id_t;
+        // SAFETY: zeroes are such a structure, and it is only written to.
+        let outcome = unsafe {
+            let mut information = std::mem::zeroed();
+            libc::waitid(libc::P_PID, pid, &raw mut information, libc::WEXITED | libc::WNOWAIT)
+        };
+        assert_eq!(outcome, 0);
     }
 
     pub(crate) fn wait_with_output(&mut self) -> Output {
@@ -97,6 +128,11 @@ pub(crate) fn span(name: &str, number: i64) {
 }
 
 impl Folder {
+    /// One that another process keeps.
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), _temporary: None }
+    }
+
     /// Replaces the config file, with the captures below this folder.
     pub(crate) fn configure(&self, config: &str) {
         let config = config.trim_start_matches('{');
@@ -156,8 +192,7 @@ pub(crate) struct Recorded {
 impl Recorded {
     pub(crate) fn read(path: &Path) -> Self {
         let captures = Captures::open(path).unwrap();
-        let (threads, lost_rings) = (captures.places().threads.len(), captures.intake().lost_rings);
-        let mut recorded = Self { threads, lost_rings, ..Self::default() };
+        let mut recorded = Self { threads: captures.places().threads.len(), ..Self::default() };
         let mut records = captures.records();
         while let Some(record) = records.next() {
             let attribute = |key| record.get(key).and_then(|value| value.as_int());
@@ -173,6 +208,7 @@ impl Recorded {
         let tally = records.tally();
         recorded.ringless = (tally.ringless, tally.ringless_threads);
         recorded.vanished = tally.vanished;
+        recorded.lost_rings = tally.lost_rings;
         (recorded.dropped, recorded.removed) = (tally.dropped as i64, tally.removed_parts as i64);
         recorded
     }

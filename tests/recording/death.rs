@@ -5,7 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use memmap2::MmapRaw;
 
-use super::child::{Folder, Running, span, start, wait_until};
+use msprof_rs::source::{Recovered, recover};
+
+use super::child::{Folder, Running, container, span, start_behind, this_test, wait_until};
+
+/// In a process that only reads: the folder.
+const READ: &str = "MSPROF_TEST_READ";
 
 const THREADS: usize = 4;
 
@@ -35,8 +40,8 @@ impl Committed {
 }
 
 /// Records as fast as it can, in all threads, until it dies.
-fn record_until_death(config: &str, die: Option<fn()>) -> (Folder, Running) {
-    start(config, |folder| {
+fn record_until_death(before: &[&str], config: &str, die: Option<fn()>) -> (Folder, Running) {
+    start_behind(before, config, |folder| {
         let committed = Committed::of(folder);
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
@@ -87,30 +92,101 @@ fn check(folder: &Folder, what: &str) -> bool {
     recorded.lost_rings == 0
 }
 
+/// How a killed process is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Before its parent has waited for it.
+    AtZombie,
+    /// From another container; both have few pids, and the same.
+    FromContainer,
+    Plain,
+}
+
+/// What lies in the session folders, by name and length. What a recorder has, changes.
+fn rings_and_names(folder: &Folder) -> Vec<std::path::PathBuf> {
+    [folder.files(".ring"), folder.files(".names")].concat()
+}
+
+/// Tries to complete the captures of a process that lives: nothing of it may be touched.
+fn recover_the_living(folder: &Folder, what: &str) {
+    let before = rings_and_names(folder);
+    for recovered in recover(&folder.path.join("captures")).unwrap() {
+        assert!(matches!(recovered, Recovered::Running(_)), "{what}: {recovered:?}");
+    }
+    let after = rings_and_names(folder);
+    assert!(!before.is_empty() && before.iter().all(|file| after.contains(file)), "{what}: {before:?}");
+}
+
+/// The captures of a process that is gone are completed, and have then by themselves what they had with their rings.
+fn recover_the_gone(folder: &Folder, what: &str) {
+    let expected = folder.read();
+    for recovered in recover(&folder.path.join("captures")).unwrap() {
+        let Recovered::Completed { damaged, .. } = recovered else { panic!("{what}: {recovered:?}") };
+        assert!(damaged.is_empty(), "{what}: {damaged:?}");
+    }
+    assert!(rings_and_names(folder).is_empty(), "{what}");
+    let found = folder.read();
+    assert_eq!((&found.numbers, found.dropped), (&expected.numbers, expected.dropped), "{what}");
+}
+
+/// Whether [`check`], in another container, has found what it should, and nothing in private memory.
+fn check_from(container: &[&str], folder: &Folder, what: &str) -> bool {
+    let outcome = this_test(container).env(READ, &folder.path).output().unwrap();
+    let code = outcome.status.code();
+    assert!(matches!(code, Some(0 | 1)), "{what}: {}", String::from_utf8_lossy(&outcome.stderr));
+    code == Some(0)
+}
+
 #[test]
-fn a_kill_at_any_instant_loses_nothing_that_was_committed() {
+fn a_kill_at_any_instant_loses_nothing_that_was_committed_however_it_is_read() {
+    if let Some(folder) = std::env::var_os(READ) {
+        std::process::exit(i32::from(!check(&Folder::at(folder), "from another container")));
+    }
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut all_in_files = 0;
+    let in_container = container();
     for death in 0..deaths() {
         let config = match death % 3 {
             0 => r#"{"enable": 1}"#,
             1 => r#"{"enable": 1, "compress": 1}"#,
             _ => r#"{"enable": 1, "file_mb": 1}"#,
         };
-        let (folder, mut child) = record_until_death(config, None);
+        let look = match (death / 3 % 3, in_container) {
+            (0, _) => Look::AtZombie,
+            (1, Some(_)) => Look::FromContainer,
+            _ => Look::Plain,
+        };
+        let words = in_container.filter(|_| look == Look::FromContainer).unwrap_or_default();
+        let (folder, mut child) = record_until_death(words, config, None);
         let committed = Committed::of(&folder);
         seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let instant = (seed >> 33) as i64 % 40_000;
+        let what = format!("death {death} at {instant}, read {look:?}");
         wait_until("the instant", || committed.last(0).load(Ordering::Relaxed) > instant);
+        recover_the_living(&folder, &what);
         child.kill();
-        child.wait_with_output();
-        all_in_files += u64::from(check(&folder, &format!("death {death} at {instant}")));
+        let is_whole = match look {
+            Look::AtZombie => {
+                child.wait_until_it_is_a_zombie();
+                check(&folder, &what)
+            }
+            Look::FromContainer => {
+                child.wait_with_output(); // of all that have its stderr
+                check_from(words, &folder, &what)
+            }
+            Look::Plain => {
+                child.wait_with_output();
+                check(&folder, &what)
+            }
+        };
+        recover_the_gone(&folder, &what);
+        all_in_files += u64::from(is_whole);
     }
     assert!(all_in_files > deaths() / 2, "{all_in_files}");
 }
 
 fn dies_by(die: fn()) {
-    let (folder, mut child) = record_until_death(r#"{"enable": 1}"#, Some(die));
+    let (folder, mut child) = record_until_death(&[], r#"{"enable": 1}"#, Some(die));
     assert!(!child.wait_with_output().status.success());
     check(&folder, "its end");
 }

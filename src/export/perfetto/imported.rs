@@ -27,7 +27,7 @@ pub(super) fn write(
     let places = session.places();
     let mut by_start = Spool::default();
     for record in session.imported() {
-        if of_host(&places.process(record.process).host) {
+        if of_host(places.process(record.process).machine()) {
             by_start.push(record.start.0, &record);
         }
     }

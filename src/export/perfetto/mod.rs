@@ -1,8 +1,9 @@
 //! `timeline.pftrace`: all processes of the session in one Perfetto trace, with tracks that no process could have
 //! recorded: one for each request, counters of each engine, and the times in which it was idle.
 //!
-//! Captures are joined as they are, packet by packet. Clocks of several hosts can't be told apart within one file, so
-//! such a session becomes `timeline.tar`: a trace for each host and a manifest, which Perfetto 58 opens as one.
+//! Captures are joined as they are, packet by packet. Clocks of several hosts, and processes of several containers that have
+//! one pid, can't be told apart within one file, so such a session becomes `timeline.tar`: a trace for each machine and a
+//! manifest, which Perfetto 58 opens as one.
 
 mod engines;
 mod imported;
@@ -15,6 +16,7 @@ use std::path::Path;
 use super::Outcome;
 use super::output::{Output, OutputError};
 use crate::clock::{Nanos, Snapshot};
+use crate::event::Process;
 use crate::model::Model;
 use crate::source::Session;
 use crate::trace::Overlay;
@@ -32,7 +34,7 @@ pub fn write(
     model: &Model,
 ) -> Result<(&'static str, Outcome), OutputError> {
     let places = session.places();
-    let hosts: BTreeSet<&str> = places.processes.iter().map(|process| process.host.as_str()).collect();
+    let hosts: BTreeSet<&str> = places.processes.iter().map(Process::machine).collect();
     let name = if hosts.len() > 1 { "timeline.tar" } else { "timeline.pftrace" };
     let path = folder.join(name);
     let mut output = Output::create(&path)?;

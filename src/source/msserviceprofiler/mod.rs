@@ -245,6 +245,7 @@ impl Reader<'_> {
             parent: self.meta.parent,
             dp_rank: self.meta.dp_rank,
             capture: self.capture.clone(),
+            ..Process::default()
         });
         self.processes.push((pid, id));
         id
