@@ -1,23 +1,22 @@
 //! `msprof-rs status`, `start`, `stop` and `dump`: what the recorders of this machine do, and having them do something
 //! else.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::{EXIT_FAILED, EXIT_FINE};
+use super::{EXIT_FAILED, EXIT_FINE, left_out};
 use crate::config::{ConfigError, rewrite_enable};
 use crate::control::{Dumps, Live, State};
+use crate::files;
+use crate::own_file::Identity;
 use crate::stem;
 
 /// Between the two looks that give a rate.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// How long to wait for processes to act: they look every 50 ms, and a dump takes a while to write.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
@@ -31,6 +30,10 @@ pub(super) struct Target {
     /// A process id, a session folder, or a collection config [default: the only server there is]
     #[arg(value_name = "PID|SESSION|CONFIG")]
     target: Option<String>,
+
+    /// How long the processes may take to follow: they look ten times a second, but have to write what they hold
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    wait: u64,
 }
 
 /// Why nothing was done.
@@ -48,12 +51,28 @@ enum LiveError {
     Unknown(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("there is nothing to dump: no process of {0} is in flight mode (\"mode\": \"flight\")")]
+    #[error(
+        "{config}: \"enable\" is {enable} now, but within {wait} s not all processes have followed: {who}. Their logs say \
+         more"
+    )]
+    NotFollowed { config: PathBuf, enable: u8, wait: u64, who: String },
+    #[error(
+        "{0} sees other mounts, as in a container: which file its config is can't be said here. Run the command there"
+    )]
+    Elsewhere(String),
+    #[error("there is nothing to dump: no process of yours runs with {0}")]
+    Unused(PathBuf),
+    #[error("there is nothing to dump: collection is off in {0}. `msprof-rs start` switches it on")]
+    Off(PathBuf),
+    #[error(
+        "there is nothing to dump: no process of {0} is in flight mode (\"mode\": \"flight\"); all that they record is in \
+         their captures"
+    )]
     NotInFlight(PathBuf),
     #[error("{path}: the dump could not be asked for: {error}")]
     Dump { path: PathBuf, error: std::io::Error },
-    #[error("{0}: not all processes have answered within {PATIENCE:?}; what is there is whole")]
-    NoAnswer(PathBuf),
+    #[error("{folder}: within {wait} s not all processes have answered: {who}. What is there is whole")]
+    NoAnswer { folder: PathBuf, wait: u64, who: String },
 }
 
 impl Status {
@@ -79,7 +98,13 @@ impl Status {
             println!("{}", LiveError::Nobody);
         } else {
             print!("{}", table(&rows));
+            for (_, Live { pid, facts, .. }) in &rows {
+                if let Some(trouble) = &facts.trouble {
+                    println!("{pid}: {trouble}");
+                }
+            }
         }
+        left_out::tell(&rows.iter().map(|(_, live)| live.pid).collect::<Vec<_>>());
         EXIT_FINE
     }
 }
@@ -93,7 +118,9 @@ fn table(rows: &[(u64, Live)]) -> String {
             Some(percent) => format!("{percent} % of {}", megabytes(figures.ring_size)),
             None => "-".into(),
         };
-        let session = facts.session.as_ref().unwrap_or(&facts.config);
+        let place = facts.session.as_ref().unwrap_or(&facts.config).display();
+        let is_here = facts.mounts == files::mounts();
+        let place = if is_here { place.to_string() } else { format!("{place} (in other mounts)") };
         cells.push([
             pid.to_string(),
             format!("{state:?}").to_lowercase(),
@@ -104,7 +131,7 @@ fn table(rows: &[(u64, Live)]) -> String {
             figures.threads.to_string(),
             fill,
             facts.role.clone(),
-            session.display().to_string(),
+            place,
         ]);
     }
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -139,70 +166,145 @@ impl Target {
     }
 
     fn switch(&self, on: bool) -> Result<(), LiveError> {
-        let config = self.config()?;
-        rewrite_enable(&config, on)?;
-        let has_followed = |live: &Live| live.facts.config != config || (live.state != State::Idle) == on;
-        // A limit or an error may keep a process from following; then `status` tells.
-        wait_until(|| Live::all().iter().all(has_followed));
+        let server = self.server()?;
+        let Server { config, .. } = &server;
+        rewrite_enable(config, on)?;
+        let enable = u8::from(on);
+        if server.processes().is_empty() {
+            let outlook = if on { " yet; collection begins when one starts" } else { "" };
+            println!("\"enable\" is {enable} in {}. No process uses it{outlook}", config.display());
+            return Ok(());
+        }
+        let is_late = |live: &Live| (live.state == State::Idle) == on;
+        // One in trouble says why.
+        let may_follow = |live: &Live| is_late(live) && !(on && live.facts.trouble.is_some());
+        self.wait_until(|| !server.processes().iter().any(may_follow));
+        let processes = server.processes();
+        let late: Vec<_> = processes.iter().filter(|live| is_late(live)).map(name_with_trouble).collect();
+        if !late.is_empty() {
+            return Err(LiveError::NotFollowed {
+                config: config.clone(),
+                enable,
+                wait: self.wait,
+                who: late.join(", "),
+            });
+        }
         println!("collection is {}: {}", if on { "on" } else { "off" }, config.display());
-        let session = Live::all()
-            .into_iter()
-            .filter(|live| live.facts.config == config)
-            .find_map(|it| it.facts.session);
-        if let Some(session) = session {
+        if let Some(session) = processes.into_iter().find_map(|live| live.facts.session) {
             println!("session: {}", session.display());
         }
         Ok(())
     }
 
     fn ask_for_dump(&self) -> Result<(), LiveError> {
-        let config = self.config()?;
-        let flying: Vec<_> = Live::all()
-            .into_iter()
-            .filter(|live| live.facts.config == config && live.state == State::Flight)
-            .collect();
+        let server = self.server()?;
+        let processes = server.processes();
+        let config = server.config.clone();
+        if processes.iter().all(|live| live.state == State::Idle) {
+            return Err(if processes.is_empty() {
+                LiveError::Unused(config)
+            } else {
+                LiveError::Off(config)
+            });
+        }
+        let flying: Vec<_> = processes.into_iter().filter(|live| live.state == State::Flight).collect();
         let Some(session) = flying.iter().find_map(|live| live.facts.session.clone()) else {
             return Err(LiveError::NotInFlight(config));
         };
         let asked = Dumps::of(&session).ask();
         let folder = asked.map_err(|error| LiveError::Dump { path: session.clone(), error })?;
-        let has_written = || flying.iter().all(|live| has_dump_of(&folder, live.pid));
-        if !wait_until(has_written) {
-            return Err(LiveError::NoAnswer(folder));
+        let is_late = |live: &Live| !has_dump_of(&folder, live.pid);
+        self.wait_until(|| !flying.iter().any(is_late));
+        let late: Vec<_> = flying.iter().filter(|live| is_late(live)).map(name_with_trouble).collect();
+        if !late.is_empty() {
+            return Err(LiveError::NoAnswer { folder, wait: self.wait, who: late.join(", ") });
         }
         println!("{}", folder.display());
         Ok(())
     }
 
-    /// The collection config of the server that is meant.
-    fn config(&self) -> Result<PathBuf, LiveError> {
+    /// Until it is so, or has taken too long.
+    fn wait_until(&self, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        while !condition() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The server that is meant.
+    fn server(&self) -> Result<Server, LiveError> {
         let live = Live::all();
-        let Some(target) = &self.target else {
-            let configs: BTreeSet<_> = live.into_iter().map(|live| live.facts.config).collect();
-            let mut configs = configs.into_iter();
-            return match (configs.next(), configs.next()) {
-                (None, _) => Err(LiveError::Nobody),
-                (Some(config), None) => Ok(config),
-                (Some(first), Some(second)) => {
-                    let all = [first, second].into_iter().chain(configs);
-                    let all: Vec<_> = all.map(|config| config.display().to_string()).collect();
-                    Err(LiveError::Several(all.join(", ")))
-                }
-            };
-        };
+        let Some(target) = &self.target else { return only_server(&live) };
         let path = std::path::absolute(target).unwrap_or_else(|_| target.into());
+        let file = Identity::at(&path).ok();
         let is_meant = |live: &&Live| {
+            let is_here = live.facts.mounts == files::mounts();
             live.pid.to_string() == *target
-                || live.facts.config == path
-                || live.facts.session.as_ref().is_some_and(|session| *session == path)
+                || file.is_some() && live.facts.config_file == file
+                || is_here && live.facts.config == path
+                || is_here && live.facts.session.as_ref().is_some_and(|session| *session == path)
         };
-        match live.iter().find(is_meant) {
-            Some(live) => Ok(live.facts.config.clone()),
+        // Another container may have a process of the same number.
+        let meant = live.iter().filter(is_meant).max_by_key(|live| live.facts.mounts == files::mounts());
+        match meant {
+            Some(live) if live.facts.config_file.is_some() && live.facts.config_file == file => {
+                Ok(Server { config: path, file })
+            }
+            Some(live) => Server::of(live).ok_or_else(|| LiveError::Elsewhere(name_with_trouble(live))),
             // Of a server that does not run yet.
-            None if path.is_file() => Ok(path),
+            None if path.is_file() => Ok(Server { config: path, file }),
             None => Err(LiveError::Unknown(target.clone())),
         }
     }
+}
+
+/// Processes that share a collection config.
+struct Server {
+    config: PathBuf,
+    /// Which file that is.
+    file: Option<Identity>,
+}
+
+impl Server {
+    /// None: its config is not the file at that path here.
+    fn of(live: &Live) -> Option<Self> {
+        let (config, file) = (&live.facts.config, Identity::at(&live.facts.config).ok());
+        let is_here =
+            live.facts.mounts == files::mounts() || file.is_some() && file == live.facts.config_file;
+        is_here.then(|| Self { config: config.clone(), file })
+    }
+
+    /// Those that run now.
+    fn processes(&self) -> Vec<Live> {
+        let is_of_it = |live: &Live| {
+            self.file.is_some() && live.facts.config_file == self.file
+                || live.facts.mounts == files::mounts() && live.facts.config == self.config
+        };
+        Live::all().into_iter().filter(is_of_it).collect()
+    }
+}
+
+/// The only server whose config can be changed here.
+fn only_server(live: &[Live]) -> Result<Server, LiveError> {
+    let servers: BTreeMap<_, _> =
+        live.iter().filter_map(Server::of).map(|server| (server.config.clone(), server)).collect();
+    let paths: Vec<_> = servers.keys().map(|config| config.display().to_string()).collect();
+    let mut servers = servers.into_values();
+    match (servers.next(), servers.next(), live.first()) {
+        (Some(only), None, _) => Ok(only),
+        (Some(_), Some(_), _) => Err(LiveError::Several(paths.join(", "))),
+        (None, _, Some(elsewhere)) => Err(LiveError::Elsewhere(name_with_trouble(elsewhere))),
+        (None, _, None) => {
+            left_out::tell(&[]);
+            Err(LiveError::Nobody)
+        }
+    }
+}
+
+/// `process 4711 (EngineCore)`, and why it does nothing.
+fn name_with_trouble(live: &Live) -> String {
+    let trouble = live.facts.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    format!("process {} ({}){trouble}", live.pid, live.facts.role)
 }
 
 fn has_dump_of(folder: &Path, pid: u32) -> bool {
@@ -212,18 +314,6 @@ fn has_dump_of(folder: &Path, pid: u32) -> bool {
     };
     let entries = folder.read_dir().into_iter().flatten().flatten();
     entries.into_iter().any(|entry| of_it(&entry.file_name().to_string_lossy()))
-}
-
-/// False: it took too long.
-fn wait_until(condition: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
 }
 
 fn told(outcome: Result<(), LiveError>) -> u8 {

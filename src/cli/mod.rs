@@ -6,6 +6,7 @@ mod compare;
 mod init;
 mod installation;
 mod interrupt;
+mod left_out;
 mod live;
 mod logger;
 mod parse;

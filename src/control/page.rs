@@ -13,7 +13,7 @@ use memmap2::MmapRaw;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::own_file::{self, Claim, Life, life_of};
+use crate::own_file::{self, Claim, Identity, Life, life_of};
 use crate::stem::CaptureId;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"msprofS\x01");
@@ -60,6 +60,12 @@ pub struct Facts {
     pub role: String,
     /// Its collection config.
     pub config: PathBuf,
+    /// Which file that is, whatever it is called elsewhere.
+    #[serde(default)]
+    pub config_file: Option<Identity>,
+    /// The mounts that it sees: its paths are to be understood in them.
+    #[serde(default)]
+    pub mounts: u64,
     /// The running session's folder.
     pub session: Option<PathBuf>,
     /// Why nothing is recorded or written, though collection is on.
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_page_says_what_was_put_on_it_until_it_is_dropped() {
-        let facts = Facts { role: "engine".into(), config: "/c.json".into(), session: None, trouble: None };
+        let facts = Facts { role: "engine".into(), config: "/c.json".into(), ..Facts::default() };
         let page = Page::create(&facts).unwrap();
         let path = page.claim.path().to_owned();
         let ours = || Live::all().into_iter().find(|live| live.page == path);

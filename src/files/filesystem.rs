@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate, statfs, statvfs};
@@ -18,6 +18,12 @@ const KEEPERS: [u32; 4] = [
     0x0102_1994, // tmpfs
     0x794c_7630, // overlay: what a container writes goes to a file system of its host
 ];
+
+/// The mounts that this process sees, by a number that the kernel has for them: paths of a process that sees others may
+/// lead elsewhere. 0: it can't be seen.
+pub fn mounts() -> u64 {
+    std::fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino())
+}
 
 /// Whether files in this folder may be mapped: see [`reserve`].
 pub fn keeps_its_blocks(folder: &Path) -> bool {
@@ -50,8 +56,6 @@ pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     #[test]

@@ -53,9 +53,12 @@ pub struct Options {
 pub enum DumpError {
     /// Nothing is kept in memory.
     #[error(
-        "there is nothing to dump: the collection config must have \"mode\": \"flight\" and \"enable\": 1"
+        "there is nothing to dump: all is in the capture; the collection config must have \"mode\": \"flight\""
     )]
     NotInFlight,
+    /// Nothing is recorded.
+    #[error("there is nothing to dump: collection is off; \"enable\" must be 1, and \"mode\" be \"flight\"")]
+    Off,
     /// There is no recorder, or it is busy or gone.
     #[error("the recorder did not answer within {DUMP_PATIENCE:?}: is it active?")]
     NoAnswer,

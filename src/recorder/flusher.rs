@@ -16,6 +16,8 @@ use super::{facts, gate, limits, role, steps};
 use crate::clock;
 use crate::config::{self, Collection, Mode, Watch};
 use crate::control::{self, Dumps, Page, State};
+use crate::files;
+use crate::own_file::Identity;
 
 /// How often the config file is looked at: the contract is 100 ms; each look is all that an idle server pays.
 const CONFIG_PERIOD: Duration = Duration::from_millis(80);
@@ -159,7 +161,7 @@ impl Flusher {
                         let outcome = self.dump(&reason);
                         match (done, outcome) {
                             (Some(done), outcome) => drop(done.send(outcome)), // as above
-                            (None, Err(DumpError::NotInFlight) | Ok(_)) => {}
+                            (None, Err(DumpError::NotInFlight | DumpError::Off) | Ok(_)) => {}
                             (None, Err(error)) => log::error!("{error}"),
                         }
                     }
@@ -340,7 +342,7 @@ impl Flusher {
 
     /// Asks all processes of the server for a dump, and writes this one's.
     fn dump(&mut self, reason: &str) -> Result<PathBuf, DumpError> {
-        let running = self.running.as_mut().ok_or(DumpError::NotInFlight)?;
+        let running = self.running.as_mut().ok_or(DumpError::Off)?;
         if !matches!(running.mode, Mode::Flight { .. }) {
             return Err(DumpError::NotInFlight);
         }
@@ -359,6 +361,8 @@ impl Flusher {
             role: facts::process(self.options.process_name.as_deref()).name,
             config: std::path::absolute(&self.options.config).unwrap_or_else(|_| self.options.config.clone()),
             session: self.running.as_ref().map(|running| running.membership.folder.clone()),
+            config_file: Identity::at(&self.options.config).ok(),
+            mounts: files::mounts(),
             trouble: self.trouble().map(str::to_owned),
         }
     }

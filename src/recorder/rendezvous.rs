@@ -15,7 +15,7 @@ mod note;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -69,7 +69,7 @@ impl Rendezvous {
     pub(super) fn new(config: &Path) -> Self {
         Self {
             config: std::path::absolute(config).unwrap_or_else(|_| config.into()),
-            mounts: std::fs::metadata("/proc/self/ns/mnt").map_or(0, |namespace| namespace.ino()),
+            mounts: files::mounts(),
             file: None,
             latest: 0,
             told: false,
