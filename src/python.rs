@@ -123,6 +123,7 @@ mod logging {
     use rustix::stdio::stderr;
 
     use crate::own_file::Identity;
+    use crate::printable::{message, quoted};
 
     struct StandardError;
 
@@ -133,8 +134,8 @@ mod logging {
 
         fn log(&self, record: &Record<'_>) {
             if self.enabled(record.metadata()) {
-                let (pid, level, text) = (std::process::id(), record.level(), record.args());
-                let line = format!("[msprof_rs] [PID:{pid}] [{level}] {text}\n");
+                let (pid, level, text) = (std::process::id(), record.level(), record.args().to_string());
+                let line = format!("[msprof_rs] [PID:{pid}] [{level}] {}\n", message(&text));
                 if is_stderr() {
                     // Not through `eprintln`: its lock could be copied by a fork while the flusher writes a line.
                     let _ = rustix::io::write(stderr(), line.as_bytes());
@@ -159,16 +160,25 @@ mod logging {
 
     /// Once per process; a second call does nothing.
     pub(super) fn init() {
-        let level = match std::env::var("PROF_LOG_LEVEL").unwrap_or_default().to_ascii_uppercase().as_str() {
-            "DEBUG" => LevelFilter::Debug,
-            "WARNING" => LevelFilter::Warn,
-            "ERROR" => LevelFilter::Error,
-            "NONE" => LevelFilter::Off,
-            _ => LevelFilter::Info,
+        let given = std::env::var_os("PROF_LOG_LEVEL").unwrap_or_default();
+        let given = given.to_string_lossy();
+        let level = match given.trim().to_ascii_uppercase().as_str() {
+            "DEBUG" => Some(LevelFilter::Debug),
+            "INFO" | "" => Some(LevelFilter::Info),
+            "WARNING" | "WARN" => Some(LevelFilter::Warn),
+            "ERROR" | "FATAL" | "CRITICAL" => Some(LevelFilter::Error),
+            "NONE" => Some(LevelFilter::Off),
+            _ => None,
         };
         is_stderr(); // which notes what it is
         if log::set_logger(&StandardError).is_ok() {
-            log::set_max_level(level);
+            log::set_max_level(level.unwrap_or(LevelFilter::Info));
+            if level.is_none() {
+                let given = quoted(&given);
+                log::warn!(
+                    "PROF_LOG_LEVEL: {given} is not DEBUG, INFO, WARNING, ERROR or NONE; INFO is used"
+                );
+            }
         }
     }
 }

@@ -2,16 +2,19 @@
 //! imported and no server is started.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::installation::Installation;
+use super::report::say;
 use super::{EXIT_FAILED, EXIT_FINE};
 use crate::code::{Found, Kind, Missing, Packages};
 use crate::expr::{self, Signature};
 use crate::files;
+use crate::printable::{Printable, message};
 use crate::symbols::{Frameworks, HandlerRef, PACKS, Symbol, Table, Target};
 
 #[derive(Debug, clap::Args)]
@@ -117,9 +120,11 @@ impl Check {
             }
         };
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+            let json = serde_json::to_string_pretty(&report).unwrap_or_default();
+            json.lines().for_each(say); // a line break in a text is spelled out already
         } else {
-            anstream::print!("{}", self.text(&report));
+            // A reader that has gone away (`| head`) is no reason to fail.
+            let _ = write!(anstream::stdout(), "{}", self.text(&report));
         }
         let is_bad = |row: &Row| matches!(row.verdict, Verdict::Gone | Verdict::Wrong);
         let fine = report.problems.is_empty() && !report.entries.iter().any(is_bad);
@@ -184,7 +189,7 @@ impl Check {
         let mut text = String::new();
         for problem in &report.problems {
             let style = Verdict::Wrong.style();
-            let _ = writeln!(text, "{style}wrong{style:#}  {problem}"); // into a text: can't fail
+            let _ = writeln!(text, "{style}wrong{style:#}  {}", message(problem)); // into a text: can't fail
         }
         for row in &report.entries {
             let is_news = matches!(row.verdict, Verdict::Gone | Verdict::Wrong) || !row.notes.is_empty();
@@ -192,16 +197,27 @@ impl Check {
                 continue;
             }
             let (style, word) = (row.verdict.style(), row.verdict.word());
-            let _ = writeln!(text, "{style}{word}{style:#}  {}:{}: {}", report.symbols, row.line, row.symbol);
+            let _ = writeln!(
+                text,
+                "{style}{word}{style:#}  {}:{}: {}",
+                Printable(&report.symbols),
+                row.line,
+                Printable(&row.symbol)
+            );
             if self.all {
                 for place in &row.places {
                     let PlaceRow { file, line, defined_as, kind } = place;
                     let line = line.map_or(String::new(), |line| format!(":{line}"));
-                    let _ = writeln!(text, "      {}{line}  {kind} {defined_as}", file.display());
+                    let _ = writeln!(
+                        text,
+                        "      {}{line}  {kind} {}",
+                        Printable(file.display()),
+                        Printable(defined_as)
+                    );
                 }
             }
             for note in &row.notes {
-                let _ = writeln!(text, "      {note}");
+                let _ = writeln!(text, "      {}", message(note));
             }
         }
         let count = |verdict| report.entries.iter().filter(|row| row.verdict == verdict).count();
@@ -214,7 +230,8 @@ impl Check {
             });
         let counts: Vec<_> = counts.collect();
         let (all, frameworks) = (report.entries.len(), &report.frameworks);
-        let _ = writeln!(text, "{}: {all} entries for {frameworks}: {}", report.symbols, counts.join(", "));
+        let (symbols, frameworks) = (Printable(&report.symbols), Printable(frameworks));
+        let _ = writeln!(text, "{symbols}: {all} entries for {frameworks}: {}", counts.join(", "));
         text
     }
 }

@@ -12,6 +12,7 @@ use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::event::{Kind, Name};
 use crate::export::Outcome;
 use crate::export::output;
+use crate::export::spreadsheet::Csv;
 use crate::model::{Difference, Distribution, Series, difference};
 use crate::source::Session;
 
@@ -33,7 +34,7 @@ pub(super) struct Compare {
     pub(super) log_level: LogLevel,
 
     #[command(flatten)]
-    form: Form,
+    pub(super) form: Form,
 }
 
 /// The durations of a session's spans of one name.
@@ -89,7 +90,7 @@ impl Compare {
         create_folder(&self.output_path)?;
         let path = self.output_path.join("span_comparation_result.csv");
         output::write(&path, |out| {
-            let mut csv = csv::Writer::from_writer(out);
+            let mut csv = Csv::new(out);
             csv.write_record([
                 "name",
                 "Golden-AVG",

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::report::say;
 use super::{EXIT_FAILED, EXIT_FINE, left_out};
 use crate::config::{ConfigError, rewrite_enable};
 use crate::control::{Dumps, Live, State};
 use crate::files;
 use crate::own_file::Identity;
+use crate::printable::printable;
 use crate::stem;
 
 /// Between the two looks that give a rate.
@@ -93,14 +95,14 @@ impl Status {
                 row["events_per_second"] = (*rate).into();
                 row
             });
-            println!("{}", serde_json::Value::Array(rows.collect()));
+            say(serde_json::Value::Array(rows.collect()));
         } else if rows.is_empty() {
-            println!("{}", LiveError::Nobody);
+            say(LiveError::Nobody);
         } else {
-            print!("{}", table(&rows));
+            table(&rows).lines().for_each(say);
             for (_, Live { pid, facts, .. }) in &rows {
                 if let Some(trouble) = &facts.trouble {
-                    println!("{pid}: {trouble}");
+                    say(format_args!("{pid}: {trouble}"));
                 }
             }
         }
@@ -130,8 +132,8 @@ fn table(rows: &[(u64, Live)]) -> String {
             figures.dropped.to_string(),
             figures.threads.to_string(),
             fill,
-            facts.role.clone(),
-            place,
+            printable(&facts.role).into_owned(),
+            printable(&place).into_owned(),
         ]);
     }
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -172,7 +174,7 @@ impl Target {
         let enable = u8::from(on);
         if server.processes().is_empty() {
             let outlook = if on { " yet; collection begins when one starts" } else { "" };
-            println!("\"enable\" is {enable} in {}. No process uses it{outlook}", config.display());
+            say(format_args!("\"enable\" is {enable} in {}. No process uses it{outlook}", config.display()));
             return Ok(());
         }
         let is_late = |live: &Live| (live.state == State::Idle) == on;
@@ -189,9 +191,9 @@ impl Target {
                 who: late.join(", "),
             });
         }
-        println!("collection is {}: {}", if on { "on" } else { "off" }, config.display());
+        say(format_args!("collection is {}: {}", if on { "on" } else { "off" }, config.display()));
         if let Some(session) = processes.into_iter().find_map(|live| live.facts.session) {
-            println!("session: {}", session.display());
+            say(format_args!("session: {}", session.display()));
         }
         Ok(())
     }
@@ -219,7 +221,7 @@ impl Target {
         if !late.is_empty() {
             return Err(LiveError::NoAnswer { folder, wait: self.wait, who: late.join(", ") });
         }
-        println!("{}", folder.display());
+        say(folder.display());
         Ok(())
     }
 

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
+use crate::printable::message;
+
 struct Stderr;
 
 impl Log for Stderr {
@@ -14,8 +16,9 @@ impl Log for Stderr {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let level = record.level().as_str().to_lowercase();
+            let text = record.args().to_string();
             // Where stderr is gone, nobody can be told.
-            let _ = writeln!(std::io::stderr(), "msprof-rs: {level}: {}", record.args());
+            let _ = writeln!(std::io::stderr(), "msprof-rs: {level}: {}", message(&text));
         }
     }
 

@@ -29,6 +29,7 @@ pub use installation::Installation;
 pub use parse::{Format, ParseError, ParseOptions, Report, parse};
 pub use summary::Summary;
 
+use crate::export::spreadsheet::leave_texts_raw;
 use crate::source::{Intake, Tally};
 
 /// Everything was read and written.
@@ -121,6 +122,9 @@ struct Parse {
     /// Messages to show, from this level on
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
+
+    #[command(flatten)]
+    cells: report::RawCsv,
 }
 
 /// Levels by the names that msServiceProfiler has for them.
@@ -162,6 +166,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         Verb::Split(verb) => verb.log_level.into(),
         _ => LevelFilter::Info,
     });
+    let cells = match &arguments.verb {
+        Verb::Parse(verb) | Verb::Analyze(verb) => verb.cells,
+        Verb::Stats(verb) => verb.form.cells,
+        Verb::Query(verb) => verb.form.cells,
+        Verb::Compare(verb) => verb.form.cells,
+        Verb::Split(verb) => verb.cells,
+        _ => report::RawCsv::default(),
+    };
+    leave_texts_raw(cells.raw_csv);
     if matches!(
         &arguments.verb,
         Verb::Parse(_) | Verb::Analyze(_) | Verb::Query(_) | Verb::Compare(_) | Verb::Split(_)

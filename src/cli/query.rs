@@ -1,16 +1,17 @@
 //! `msprof-rs query`: SQL over a session's tables.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use rusqlite::ErrorCode;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
 use thiserror::Error;
 
 use super::parse::{Format, ParseOptions, parse};
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, EXIT_FINE, ParseError};
-use crate::files;
+use crate::database::{Database, Views};
 
 /// Ask a session's tables with SQL
 #[derive(Debug, Args)]
@@ -21,9 +22,16 @@ pub(super) struct Query {
     /// The question; `SELECT name, sql FROM sqlite_master` shows what there is
     sql: String,
 
+    /// Give up after so many seconds; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    time_limit: u64,
+
     #[command(flatten)]
-    form: Form,
+    pub(super) form: Form,
 }
+
+/// Most bytes of an answer: it is in memory as a whole, since its columns are as wide as their widest cell.
+const MOST: usize = 256 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -33,9 +41,15 @@ enum QueryError {
     #[error("cannot make a temporary folder: {0}. Set TMPDIR to a folder that can be written to")]
     Temporary(std::io::Error),
     #[error("{path}: the database can't be read: {error}")]
-    Unreadable { path: PathBuf, error: std::io::Error },
+    Unreadable { path: PathBuf, error: rusqlite::Error },
+    #[error("query reads and does nothing else: {0}")]
+    NoReading(rusqlite::Error),
+    #[error("no answer within {0} seconds; --time-limit gives it more")]
+    TooLong(u64),
+    #[error("the answer has more than {} MB; ask for less of it, or for a sum", MOST >> 20)]
+    TooMuch,
     #[error("{0}")]
-    Sql(#[from] rusqlite::Error),
+    Sql(rusqlite::Error),
 }
 
 impl Query {
@@ -59,7 +73,7 @@ impl Query {
             && !self.folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ms_service"));
         if is_database || written.exists() {
             let file = if is_database { &self.folder } else { &written };
-            return Ok((ask(&open(file)?, &self.sql)?, EXIT_FINE));
+            return Ok((self.ask(&self.open(file)?)?, EXIT_FINE));
         }
         let folder = tempfile::tempdir().map_err(QueryError::Temporary)?;
         let options = ParseOptions {
@@ -71,37 +85,49 @@ impl Query {
             span: None,
         };
         let code = parse(&options, false)?.exit_code();
-        let database = open(&folder.path().join("profiler.db"))?;
+        let database = self.open(&folder.path().join("profiler.db"))?;
         // The file stays until it is closed, but not longer: an end by Ctrl-C leaves nothing behind.
         drop(folder);
-        Ok((ask(&database, &self.sql)?, code))
+        Ok((self.ask(&database)?, code))
     }
-}
 
-fn open(database: &Path) -> Result<Connection, QueryError> {
-    let unreadable = |error| QueryError::Unreadable { path: database.into(), error };
-    files::open_regular(database).map_err(unreadable)?;
-    Ok(Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
-}
+    fn open(&self, file: &Path) -> Result<Database, QueryError> {
+        let limit = if self.time_limit == 0 { Duration::MAX } else { Duration::from_secs(self.time_limit) };
+        let unreadable = |error| QueryError::Unreadable { path: file.into(), error };
+        Database::open(file, limit, Views::Asked).map_err(unreadable)
+    }
 
-fn ask(connection: &Connection, sql: &str) -> rusqlite::Result<Report> {
-    let mut statement = connection.prepare(sql)?;
-    let mut report =
-        Report { columns: statement.column_names().map(Into::into).collect(), ..Report::default() };
-    let count = report.columns.len();
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let cell = |column| {
-            Ok(match row.get_ref(column)? {
-                ValueRef::Null => Cell::Empty,
-                ValueRef::Integer(number) => Cell::Int(number),
-                ValueRef::Real(number) => Cell::Number(number, 6),
-                ValueRef::Text(text) | ValueRef::Blob(text) => {
-                    Cell::Text(String::from_utf8_lossy(text).into_owned())
-                }
-            })
+    fn ask(&self, database: &Database) -> Result<Report, QueryError> {
+        let told = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::AuthorizationForStatementDenied | ErrorCode::ReadOnly) => {
+                QueryError::NoReading(error)
+            }
+            _ if database.took_too_long(&error) => QueryError::TooLong(self.time_limit),
+            _ => QueryError::Sql(error),
         };
-        report.rows.push((0..count).map(cell).collect::<rusqlite::Result<_>>()?);
+        let mut statement = database.connection().prepare(&self.sql).map_err(told)?;
+        let columns: Vec<String> = statement.column_names().into_iter().map(Into::into).collect();
+        let mut report = Report { columns, ..Report::default() };
+        let (count, mut bytes) = (report.columns.len(), 0);
+        let mut rows = statement.query([]).map_err(told)?;
+        while let Some(row) = rows.next().map_err(told)? {
+            let cells = (0..count).map(|column| row.get_ref(column).map(cell));
+            let cells: Vec<Cell> = cells.collect::<Result<_, _>>().map_err(told)?;
+            bytes += cells.iter().map(Cell::bytes).sum::<usize>();
+            if bytes > MOST {
+                return Err(QueryError::TooMuch);
+            }
+            report.rows.push(cells);
+        }
+        Ok(report)
     }
-    Ok(report)
+}
+
+fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Empty,
+        ValueRef::Integer(number) => Cell::Int(number),
+        ValueRef::Real(number) => Cell::Number(number, 6),
+        ValueRef::Text(text) | ValueRef::Blob(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
+    }
 }

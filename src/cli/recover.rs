@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::report::say;
 use super::{EXIT_DAMAGED, EXIT_FAILED, EXIT_FINE};
 use crate::source::{self, Recovered};
 
@@ -25,23 +26,29 @@ impl Recover {
         for capture in &recovered {
             match capture {
                 Recovered::Completed { file, events, damaged } => {
-                    println!("{}: {events} events added from the rings of its process", file.display());
+                    say(format_args!(
+                        "{}: {events} events added from the rings of its process",
+                        file.display()
+                    ));
                     for ring in damaged {
                         code = EXIT_DAMAGED;
-                        println!("{}: can't be read, or only in part; it was left", ring.display());
+                        say(format_args!("{}: can't be read, or only in part; it was left", ring.display()));
                     }
                 }
-                Recovered::Whole(file) => println!("{}: nothing to do", file.display()),
+                Recovered::Whole(file) => say(format_args!("{}: nothing to do", file.display())),
                 Recovered::Running(file) => {
-                    println!("{}: its process still runs; left alone", file.display());
+                    say(format_args!("{}: its process still runs; left alone", file.display()));
                 }
                 Recovered::Unknown(file, reason) => {
                     code = EXIT_DAMAGED;
-                    println!("{}: the rings of its process are left alone: {reason}", file.display());
+                    say(format_args!(
+                        "{}: the rings of its process are left alone: {reason}",
+                        file.display()
+                    ));
                 }
                 Recovered::Failed(file, reason) => {
                     code = EXIT_DAMAGED;
-                    println!("{}: {reason}; left as it was", file.display());
+                    say(format_args!("{}: {reason}; left as it was", file.display()));
                 }
             }
         }

@@ -1,8 +1,15 @@
-//! A table on the terminal, or as CSV or JSON: what `stats`, `query` and `compare` answer with.
+//! A table on the terminal, or as CSV or JSON: what `stats`, `query` and `compare` answer with. Text comes from captures,
+//! so it is made [`printable`] wherever it may reach a terminal.
 
 use std::io::{self, Write};
 
 use clap::Args;
+
+use crate::export::spreadsheet::Csv;
+use crate::printable::printable;
+
+/// A longer cell stands out of its column, which is no wider than this.
+const WIDEST: usize = 160;
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -14,6 +21,18 @@ pub(super) struct Form {
     /// Answer as CSV
     #[arg(long)]
     csv: bool,
+
+    #[command(flatten)]
+    pub(super) cells: RawCsv,
+}
+
+/// How texts stand in CSV.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct RawCsv {
+    /// Leave texts in CSV as they are: else one that a spreadsheet would run (=…) has ' in front, and control characters
+    /// are spelled out
+    #[arg(long)]
+    pub(super) raw_csv: bool,
 }
 
 /// A table with a title.
@@ -48,7 +67,7 @@ impl Report {
     }
 
     fn write_csv(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut csv = csv::Writer::from_writer(out);
+        let mut csv = Csv::new(out);
         csv.write_record(&self.columns)?;
         for row in &self.rows {
             csv.write_record(row.iter().map(Cell::exact))?;
@@ -59,9 +78,10 @@ impl Report {
     fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         let shown: Vec<Vec<String>> =
             self.rows.iter().map(|row| row.iter().map(Cell::shown).collect()).collect();
+        let columns: Vec<String> = self.columns.iter().map(|name| printable(name).into_owned()).collect();
         let width = |column: usize| {
-            let cells = shown.iter().filter_map(|row| row.get(column)).chain(self.columns.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+            let cells = shown.iter().filter_map(|row| row.get(column)).chain(columns.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default().min(WIDEST)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         // Texts stand to the left, numbers to the right.
@@ -80,10 +100,16 @@ impl Report {
             }
             writeln!(out, "{}", text.trim_end())
         };
-        line(&self.columns)?;
+        line(&columns)?;
         line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>())?;
         shown.iter().try_for_each(|row| line(row))
     }
+}
+
+/// Prints a line to stdout.
+pub(super) fn say(line: impl std::fmt::Display) {
+    // A reader that has gone away (`| head`) is no reason to fail.
+    let _ = writeln!(io::stdout(), "{}", printable(&line.to_string()));
 }
 
 /// Prints the tables to stdout.
@@ -99,7 +125,7 @@ pub(super) fn print(reports: &[Report], form: Form) {
                     .collect::<serde_json::Map<_, _>>()
                     .into(),
             };
-            writeln!(out, "{value}")?;
+            writeln!(out, "{}", printable(&value.to_string()))?;
             return out.flush();
         }
         for (number, report) in reports.iter().enumerate() {
@@ -108,7 +134,7 @@ pub(super) fn print(reports: &[Report], form: Form) {
                 continue;
             }
             if !report.title.is_empty() {
-                writeln!(out, "{}{}", if number > 0 { "\n" } else { "" }, report.title)?;
+                writeln!(out, "{}{}", if number > 0 { "\n" } else { "" }, printable(&report.title))?;
             }
             report.write_text(out)?;
         }
@@ -136,8 +162,15 @@ impl Cell {
         match self {
             Self::Empty => "-".to_owned(),
             Self::Number(number, decimals) => format!("{number:.decimals$}"),
-            _ => self.exact(),
+            Self::Text(text) => printable(text).into_owned(),
+            Self::Int(number) => number.to_string(),
         }
+    }
+
+    /// What it takes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        let text = if let Self::Text(text) = self { text.capacity() } else { 0 };
+        size_of::<Self>() + text
     }
 
     fn exact(&self) -> String {
@@ -181,5 +214,19 @@ mod tests {
             report.json().to_string(),
             r#"[{"Name":"a","Count":12345},{"Name":"longer","Count":null}]"#
         );
+    }
+
+    #[test]
+    fn a_cell_is_one_line_without_control_characters_and_stretches_no_column_beyond_measure() {
+        let mut report = Report::new("", &["\u{1b}[2J", "N"]);
+        report.rows.push(vec![Cell::Text("a\n\u{202e}b".into()), Cell::Int(1)]);
+        report.rows.push(vec![Cell::Text("x".repeat(10_000)), Cell::Int(2)]);
+        let mut out = Vec::new();
+        report.write_text(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].starts_with("\\u001b[2J ") && lines[2].starts_with("a\\n\\u202eb "), "{text}");
+        assert_eq!(lines[2].chars().count(), WIDEST + 3);
     }
 }

@@ -13,8 +13,11 @@ use super::{ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId};
 use crate::export::output::{Output, OutputError};
+use crate::export::spreadsheet::Csv;
 use crate::export::times::Calendar;
+use crate::files::Naming;
 use crate::model::{Distribution, Ids, RequestId, Resources};
+use crate::printable::quoted;
 use crate::source::{Session, Tally};
 use crate::spool::{Sorted, Spool};
 
@@ -89,11 +92,13 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
     let spans = spans.finish().map_err(ParseError::Temporary)?;
     let folder = options.output_path.join("span_info");
     create_folder(&folder)?;
+    let mut naming = Naming::default();
     for name in names.iter().filter(|name| totals.names.contains_key(name)) {
-        write(*name, &spans, &session, &folder, &mut calendar)?;
+        let path = folder.join(format!("{}.csv", naming.name(name.as_str())));
+        write(*name, &spans, &session, &path, &mut calendar)?;
     }
     for name in asked.iter().filter(|name| !totals.names.contains_key(&Name::new(name))) {
-        log::warn!("there is no span {name:?} in the session");
+        log::warn!("there is no span {} in the session", quoted(name));
     }
     print(&reports(totals, told, &slowest, &ids), Form::default());
     log::info!("written: {}", folder.display());
@@ -123,13 +128,12 @@ fn write(
     name: Name,
     spans: &Sorted<Span>,
     session: &Session,
-    folder: &std::path::Path,
+    path: &std::path::Path,
     calendar: &mut Calendar,
 ) -> Result<(), OutputError> {
-    let path = folder.join(format!("{}.csv", name.as_str().replace('/', "_")));
-    let mut output = Output::create(&path)?;
+    let mut output = Output::create(path)?;
     let mut rows = || {
-        let mut csv = csv::Writer::from_writer(&mut output);
+        let mut csv = Csv::new(&mut output);
         csv.write_record([
             "span_name",
             "start_datetime",
@@ -152,7 +156,7 @@ fn write(
         }
         csv.flush()
     };
-    rows().map_err(|error| OutputError::new(&path, error))?;
+    rows().map_err(|error| OutputError::new(path, error))?;
     output.finish()
 }
 

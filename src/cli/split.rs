@@ -8,11 +8,13 @@ use rustc_hash::FxHashMap;
 
 use super::parse::create_folder;
 use super::progress;
+use super::report::RawCsv;
 use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, ThreadId};
 use crate::export::Outcome;
 use crate::export::output::{self, Output};
+use crate::export::spreadsheet::Csv;
 use crate::export::times::Millis;
 use crate::model::{Distribution, Ids, Phase, RequestId, Resources};
 use crate::source::Session;
@@ -66,6 +68,9 @@ pub(super) struct Split {
     /// Messages to show, from this level on
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: LogLevel,
+
+    #[command(flatten)]
+    pub(super) cells: RawCsv,
 }
 
 fn request_id(text: &str) -> Result<String, String> {
@@ -237,7 +242,7 @@ fn write(
             add("AllTime".to_owned(), first.start, end, first);
         }
     }
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     let columns = [
         "name",
         "during_time(ms)",

@@ -44,7 +44,7 @@ pub(super) struct Stats {
     limit: usize,
 
     #[command(flatten)]
-    form: Form,
+    pub(super) form: Form,
 }
 
 /// Durations by what spans have in common.

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::parse::Report;
 use crate::export::Outcome;
+use crate::printable::{Printable, printable};
 use crate::source::Unread;
 
 /// A report as a person reads it.
@@ -29,7 +30,7 @@ impl Display for Summary<'_> {
 /// Lines, with a word before the first; nothing if there are none.
 fn paragraph(f: &mut Formatter<'_>, head: &str, lines: &[String]) -> fmt::Result {
     let heads = std::iter::once(head).chain(std::iter::repeat(""));
-    heads.zip(lines).try_for_each(|(head, line)| writeln!(f, "{head:8} {line}"))
+    heads.zip(lines).try_for_each(|(head, line)| writeln!(f, "{head:8} {}", printable(line)))
 }
 
 impl Summary<'_> {
@@ -153,7 +154,7 @@ impl Summary<'_> {
     }
 
     fn written(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Written  to {}", self.0.folder.display())?;
+        writeln!(f, "Written  to {}", Printable(self.0.folder.display()))?;
         let mut missing = Vec::new();
         for (name, outcome) in &self.0.outputs {
             match outcome {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::{Calendar, Millis};
 use crate::event::Places;
 use crate::model::{Amount, Batch, BatchTable, Ids, KvState, Phase, Resource, Shape};
@@ -71,12 +72,12 @@ pub fn write(
     let cache: Vec<&CacheColumn> = cache.collect();
     let draft = if has_drafts { &DRAFT[..] } else { &[] };
 
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     let cache_names = cache.iter().map(|(name, _)| name);
     for column in BEFORE_CACHE.iter().chain(cache_names).chain(&AFTER_CACHE).chain(draft).chain(&TIMES) {
         csv.write_field(column)?;
     }
-    csv.write_record(None::<&[u8]>)?;
+    csv.end_record()?;
 
     let (mut text, mut count) = (String::new(), 0);
     for batch in batches.iter() {
@@ -114,7 +115,7 @@ pub fn write(
         }
         field(&millis(batch.start.0))?;
         field(&millis(batch.end.0))?;
-        csv.write_record(None::<&[u8]>)?;
+        csv.end_record()?;
     }
     csv.flush()?;
     Ok(Outcome::Rows(count))

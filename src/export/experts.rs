@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use super::output::{self, OutputError};
+use super::spreadsheet::Csv;
 use super::{Outcome, picture};
 use crate::event::Places;
+use crate::files::Naming;
 use crate::model::{ExpertTables, LAYERS};
 
 const NO_KERNELS: &str = "no kernel computed experts (GroupedMatmul in an MSPTI database)";
@@ -17,7 +19,7 @@ pub fn balance(tables: &ExpertTables, places: &Places, out: impl Write) -> io::R
     if tables.balance.is_empty() {
         return Ok(Outcome::Nothing(NO_KERNELS));
     }
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record(tables.balance.iter().map(|row| places.process(row.process).pid.to_string()))?;
     for layer in 0..LAYERS {
         csv.write_record(tables.balance.iter().map(|row| micros(row.layers[layer] as f64)))?;
@@ -34,7 +36,7 @@ pub fn analysis(tables: &ExpertTables, places: &Places, out: impl Write) -> io::
     if tables.balance.is_empty() {
         return Ok(Outcome::Nothing(NO_KERNELS));
     }
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record(["Dataset", "Mean", "CI_Lower", "CI_Upper"])?;
     for row in &tables.balance {
         let (mean, low, high) = row.mean();
@@ -54,12 +56,10 @@ fn micros(nanos: f64) -> String {
 /// # Errors
 /// One can't be written.
 pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<Outcome, OutputError> {
-    let mut count = 0;
+    let (mut count, mut naming) = (0, Naming::default());
     let mut draw = |name: &str, drawn: &dyn Fn(&mut output::Output) -> io::Result<()>| {
         count += 1;
-        // A host is called as its capture says.
-        output::write(&folder.join(name.replace('/', "_")), |out| drawn(out).map(|()| Outcome::Rows(1)))
-            .map(drop)
+        output::write(&folder.join(name), |out| drawn(out).map(|()| Outcome::Rows(1))).map(drop)
     };
     if !tables.balance.is_empty() {
         let layers = |layer| tables.balance.iter().map(|row| row.layers[layer] as f64).collect();
@@ -69,7 +69,8 @@ pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<Outco
         draw("moe_analysis.png", &|out| picture::bars(&means, out))?;
     }
     for instance in &tables.instances {
-        let name = if instance.name.is_empty() { "unknown" } else { &instance.name };
+        // A host is called as its capture says.
+        let name = naming.name(if instance.name.is_empty() { "unknown" } else { &instance.name });
         for (number, placement) in instance.placements.iter().enumerate() {
             for (what, loads) in [
                 ("expert", &placement.by_expert()),

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::{Calendar, Millis};
 use crate::event::Places;
 use crate::model::Forward;
@@ -22,7 +23,7 @@ pub fn write(
             "no forward pass of a scheduled batch (forward, batchFrameworkProcessing)",
         ));
     }
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record([
         "name",
         "relative_start_time(ms)",

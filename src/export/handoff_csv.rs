@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::{Calendar, Millis};
 use crate::model::{HandoffTables, Ids};
 
@@ -16,7 +17,7 @@ pub fn communication(
     calendar: &mut Calendar,
     out: impl Write,
 ) -> io::Result<Outcome> {
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record([
         "rid",
         "http_req_time(ms)",
@@ -30,7 +31,7 @@ pub fn communication(
         for time in row.times {
             csv.write_field(time.map_or("0".to_owned(), |time| calendar.to_millis(time)))?;
         }
-        csv.write_record(None::<&[u8]>)?;
+        csv.end_record()?;
     }
     csv.flush()?;
     Ok(Outcome::of_rows(
@@ -49,7 +50,7 @@ pub fn pulls(
     calendar: &mut Calendar,
     out: impl Write,
 ) -> io::Result<Outcome> {
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record([
         "domain",
         "rank",
@@ -81,7 +82,7 @@ pub fn pulls(
 /// # Errors
 /// The writer fails.
 pub fn coordinator(tables: &HandoffTables, calendar: &mut Calendar, out: impl Write) -> io::Result<Outcome> {
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record(["time", "address", "node_type", "add_count", "end_count", "running_count"])?;
     for row in &tables.dispatched {
         csv.write_record([

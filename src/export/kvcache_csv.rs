@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::Calendar;
 use crate::model::{Ids, KvForms, KvRow};
 use crate::spool::Sorted;
@@ -18,7 +19,7 @@ pub fn write(
     calendar: &mut Calendar,
     out: impl Write,
 ) -> io::Result<Outcome> {
-    let csv = csv::Writer::from_writer(out);
+    let csv = Csv::new(out);
     if forms.has_totals {
         with_totals(rows, calendar, csv)
     } else {
@@ -29,7 +30,7 @@ pub fn write(
 fn with_totals(
     rows: &Sorted<KvRow>,
     calendar: &mut Calendar,
-    mut csv: csv::Writer<impl Write>,
+    mut csv: Csv<impl Write>,
 ) -> io::Result<Outcome> {
     csv.write_record([
         "name",
@@ -64,7 +65,7 @@ fn with_free_blocks(
     forms: KvForms,
     ids: &Ids,
     calendar: &mut Calendar,
-    mut csv: csv::Writer<impl Write>,
+    mut csv: Csv<impl Write>,
 ) -> io::Result<Outcome> {
     let mut count = 0;
     csv.write_record(["rid", "name", "start_time", "device_kvcache_left", "kvcache_usage_rate"])?;

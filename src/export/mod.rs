@@ -17,6 +17,7 @@ mod process_rows;
 pub mod request_csv;
 pub mod request_status_csv;
 pub mod spec_decode_csv;
+pub mod spreadsheet;
 pub mod sqlite;
 pub mod summary_csv;
 pub mod timeline;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::{Calendar, Millis};
 use crate::model::Request;
 
@@ -43,7 +44,7 @@ pub fn write(requests: &[Request], calendar: &mut Calendar, out: impl Write) -> 
         return Ok(Outcome::Nothing(why));
     }
     let mut rows = 0;
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record(COLUMNS)?;
     for request in requests.iter().filter(|request| is_listed(&request.id)) {
         let number = |count: Option<i64>| count.map(|n| n.to_string()).unwrap_or_default();

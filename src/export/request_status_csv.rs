@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use rustc_hash::FxHashMap;
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::Calendar;
 use crate::clock::Nanos;
 use crate::event::{Places, ProcessId};
@@ -24,7 +25,7 @@ pub fn write(
     calendar: &mut Calendar,
     out: impl Write,
 ) -> io::Result<Outcome> {
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record([
         "hostuid",
         "pid",

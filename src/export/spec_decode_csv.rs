@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use super::times::{Calendar, Millis};
 use crate::event::Places;
 use crate::model::{BatchTable, Ids};
@@ -18,7 +19,7 @@ pub fn write(
     calendar: &mut Calendar,
     out: impl Write,
 ) -> io::Result<Outcome> {
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record([
         "rid",
         "iter",

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Outcome;
+use super::spreadsheet::Csv;
 use crate::model::{Distribution, Summary};
 
 /// Nanoseconds in a millisecond.
@@ -52,7 +53,7 @@ fn table<'a>(
     rows: impl Iterator<Item = (&'static str, f64, &'a mut Distribution)>,
     out: impl Write,
 ) -> io::Result<Outcome> {
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record(["Metric", "Average", "Max", "Min", "P50", "P90", "P99"])?;
     let mut count = 0;
     for (name, unit, all) in rows {
@@ -80,7 +81,7 @@ pub fn service(summary: &Summary, out: impl Write) -> io::Result<Outcome> {
     let seconds = summary.window as f64 / 1e9;
     let (input, generated) = (summary.prompt_tokens.sum() as f64, summary.output_tokens.sum() as f64);
     let rate = |tokens: f64| if seconds > 0.0 { decimals(tokens / seconds, 8) } else { "0".to_owned() };
-    let mut csv = csv::Writer::from_writer(out);
+    let mut csv = Csv::new(out);
     csv.write_record(["Metric", "Value"])?;
     csv.write_record(["total_input_token_num", &input.to_string()])?;
     csv.write_record(["total_generated_token_num", &generated.to_string()])?;

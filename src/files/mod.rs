@@ -4,10 +4,12 @@
 //! What a recorder has made itself, `own_file` keeps open and opens again.
 
 mod filesystem;
+mod naming;
 mod private;
 mod regular;
 
 pub use filesystem::{has_room, keeps_its_blocks, mounts, reserve};
+pub use naming::Naming;
 pub use private::{private_folder, private_folders_of};
 pub use regular::{
     CONFIG_LIMIT, Refusal, TEXT_LIMIT, create_private, open_or_create_private, open_own, open_own_to_write,

@@ -5,15 +5,20 @@ mod message;
 mod mspti;
 
 use std::path::Path;
+use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::Row;
 
 use super::imports::{Damaged, Imports};
 use super::json;
 use crate::clock::Nanos;
+use crate::database::{Database, Views};
 use crate::event::{Attributes, Kind, Label, Process, ProcessId, Record};
 
 pub(super) use mspti::read as read_mspti;
+
+/// Without a row for so long, a database is one that is made to keep its readers busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the table `Meta` says.
 #[derive(Debug, Default)]
@@ -28,20 +33,20 @@ struct Meta {
 /// Reads one database. What can't be read of it is said in the answer.
 pub(super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
     let mut read = || {
-        let connection = open(file)?;
-        let tables = columns_by_table(&connection)?;
+        let database = open(file)?;
+        let tables = columns_by_table(&database)?;
         let has = |table: &str, column: &str| {
-            tables.iter().any(|(name, of)| name.contains(table) && of.iter().any(|c| c == column))
+            tables.iter().any(|(name, of)| name == table && of.iter().any(|c| c == column))
         };
-        let meta = if has("Meta", "name") { Meta::read(&connection)? } else { Meta::default() };
+        let meta = if has("Meta", "name") { Meta::read(&database)? } else { Meta::default() };
         let mut reader = Reader { imports: &mut *imports, meta, capture: stem(file), processes: Vec::new() };
         if has("slice", "timestamp") && has("Meta", "slice") {
             let pid = if has("slice", "pid") { "pid, tid" } else { "0, track_id" };
-            let columns = format!("id, timestamp, end_time, name, cat, args, {pid}");
-            each_row(&connection, "slice", "id", &columns, |row| reader.slice(row))
+            let columns = format!("rowid, timestamp, end_time, name, cat, args, {pid}");
+            each_row(&database, "slice", "rowid", &columns, |row| reader.slice(row))
         } else if has("Mstx", "message") {
             let columns = "rowid, timestamp, endTimestamp, message, flag, pid, tid";
-            each_row(&connection, "Mstx", "rowid", columns, |row| {
+            each_row(&database, "Mstx", "rowid", columns, |row| {
                 reader.message(row);
                 Ok(())
             })
@@ -61,19 +66,12 @@ fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn open(file: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = Connection::open_with_flags(file, flags)?;
-    if connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).is_ok() {
-        return Ok(connection);
-    }
-    // A log beside it (`-wal`) can't be taken in where the folder is not ours to write; the rest is readable.
-    let text = file.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    Connection::open_with_flags(format!("file:{text}?immutable=1"), flags)
+fn open(file: &Path) -> rusqlite::Result<Database> {
+    Database::open(file, PATIENCE, Views::Refused)
 }
 
-fn columns_by_table(connection: &Connection) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
-    let mut tables = connection.prepare(
+fn columns_by_table(database: &Database) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
+    let mut tables = database.connection().prepare(
         "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'",
     )?;
     let mut rows = tables.query([])?;
@@ -91,32 +89,47 @@ fn columns_by_table(connection: &Connection) -> rusqlite::Result<Vec<(String, Ve
 /// Gives each row of a table to `take`, with its number in the first column. Behind a damaged page the rest is read
 /// from the end on; the answer says what is missing then.
 fn each_row(
-    connection: &Connection,
+    database: &Database,
     table: &str,
     number: &str,
     columns: &str,
     mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<Option<String>> {
-    let mut statement = connection.prepare(&format!("SELECT {columns} FROM {table} ORDER BY {number}"))?;
+    database.go_on();
+    let sql = format!("SELECT {columns} FROM {table} ORDER BY {number}");
+    let mut statement = database.connection().prepare(&sql)?;
     let mut rows = statement.query([])?;
     let mut last = i64::MIN;
     let damage = loop {
         match rows.next() {
             Ok(Some(row)) => {
-                last = row.get(0).unwrap_or(last);
+                let this = row.get(0)?;
+                if this <= last {
+                    break "its pages go in a circle".to_owned();
+                }
+                last = this;
                 take(row)?;
+                database.go_on();
             }
             Ok(None) => return Ok(None),
-            Err(error) => break error,
+            Err(error) if database.took_too_long(&error) => {
+                return Ok(Some(format!("table {table} gives no row for minutes; the rest is left")));
+            }
+            Err(error) => break error.to_string(),
         }
     };
     let sql = format!("SELECT {columns} FROM {table} WHERE {number} > ?1 ORDER BY {number} DESC");
-    let mut statement = connection.prepare(&sql)?;
+    let mut statement = database.connection().prepare(&sql)?;
     let mut rows = statement.query([last])?;
     let mut first = None;
     while let Ok(Some(row)) = rows.next() {
-        first = row.get(0).ok().or(first);
+        let this: Option<i64> = row.get(0).ok();
+        if this.zip(first).is_some_and(|(this, first)| this >= first) {
+            break;
+        }
+        first = this.or(first);
         take(row)?;
+        database.go_on();
     }
     let lost = first.map_or("the rows behind it".to_owned(), |first: i64| {
         format!("{} rows", first.saturating_sub(last).saturating_sub(1))
@@ -125,9 +138,9 @@ fn each_row(
 }
 
 impl Meta {
-    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+    fn read(database: &Database) -> rusqlite::Result<Self> {
         let mut meta = Self::default();
-        let mut statement = connection.prepare("SELECT name, value FROM Meta")?;
+        let mut statement = database.connection().prepare("SELECT name, value FROM Meta")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (name, value): (String, String) = (text(row, 0), text(row, 1));

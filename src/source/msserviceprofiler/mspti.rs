@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use rusqlite::Connection;
-
 use super::super::imports::{Damaged, Imports};
 use super::{columns_by_table, each_row, number, open, stem, text};
 use crate::clock::Nanos;
+use crate::database::Database;
 use crate::event::{Attributes, Kind, Label, Name, Process, ProcessId, Record};
 
 /// Each table with the columns that say more than name and times, and the one that its rows are told apart by.
@@ -33,16 +32,16 @@ const ENDS: u64 = 1 << 2 | 1 << 5;
 pub(in super::super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
     let mut damage = Vec::new();
     let mut read = || -> rusqlite::Result<Vec<String>> {
-        let connection = open(file)?;
-        let known = columns_by_table(&connection)?;
+        let database = open(file)?;
+        let known = columns_by_table(&database)?;
         let mut damage = Vec::new();
         for (table, row, columns) in TABLES {
             if known.iter().any(|(name, _)| name == table) {
-                damage.extend(read_table(&connection, file, table, row, columns, imports)?);
+                damage.extend(read_table(&database, file, table, row, columns, imports)?);
             }
         }
         if known.iter().any(|(name, _)| name == "Mstx") {
-            damage.extend(read_marks(&connection, file, imports)?);
+            damage.extend(read_marks(&database, file, imports)?);
         }
         Ok(damage)
     };
@@ -54,7 +53,7 @@ pub(in super::super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged>
 }
 
 fn read_table(
-    connection: &Connection,
+    database: &Database,
     file: &Path,
     table: &str,
     row: &str,
@@ -64,7 +63,7 @@ fn read_table(
     let process = process(file, imports);
     let names: Vec<Name> = columns.iter().map(|column| Name::new(column)).collect();
     let list = columns.iter().flat_map(|column| [", ", column]).collect::<String>();
-    each_row(connection, table, "rowid", &format!("rowid, start, \"end\", name, {row}{list}"), |found| {
+    each_row(database, table, "rowid", &format!("rowid, start, \"end\", name, {row}{list}"), |found| {
         let mut record = Record::instant(Label::new(table, &text(found, 3)), Nanos(number(found, 1)));
         (record.kind, record.end) = (Kind::Span, Nanos(number(found, 2).max(record.start.0)));
         let mut attributes = Attributes::default();
@@ -86,17 +85,13 @@ fn read_table(
 
 /// Marks: instants, and ranges of which each end is a row. A host's and a device's view of one range have one number
 /// and differ in what stands in `domain`.
-fn read_marks(
-    connection: &Connection,
-    file: &Path,
-    imports: &mut Imports,
-) -> rusqlite::Result<Option<String>> {
+fn read_marks(database: &Database, file: &Path, imports: &mut Imports) -> rusqlite::Result<Option<String>> {
     let process = process(file, imports);
     let (mark_id, device) = (Name::new("mark_id"), "1");
     let mut open: HashMap<(u64, String), Record> = HashMap::new();
     let mut last = Nanos(0);
     let columns = "rowid, timestamp, event_type, mark_id, domain, message, tid";
-    let damage = each_row(connection, "Mstx", "rowid", columns, |found| {
+    let damage = each_row(database, "Mstx", "rowid", columns, |found| {
         let (time, number_of_mark, source) = (Nanos(number(found, 1)), number(found, 3), text(found, 4));
         last = last.max(time);
         let event_type: u64 = text(found, 2).parse().unwrap_or_default();
@@ -138,6 +133,8 @@ fn process(file: &Path, imports: &mut Imports) -> ProcessId {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::event::Places;
 
