@@ -1,7 +1,8 @@
 //! Opens our own captures: indexes their files, checks their format, and works out which processes and threads there
 //! are. The records come out through [`Captures::records`].
 
-use std::io::{self, BufWriter};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,12 @@ use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
 use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, Part, TrackKind, unpack};
+
+/// Packets in others may make a file so many times as long: what profilers record shrinks to a tenth.
+const UNPACKED_TIMES: u64 = 100;
+
+/// So long it may become in any case.
+const UNPACKED_LEAST: u64 = 1 << 30;
 
 /// Why a session can't be read at all.
 #[derive(Debug, Error)]
@@ -279,8 +286,9 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     let mut index = Index::of(&parts);
     if index.packed > 0 {
         for part in &mut parts {
-            *part =
-                unpacked(part).map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
+            let most = UNPACKED_LEAST.max(part.length() as u64 * UNPACKED_TIMES);
+            *part = unpacked(part, most)
+                .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
         }
         index = Index::of(&parts);
     }
@@ -313,13 +321,33 @@ fn open(path: &Path) -> io::Result<Part> {
     Ok(Part::of_file(file, usize::try_from(length).map_err(io::Error::other)?))
 }
 
-/// In a file rather than in memory: it may be many times as long as what was packed.
-fn unpacked(packed: &Part) -> io::Result<Part> {
-    let mut out = BufWriter::new(tempfile::tempfile()?);
+/// In a file rather than in memory: it may be many times as long as what was packed, but not more than `most`.
+fn unpacked(packed: &Part, most: u64) -> io::Result<Part> {
+    let mut out = BufWriter::new(Limited { file: tempfile::tempfile()?, left: most });
     unpack(packed, &mut out)?;
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?.file;
     let length = file.metadata()?.len();
     Ok(Part::of_file(file, usize::try_from(length).map_err(io::Error::other)?))
+}
+
+/// A file that takes only so many bytes.
+struct Limited {
+    file: File,
+    left: u64,
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "it becomes longer than any capture does")
+        })?;
+        self.file.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// What the records of domain `Meta` say about each process, by its track. They lie on the few packet sequences
@@ -375,6 +403,15 @@ mod tests {
             assert_eq!(check_format(format).is_ok(), fits, "{format}");
         }
         assert!(check_format("2.0.0").unwrap_err().contains("reads 1.x"));
+    }
+
+    #[test]
+    fn a_capture_that_would_fill_the_disk_is_not_unpacked() {
+        let packets = [10, 2, 64, 7].repeat(100_000);
+        let part = Part::from(crate::trace::compressed(&packets));
+        assert_eq!(unpacked(&part, packets.len() as u64).unwrap().length(), packets.len());
+        let error = unpacked(&part, packets.len() as u64 - 1).unwrap_err();
+        assert!(error.to_string().contains("longer than any capture"), "{error}");
     }
 
     #[test]

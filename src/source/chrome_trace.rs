@@ -1,10 +1,12 @@
 //! Reads timelines in Chrome's JSON format: the traces of torch's profiler (`*.pt.trace.json`, also packed; Ascend's
 //! `trace_view.json`), vLLM-Gaudi's `server_events_*.json`, which is never closed, and what `msprof` exports.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
@@ -12,14 +14,55 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::imports::{Damaged, Imports};
+use super::imports::{Damaged, Imports, short};
 use super::json;
 use crate::clock::Nanos;
-use crate::event::{Attributes, Kind, Label, Process, ProcessId, Record};
+use crate::event::{Attributes, Kind, Process, ProcessId, Record};
 use crate::files;
 
 /// Torch writes its base time behind the events: it is looked for beforehand, under this key.
 const BASE_TIME: &[u8] = b"\"baseTimeNanoseconds\"";
+
+/// Most bytes of an event, and of a key beside the events. A packed file may have a thousand times as many as its own.
+const LONGEST_EVENT: u64 = 16 << 20;
+
+/// Most bytes of what stands beside the events: it is passed over, but how deep it is nested takes memory.
+const LONGEST_OTHER: u64 = 256 << 20;
+
+/// Most bytes of spans that have begun and not ended.
+const MOST_OPEN: usize = 256 << 20;
+
+/// Bytes that may be read before the next event, or whatever comes, is whole.
+struct Allowance {
+    left: Cell<u64>,
+    event: u64,
+}
+
+impl Allowance {
+    fn next_event(&self) {
+        self.left.set(self.event);
+    }
+}
+
+/// Reads no more than it is allowed to.
+struct Allowed<R> {
+    input: R,
+    allowance: Rc<Allowance>,
+}
+
+impl<R: Read> Read for Allowed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.allowance.left.get();
+        if left == 0 {
+            let reason =
+                format!("something in it has more than {} MB; the rest is left", self.allowance.event >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        let count = self.input.read(into)?;
+        self.allowance.left.set(left.saturating_sub(count as u64));
+        Ok(count)
+    }
+}
 
 /// An event, as far as it is looked at. Process and thread may be numbers or texts, times numbers or texts.
 #[derive(Debug, Default, Deserialize)]
@@ -38,10 +81,16 @@ struct Event {
 
 /// Reads one file.
 pub(super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
+    read_events(file, imports, LONGEST_EVENT)
+}
+
+fn read_events(file: &Path, imports: &mut Imports, longest: u64) -> Vec<Damaged> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let outcome = base_time(file).and_then(|base| {
-        let mut taker = Taker::new(imports, base, &name);
-        let mut deserializer = serde_json::Deserializer::from_reader(open(file)?);
+        let allowance = Rc::new(Allowance { left: Cell::new(longest), event: longest });
+        let mut taker = Taker::new(imports, base, &name, allowance.clone());
+        let input = BufReader::with_capacity(1 << 18, Allowed { input: open(file)?, allowance });
+        let mut deserializer = serde_json::Deserializer::from_reader(input);
         let done = Trace(&mut taker).deserialize(&mut deserializer).map_err(io::Error::from);
         taker.finish();
         // A file that is being written to, event by event, has no end.
@@ -60,11 +109,7 @@ pub(super) fn read(file: &Path, imports: &mut Imports) -> Vec<Damaged> {
 fn open(file: &Path) -> io::Result<Box<dyn Read>> {
     let is_packed = file.extension().is_some_and(|ending| ending == "gz");
     let file = files::open_regular(file)?;
-    Ok(if is_packed {
-        Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file))))
-    } else {
-        Box::new(BufReader::with_capacity(1 << 18, file))
-    })
+    Ok(if is_packed { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) })
 }
 
 /// What must be added to the times of a file, in nanoseconds; 0 if they are unix times.
@@ -96,11 +141,14 @@ struct Taker<'a> {
     processes: HashMap<String, ProcessId>,
     names: HashMap<(ProcessId, String), String>,
     open: HashMap<(ProcessId, String), Vec<Record>>,
+    /// What those take.
+    open_bytes: usize,
     last: Nanos,
+    allowance: Rc<Allowance>,
 }
 
 impl<'a> Taker<'a> {
-    fn new(imports: &'a mut Imports, base: u64, name: &str) -> Self {
+    fn new(imports: &'a mut Imports, base: u64, name: &str, allowance: Rc<Allowance>) -> Self {
         let capture = name.split(".pt.trace").next().unwrap_or(name).trim_end_matches(".json").to_owned();
         let empty = HashMap::new;
         Self {
@@ -110,7 +158,9 @@ impl<'a> Taker<'a> {
             processes: empty(),
             names: HashMap::new(),
             open: HashMap::new(),
+            open_bytes: 0,
             last: Nanos(0),
+            allowance,
         }
     }
 
@@ -140,10 +190,17 @@ impl<'a> Taker<'a> {
             "C" => self.counters(&event, process, &row, time),
             "B" | "b" => {
                 let record = self.record(&event, process, &row, time);
+                let bytes = bytes_of(&record, &key);
+                if self.open_bytes + bytes > MOST_OPEN {
+                    self.imports.malformed += 1;
+                    return;
+                }
+                self.open_bytes += bytes;
                 self.open.entry(key).or_default().push(record);
             }
             "E" | "e" => {
                 if let Some(mut record) = self.open.get_mut(&key).and_then(Vec::pop) {
+                    self.open_bytes -= bytes_of(&record, &key);
                     (record.kind, record.end) = (Kind::Span, time.max(record.start));
                     self.push(&record);
                 }
@@ -163,7 +220,7 @@ impl<'a> Taker<'a> {
         for (key, value) in event.args.iter().flatten() {
             let Some(value) = value.as_f64() else { continue };
             let name = format!("{} {key}", event.name);
-            let mut record = Record::instant(Label::new(&event.cat, &name), time);
+            let mut record = Record::instant(self.imports.label(&event.cat, &name), time);
             (record.kind, record.process) = (Kind::Counter(value), process);
             record.thread = self.imports.thread(process, row.parse().unwrap_or_default(), "");
             self.push(&record);
@@ -171,7 +228,7 @@ impl<'a> Taker<'a> {
     }
 
     fn record(&mut self, event: &Event, process: ProcessId, row: &str, time: Nanos) -> Record {
-        let mut record = Record::instant(Label::new(&event.cat, &event.name), time);
+        let mut record = Record::instant(self.imports.label(&event.cat, &event.name), time);
         let mut attributes = Attributes::default();
         for (key, value) in event.args.iter().flatten().filter(|(_, value)| !value.is_null()) {
             self.imports.keys.write(key, &mut attributes);
@@ -189,8 +246,10 @@ impl<'a> Taker<'a> {
     }
 
     fn meta(&mut self, event: &Event) {
-        let told =
-            |key| event.args.as_ref().and_then(|args| args.get(key)?.as_str()).unwrap_or_default().to_owned();
+        let told = |key| {
+            let text = event.args.as_ref().and_then(|args| args.get(key)?.as_str());
+            short(text.unwrap_or_default()).to_owned()
+        };
         let process = self.process(&event.pid);
         match event.name.as_str() {
             "process_name" => {
@@ -200,7 +259,10 @@ impl<'a> Taker<'a> {
                 }
             }
             "thread_name" => {
-                self.names.insert((process, spelled(&event.tid)), told("name"));
+                let (row, name) = (spelled(&event.tid), told("name"));
+                if self.imports.has_room_for(row.len() + name.len()) {
+                    self.names.insert((process, row), name);
+                }
             }
             _ => {}
         }
@@ -266,10 +328,14 @@ fn nanos(value: &Value) -> Option<i64> {
 
 fn spelled(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => short(text).to_owned(),
         Value::Null => String::new(),
-        value => value.to_string(),
+        value => short(&value.to_string()).to_owned(),
     }
+}
+
+fn bytes_of(record: &Record, (_, row): &(ProcessId, String)) -> usize {
+    size_of::<Record>() + record.attributes.len() + row.len()
 }
 
 /// The file: a list of events, or an object that has one.
@@ -292,6 +358,7 @@ impl<'de> Visitor<'de> for Trace<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<(), A::Error> {
         while let Some(text) = events.next_element::<Box<RawValue>>()? {
+            self.0.allowance.next_event();
             match serde_json::from_str(text.get()) {
                 Ok(event) => self.0.take(event),
                 // Of another shape: the others may be well.
@@ -306,8 +373,10 @@ impl<'de> Visitor<'de> for Trace<'_, '_> {
             if key == "traceEvents" {
                 entries.next_value_seed(Trace(self.0))?;
             } else {
+                self.0.allowance.left.set(LONGEST_OTHER);
                 entries.next_value::<IgnoredAny>()?;
             }
+            self.0.allowance.next_event();
         }
         Ok(())
     }
@@ -318,12 +387,13 @@ mod tests {
     use super::*;
     use crate::event::Places;
 
+    /// Events may be as long as 1 MB.
     fn import(name: &str, text: &[u8]) -> (Imports, Vec<Damaged>, Vec<(String, u64, u64)>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let mut imports = Imports::new(Places::default());
-        let damage = read(&file, &mut imports);
+        let damage = read_events(&file, &mut imports, 1 << 20);
         let sorted = std::mem::take(&mut imports.records).finish().unwrap();
         let seen = sorted.iter().map(|r| (r.name().to_owned(), r.start.0, r.end.0)).collect();
         (imports, damage, seen)
@@ -373,6 +443,46 @@ mod tests {
         let (imports, damage, seen) = import("trace_view.json", text);
         assert_eq!((damage, imports.malformed), (Vec::new(), 3));
         assert_eq!(seen, [("a".to_owned(), 1_000, 1_000), ("b".to_owned(), 3_000, 3_000)]);
+    }
+
+    /// A packed file of these texts, each so many times.
+    fn packed(parts: &[(&str, usize)]) -> Vec<u8> {
+        use std::io::Write;
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        for (text, times) in parts {
+            let many = text.repeat(1 << 16);
+            (0..times / (1 << 16)).for_each(|_| out.write_all(many.as_bytes()).unwrap());
+            out.write_all(text.repeat(times % (1 << 16)).as_bytes()).unwrap();
+        }
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn a_name_or_a_nesting_without_end_costs_the_rest_of_the_file_and_no_memory() {
+        let good = r#"[{"ph": "i", "name": "a", "ts": 1}, {"ph": "i", "ts": 2, "name": ""#;
+        for (parts, count) in [
+            (vec![(good, 1), ("x", 3 << 20), (r#""}]"#, 1)], 1),
+            (vec![(good, 1), (r#"", "args": "#, 1), ("[", 3 << 20)], 1),
+            (vec![("[", 3 << 20)], 0),
+            (vec![(r#"{""#, 1), ("k", 3 << 20)], 0),
+        ] {
+            let (imports, damage, seen) = import("r.pt.trace.json.gz", &packed(&parts));
+            assert_eq!((seen.len(), imports.malformed), (count, 0));
+            assert!(damage[0].reason.contains("more than 1 MB"), "{}", damage[0].reason);
+        }
+        // Deep, but not long: an event of a shape that none has.
+        let (imports, damage, seen) = import(
+            "r.pt.trace.json.gz",
+            &packed(&[(good, 1), (r#"", "args": "#, 1), ("[", 300_000), ("]", 300_000), ("}]", 1)]),
+        );
+        assert_eq!((seen.len(), imports.malformed, damage.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn of_a_long_name_the_beginning_is_kept() {
+        let text = format!(r#"[{{"ph": "i", "name": "{}", "ts": 1}}]"#, "é".repeat(1 << 18));
+        let (_, damage, seen) = import("trace_view.json", text.as_bytes());
+        assert_eq!((damage, seen[0].0.chars().count()), (Vec::new(), 1_000));
     }
 
     #[test]

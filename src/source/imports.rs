@@ -5,8 +5,25 @@ use std::path::{Path, PathBuf};
 
 use super::json::Keys;
 use crate::clock::Nanos;
-use crate::event::{Kind, Places, Process, ProcessId, Record, Thread, ThreadId};
+use crate::event::{Kind, Label, Places, Process, ProcessId, Record, Thread, ThreadId};
 use crate::spool::Spool;
+
+/// Most characters of a name: of a span, a process, a thread.
+const LONGEST_NAME: usize = 1_000;
+
+/// Most bytes of names. They stay in memory for good, and a packed file may have a thousand times as many as its own.
+const MOST_NAMES: usize = 256 << 20;
+
+/// What each name takes beside its text.
+const NAME_OVERHEAD: usize = 100;
+
+/// What stands for names beyond.
+const OTHER: &str = "other";
+
+/// The name, as far as it is kept.
+pub(super) fn short(name: &str) -> &str {
+    name.char_indices().nth(LONGEST_NAME).map_or(name, |(end, _)| &name[..end])
+}
 
 /// Takes in what importers read.
 #[derive(Debug)]
@@ -21,6 +38,8 @@ pub(super) struct Imports {
     pub(super) malformed: u64,
     /// The earliest beginning.
     pub(super) first: Option<Nanos>,
+    /// Bytes that names may still take.
+    room: usize,
 }
 
 /// A file that was read only in part, or not at all, and why.
@@ -50,7 +69,32 @@ impl Imports {
             counters: 0,
             malformed: 0,
             first: None,
+            room: MOST_NAMES,
         }
+    }
+
+    /// The label of a domain and a name that a file has; of long ones, the beginning. Those for which there is no room
+    /// share one.
+    pub(super) fn label(&mut self, domain: &str, name: &str) -> Label {
+        let (domain, name) = (short(domain), short(name));
+        if let Some(label) = Label::find(domain, name) {
+            return label;
+        }
+        if self.has_room_for(domain.len() + name.len()) {
+            Label::new(domain, name)
+        } else {
+            Label::new(OTHER, OTHER)
+        }
+    }
+
+    /// Whether this much more may be kept of what files call things. If not, that is told once.
+    pub(super) fn has_room_for(&mut self, bytes: usize) -> bool {
+        let left = self.room.checked_sub(bytes + NAME_OVERHEAD);
+        if left.is_none() && std::mem::take(&mut self.room) > 0 {
+            log::warn!("more than {} MB of names: new ones are shown as {OTHER}", MOST_NAMES >> 20);
+        }
+        self.room = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// The process; one that is known already (same host and pid) stays as it is, but learns what it did not know.

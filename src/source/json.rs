@@ -10,6 +10,9 @@ use crate::event::{Attributes, Name};
 /// Keys of attributes are interned, unless a file has so many that they must be data.
 const MOST_KEYS: usize = 10_000;
 
+/// A longer key is data as well, in bytes.
+const LONGEST_KEY: usize = 1_000;
+
 /// The keys that have been interned.
 #[derive(Debug, Default)]
 pub(super) struct Keys(FxHashSet<Box<str>>);
@@ -18,7 +21,7 @@ impl Keys {
     pub(super) fn write(&mut self, key: &str, out: &mut Attributes) {
         if self.0.contains(key) {
             out.key(Name::new(key));
-        } else if self.0.len() < MOST_KEYS {
+        } else if self.0.len() < MOST_KEYS && key.len() <= LONGEST_KEY {
             self.0.insert(key.into());
             out.key(Name::new(key));
         } else {

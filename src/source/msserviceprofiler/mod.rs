@@ -184,7 +184,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn slice(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let (start, end) = (number(row, 1), number(row, 2));
-        let label = Label::new(&text(row, 4), &text(row, 3));
+        let label = self.imports.label(&text(row, 4), &text(row, 3));
         let mut attributes = Attributes::default();
         let args = row.get_ref(5)?.as_bytes().unwrap_or_default();
         let is_whole = match std::str::from_utf8(args) {
@@ -205,13 +205,8 @@ impl Reader<'_> {
             return;
         };
         let is_span = number(row, 4) == 2;
-        self.record(
-            Label::new(&domain, &name),
-            (start, end),
-            Some(is_span),
-            (number(row, 5), number(row, 6)),
-            attributes,
-        );
+        let label = self.imports.label(&domain, &name);
+        self.record(label, (start, end), Some(is_span), (number(row, 5), number(row, 6)), attributes);
     }
 
     fn record(

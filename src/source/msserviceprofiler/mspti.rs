@@ -8,7 +8,7 @@ use super::super::imports::{Damaged, Imports};
 use super::{columns_by_table, each_row, number, open, stem, text};
 use crate::clock::Nanos;
 use crate::database::Database;
-use crate::event::{Attributes, Kind, Label, Name, Process, ProcessId, Record};
+use crate::event::{Attributes, Kind, Name, Process, ProcessId, Record};
 
 /// Each table with the columns that say more than name and times, and the one that its rows are told apart by.
 const TABLES: [(&str, &str, &[&str]); 3] = [
@@ -64,7 +64,7 @@ fn read_table(
     let names: Vec<Name> = columns.iter().map(|column| Name::new(column)).collect();
     let list = columns.iter().flat_map(|column| [", ", column]).collect::<String>();
     each_row(database, table, "rowid", &format!("rowid, start, \"end\", name, {row}{list}"), |found| {
-        let mut record = Record::instant(Label::new(table, &text(found, 3)), Nanos(number(found, 1)));
+        let mut record = Record::instant(imports.label(table, &text(found, 3)), Nanos(number(found, 1)));
         (record.kind, record.end) = (Kind::Span, Nanos(number(found, 2).max(record.start.0)));
         let mut attributes = Attributes::default();
         for (position, name) in names.iter().enumerate() {
@@ -102,7 +102,7 @@ fn read_marks(database: &Database, file: &Path, imports: &mut Imports) -> rusqli
             }
             return Ok(());
         }
-        let mut record = Record::instant(Label::new("Mstx", &text(found, 5)), time);
+        let mut record = Record::instant(imports.label("Mstx", &text(found, 5)), time);
         let mut attributes = Attributes::default();
         attributes.key(mark_id).int(number_of_mark as i64);
         record.attributes = attributes.into_bytes();
