@@ -36,7 +36,7 @@ pub(super) fn harmless<T>(
     }
 }
 
-/// Says once for a line of the program what could not be done there.
+/// Says once for a line of the program what could not be done there, by which function of ours if that is known.
 ///
 /// # Errors
 /// The exception was asked for its text, and that was interrupted.
@@ -45,7 +45,7 @@ pub(super) fn tell(py: Python<'_>, function: &str, effect: &str, error: &PyErr) 
     static PLACES: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let _muted = recorder::mute();
     let place = place(py).optional(py)?.unwrap_or_else(|| "somewhere".into());
-    let told = format!("{place}: msprof_rs.{function}");
+    let told = if function.is_empty() { place } else { format!("{place}: msprof_rs.{function}") };
     // Asked for before the lock is taken: it may be Python code that says it.
     let problem = message(py, error)?;
     let mut places = PLACES.lock();

@@ -140,7 +140,7 @@ impl Check {
         let frameworks = self.frameworks(installation, &locate);
         let (file, text) = match &self.symbols {
             Some(path) => {
-                let text = files::read_text(path, files::TEXT_LIMIT);
+                let text = files::read_text(path, files::SYMBOLS_LIMIT);
                 (path.display().to_string(), text.map_err(|error| format!("{}: {error}", path.display()))?)
             }
             None => frameworks.pack(),

@@ -7,10 +7,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::hardware::{self, Verdict};
+use super::keys;
 use super::{ConfigError, DomainFilter, Level, Limits, Mode, Storage, Warning};
+use crate::printable::{self, shortened};
 
 /// The longest that a collection can be limited to, in seconds.
 const LONGEST: u64 = 7200;
+
+/// Most keys that a warning names.
+const MOST_SHOWN: usize = 10;
 
 /// The keys that this profiler acts on.
 const OWN_KEYS: [&str; 17] = [
@@ -103,6 +108,7 @@ impl Collection {
         };
         check.hardware();
         check.unknown();
+        check.twice(keys::twice(text));
         Ok((collection, check.warnings))
     }
 }
@@ -127,6 +133,7 @@ impl<'a> Check<'a> {
     /// Notes that `key` has a value that it can't have, and that `used` takes its place.
     fn invalid(&mut self, key: &'static str, expected: &'static str, used: &str) {
         let value = self.get(key).map(Value::to_string).unwrap_or_default();
+        let value = shortened(&value);
         self.warnings.push(Warning::Invalid {
             path: self.path.into(),
             key,
@@ -137,9 +144,9 @@ impl<'a> Check<'a> {
     }
 
     fn enable(&mut self) -> bool {
-        match self.get("enable") {
-            None => false,
-            Some(value) if value.is_i64() || value.is_u64() => value.as_i64() == Some(1),
+        match self.get("enable").map(Value::as_i64) {
+            None | Some(Some(0)) => false,
+            Some(Some(1)) => true,
             Some(_) => {
                 self.invalid("enable", "0 or 1", "0 (off)");
                 false
@@ -151,7 +158,8 @@ impl<'a> Check<'a> {
         match self.get("metric_enable") {
             None => false,
             Some(Value::Bool(on)) => *on,
-            Some(value) if value.is_i64() || value.is_u64() => value.as_i64() == Some(1),
+            Some(value) if value.as_i64() == Some(0) => false,
+            Some(value) if value.as_i64() == Some(1) => true,
             Some(_) => {
                 self.invalid("metric_enable", "0, 1, true or false", "0 (off)");
                 false
@@ -161,14 +169,17 @@ impl<'a> Check<'a> {
 
     fn prof_dir(&mut self, home: &Path) -> PathBuf {
         let default = default_prof_dir(home);
-        match self.get("prof_dir") {
-            Some(Value::String(folder)) if !folder.is_empty() => folder.into(),
-            None | Some(Value::String(_)) => default,
-            Some(_) => {
-                self.invalid("prof_dir", "the path of a folder", &default.to_string_lossy());
-                default
-            }
-        }
+        let given = match self.get("prof_dir") {
+            None => return default,
+            Some(Value::String(folder)) if folder.is_empty() => return default,
+            Some(Value::String(folder)) => expanded(folder, home),
+            Some(_) => None,
+        };
+        given.unwrap_or_else(|| {
+            let expected = "the path of a folder (one that begins with ~/ or $HOME/ is in your home folder)";
+            self.invalid("prof_dir", expected, &default.to_string_lossy());
+            default
+        })
     }
 
     fn level(&mut self) -> Level {
@@ -197,10 +208,8 @@ impl<'a> Check<'a> {
     fn timelimit(&mut self) -> Option<Duration> {
         const EXPECTED: &str = "a number of seconds from 0 (no limit) to 7200";
         let value = self.get("timelimit")?;
-        if value.as_i64().is_some_and(|seconds| seconds <= 0) {
-            return None;
-        }
         match value.as_u64() {
+            Some(0) => None,
             Some(seconds) if seconds <= LONGEST => Some(Duration::from_secs(seconds)),
             Some(_) => {
                 self.invalid("timelimit", EXPECTED, "7200");
@@ -321,10 +330,33 @@ impl<'a> Check<'a> {
             self.warnings.push(Warning::Unknown { path: self.path.into(), keys: quoted(unknown) });
         }
     }
+
+    fn twice(&mut self, keys: Vec<String>) {
+        if !keys.is_empty() {
+            let keys = quoted(keys.iter().map(String::as_str).collect());
+            self.warnings.push(Warning::Twice { path: self.path.into(), keys });
+        }
+    }
+}
+
+/// The folder that a text means: as in a shell, `~` and `$HOME` in front are the home folder. None: it begins with
+/// something else that a shell would put in its place.
+fn expanded(text: &str, home: &Path) -> Option<PathBuf> {
+    let (first, rest) = text.split_once('/').unwrap_or((text, ""));
+    match first {
+        "~" | "$HOME" | "${HOME}" => Some(home.join(rest.trim_start_matches('/'))),
+        other if other.starts_with(['~', '$']) => None,
+        _ => Some(text.into()),
+    }
 }
 
 fn quoted(keys: Vec<&str>) -> String {
-    keys.into_iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>().join(", ")
+    let shown = keys.iter().take(MOST_SHOWN).map(|key| printable::quoted(key));
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if keys.len() > MOST_SHOWN {
+        text += &format!(" and {} more", keys.len() - MOST_SHOWN);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -371,9 +403,10 @@ mod tests {
         assert_eq!(all.step_limit, Some(5));
         assert_eq!(all.limits, Limits { text_length: 1, max_items: 65_536 });
 
-        assert!(!quiet(r#"{"enable": 2, "metric_enable": 0}"#).enable, "only 1 is on");
+        let off = quiet(r#"{"enable": 0, "metric_enable": 0}"#);
+        assert!(!off.enable && !off.metric_enable);
         assert_eq!(quiet(r#"{"profiler_level": 25}"#).level, Level::new(25));
-        assert_eq!(quiet(r#"{"timelimit": -3}"#).timelimit, None);
+        assert_eq!(quiet(r#"{"timelimit": 0}"#).timelimit, None);
         assert_eq!(quiet(r#"{"profiler_step_num": -1}"#).step_limit, None);
         assert_eq!(quiet(r#"{"prof_dir": ""}"#).prof_dir, Path::new("/home/u/.ms_server_profiler/"));
     }
@@ -382,6 +415,12 @@ mod tests {
     fn an_invalid_value_is_named_with_file_key_value_and_what_is_used() {
         let cases = [
             ("enable", "true", "0 (off)"),
+            ("enable", "2", "0 (off)"),
+            ("enable", "-1", "0 (off)"),
+            ("metric_enable", "2", "0 (off)"),
+            ("prof_dir", "\"~root/p\"", "/home/u/.ms_server_profiler/"),
+            ("prof_dir", "\"$SCRATCH/p\"", "/home/u/.ms_server_profiler/"),
+            ("timelimit", "-4", "0 (no limit)"),
             ("enable", "1.0", "0 (off)"),
             ("enable", "\"1\"", "0 (off)"),
             ("metric_enable", "\"on\"", "0 (off)"),
@@ -418,6 +457,52 @@ mod tests {
             assert!(!collection.enable && !collection.metric_enable);
         }
         assert_eq!(parse(r#"{"timelimit": 99999}"#).0.timelimit, Some(Duration::from_secs(7200)));
+    }
+
+    #[test]
+    fn a_folder_is_written_as_in_a_shell() {
+        for (text, expected) in [
+            ("~", "/home/u/"),
+            ("~/", "/home/u/"),
+            ("~/a/b", "/home/u/a/b"),
+            ("~//a", "/home/u/a"),
+            ("$HOME/a", "/home/u/a"),
+            ("${HOME}/a", "/home/u/a"),
+            ("/a/~/b", "/a/~/b"),
+            ("./~", "./~"),
+            ("captures", "captures"),
+        ] {
+            assert_eq!(
+                quiet(&format!("{{\"prof_dir\": \"{text}\"}}")).prof_dir,
+                Path::new(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_value_and_many_keys_are_named_in_a_short_line() {
+        let (_, warnings) = parse(&format!("{{\"mode\": \"{}\"}}", "x".repeat(1 << 20)));
+        assert!(warnings[0].to_string().len() < 400, "{}", warnings[0]);
+        let keys: Vec<_> = (0..10_000).map(|n| format!("\"key {n}\": 0")).collect();
+        let (_, warnings) = parse(&format!("{{{}}}", keys.join(", ")));
+        let text = warnings[0].to_string();
+        assert!(text.ends_with("\"key 9\" and 9990 more"), "{text}");
+        let (_, warnings) = parse(r#"{"\u001b[2J": 1}"#);
+        assert!(warnings[0].to_string().ends_with(r#""\u001b[2J""#), "{}", warnings[0]);
+    }
+
+    #[test]
+    fn of_a_key_that_is_there_twice_the_last_counts_which_is_told() {
+        let (collection, warnings) = parse(
+            r#"{"enable": 0, "note": {"a": 1, "a": 2}, "enable": 1, "timelimit": 1, "timelimit": 2, "enable": 1}"#,
+        );
+        assert_eq!((collection.enable, collection.timelimit), (true, Some(Duration::from_secs(2))));
+        let told = warnings.iter().map(ToString::to_string).find(|text| text.contains("twice")).unwrap();
+        assert_eq!(
+            told,
+            r#"c.json: keys that are there twice, of which the last counts: "enable", "timelimit""#
+        );
     }
 
     #[test]

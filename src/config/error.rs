@@ -68,7 +68,7 @@ pub enum Warning {
         path: PathBuf,
         /// The key.
         key: &'static str,
-        /// The value as JSON.
+        /// The value as JSON, cut if it is long.
         value: String,
         /// What the key can have.
         expected: &'static str,
@@ -78,6 +78,14 @@ pub enum Warning {
     /// Keys ask for something that only the hardware of other profilers has.
     #[error("{}: {keys} ask for hardware profiling, which this profiler does not do: no effect here", path.display())]
     NoEffect {
+        /// The file.
+        path: PathBuf,
+        /// The keys, quoted, comma-separated.
+        keys: String,
+    },
+    /// Keys that the object has more than once.
+    #[error("{}: keys that are there twice, of which the last counts: {keys}", path.display())]
+    Twice {
         /// The file.
         path: PathBuf,
         /// The keys, quoted, comma-separated.

@@ -7,6 +7,7 @@ mod create;
 mod domain;
 mod error;
 mod hardware;
+mod keys;
 mod level;
 mod limits;
 mod stamp;

@@ -39,8 +39,10 @@ enum State {
 
 impl Watch {
     /// Follows the file at `path`; makes it with defaults if it is missing, and logs an error where that can't be.
-    /// `home` is the user's home folder, for the default `prof_dir`. The first [`Watch::poll`] reads it.
+    /// `home` is the user's home folder, for the default `prof_dir`; where there is none (it is no absolute path), the
+    /// config's folder stands for it. The first [`Watch::poll`] reads it.
     pub fn new(path: &Path, home: &Path) -> Self {
+        let home = if home.is_absolute() { home } else { path.parent().unwrap_or(path) };
         if let Err(error) = create_default(path, home) {
             log::error!("{error}");
         }
@@ -79,6 +81,16 @@ impl Watch {
             return None;
         }
         Some(self.current.insert(next))
+    }
+
+    /// To be called when nothing is followed any more: a file that could not be used when it was last looked at has had
+    /// no second look, and what is wrong with it has not been told.
+    pub fn conclude(&mut self) {
+        if self.seen.as_ref().is_some_and(|seen| seen.state == State::Doubtful)
+            && let Err(error) = self.read()
+        {
+            log::error!("{error}");
+        }
     }
 
     /// Whether the file switches collection on, as the first poll will find if nobody changes it meanwhile.
@@ -144,6 +156,20 @@ mod tests {
     /// What a poll says of `enable`, if it says anything.
     fn enable(watch: &mut Watch) -> Option<bool> {
         watch.poll().map(|collection| collection.enable)
+    }
+
+    #[test]
+    fn without_a_home_captures_go_beside_the_config() {
+        let folder = Folder::new();
+        for (home, prof_dir) in [("~", ".ms_server_profiler/"), ("", ".ms_server_profiler/")] {
+            let mut watch = Watch::new(&folder.path(), Path::new(home));
+            watch.poll();
+            assert_eq!(watch.collection().prof_dir, folder.0.path().join(prof_dir));
+        }
+        folder.write("{\"prof_dir\": \"~/a\"}");
+        let mut watch = Watch::new(&folder.path(), Path::new("~"));
+        watch.poll();
+        assert_eq!(watch.collection().prof_dir, folder.0.path().join("a"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub use filesystem::{has_room, keeps_its_blocks, mounts, reserve};
 pub use naming::Naming;
 pub use private::{private_folder, private_folders_of};
 pub use regular::{
-    CONFIG_LIMIT, Refusal, TEXT_LIMIT, create_private, open_or_create_private, open_own, open_own_to_write,
-    open_regular, open_regular_to_write, open_unlinked, owner, read_text, read_to_limit, user,
+    CONFIG_LIMIT, Refusal, SYMBOLS_LIMIT, TEXT_LIMIT, create_private, open_or_create_private, open_own,
+    open_own_to_write, open_regular, open_regular_to_write, open_unlinked, owner, read_text, read_to_limit,
+    user,
 };

@@ -10,6 +10,9 @@ use thiserror::Error;
 /// Most bytes of a collection config.
 pub const CONFIG_LIMIT: u64 = 1 << 20;
 
+/// Most bytes of a symbol file.
+pub const SYMBOLS_LIMIT: u64 = 16 << 20;
+
 /// Most bytes of any other text that is read as a whole.
 pub const TEXT_LIMIT: u64 = 256 << 20;
 
@@ -114,9 +117,13 @@ pub fn user() -> u32 {
 /// The text of a file that a user named.
 ///
 /// # Errors
-/// As [`open_regular`], and it has more than `limit` bytes, or is no text.
+/// As [`open_regular`], and it has more than `limit` bytes, which are then not read, or is no text.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
-    let bytes = read_to_limit(open_regular(path)?, limit)?;
+    let file = open_regular(path)?;
+    if file.metadata()?.len() > limit {
+        return Err(Refusal::TooLong { limit }.into());
+    }
+    let bytes = read_to_limit(file, limit)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
@@ -229,6 +236,9 @@ mod tests {
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
         assert_eq!(read_text(&path, 4).unwrap_err().to_string(), "it has more than 4 bytes");
+        File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = read_text(&path, SYMBOLS_LIMIT).unwrap_err().to_string();
+        assert_eq!(error, "it has more than 16777216 bytes", "its size says so: a terabyte is not read");
         assert!(read_to_limit(io::repeat(1), 1000).is_err(), "one that has no end");
         assert!(!read_text(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty(), "its length is 0");
     }

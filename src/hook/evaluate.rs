@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::{PyIndexError, PyNameError, PyRuntimeError};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyIndexError, PyNameError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
@@ -16,6 +17,8 @@ use super::walk::walkable;
 use super::{operators, value};
 use crate::event::{Attributes, Name};
 use crate::expr::{Builtin, Constant, Op, Program};
+
+create_exception!(msprof_rs, Unreturned, PyException, "A call that raised has no result to look at.");
 
 /// An attribute and the program that gives its value, with all its texts as Python objects.
 pub(crate) struct Evaluated {
@@ -84,6 +87,9 @@ impl Evaluated {
     /// # Errors
     /// The exception was asked for its text, and that was interrupted.
     pub(super) fn report(&self, py: Python<'_>, symbol: &str, error: &PyErr) -> Result<(), Interrupt> {
+        if error.is_instance_of::<Unreturned>(py) {
+            return Ok(()); // nothing is wrong with the expression
+        }
         let is_refused = error.is_instance_of::<Refused>(py);
         let has_spoken = if is_refused { &self.has_refused } else { &self.has_failed };
         if !has_spoken.swap(true, Ordering::Relaxed) {
@@ -124,7 +130,7 @@ impl Evaluated {
                 Op::LoadKwargs => stack.push(keywords(py, args)?),
                 Op::LoadReturn => {
                     let result =
-                        result.ok_or_else(|| PyNameError::new_err("the call raised and returned nothing"))?;
+                        result.ok_or_else(|| Unreturned::new_err("the call raised and returned nothing"))?;
                     stack.push(result.to_owned());
                 }
                 Op::Const(n) => stack.push(entry(&self.constants, n)?.bind(py).clone()),

@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyFunction, PyType};
+use pyo3::types::{PyFunction, PyModule, PyType};
 
 use super::interrupt::Attempt;
 use super::wrapper;
@@ -231,7 +231,7 @@ impl<'py> Place<'py> {
 /// There is no such attribute, or only `object` has it: an `__init__` or `__new__` of a class's own changes what
 /// `object`'s accepts.
 pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<(Bound<'py, PyAny>, bool)> {
-    let Ok(class) = owner.cast::<PyType>() else { return Ok((owner.getattr(name)?, true)) };
+    let Ok(class) = owner.cast::<PyType>() else { return Ok((child(owner, name)?, true)) };
     for (depth, base) in class.mro().iter().enumerate() {
         if let Some(raw) = base.getattr("__dict__")?.get_item(name).optional(owner.py())? {
             if depth > 0 && base.is(owner.py().get_type::<PyAny>()) {
@@ -252,7 +252,20 @@ pub(super) fn leads_to(raw: &Bound<'_, PyAny>, callable: &Bound<'_, PyAny>) -> b
 }
 
 fn walk<'py>(module: &Bound<'py, PyAny>, way: &str) -> PyResult<Bound<'py, PyAny>> {
-    way.split('.').filter(|name| !name.is_empty()).try_fold(module.clone(), |owner, name| owner.getattr(name))
+    way.split('.').filter(|name| !name.is_empty()).try_fold(module.clone(), |owner, name| child(&owner, name))
+}
+
+/// What an object has under a name. Python says of a module that is being imported that it may be so because of a
+/// circular import; it has run to its end when it is hooked, and simply does not have the name.
+fn child<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    let py = owner.py();
+    owner.getattr(name).map_err(|error| match owner.cast::<PyModule>() {
+        Ok(module) if error.is_instance_of::<PyAttributeError>(py) => {
+            let module = module.name().map(|name| name.to_string()).unwrap_or_default();
+            PyAttributeError::new_err(format!("module {module} has no {name}"))
+        }
+        _ => error,
+    })
 }
 
 /// Descriptors that are not callable themselves and call their attribute `func`.

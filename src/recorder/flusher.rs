@@ -317,6 +317,7 @@ impl Flusher {
     /// The process ends, and leaves nothing but its captures.
     fn end(&mut self) {
         self.leave();
+        self.watch.conclude();
         self.page = None;
         if let Err(error) = self.rendezvous.tidy_up() {
             log::debug!("what processes share could not be removed: {error}");

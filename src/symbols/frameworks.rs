@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::table::BUILT_IN;
 use super::{Table, Target, Version};
+use crate::printable::quoted;
 
 /// A symbol file that comes with this profiler.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,8 +56,9 @@ impl Frameworks {
             let version = text.and_then(|text| {
                 let version = text.parse::<Version>();
                 if version.is_err() {
+                    let text = quoted(&text);
                     log::warn!(
-                        "{package}'s version {text:?} is not one of PEP 440: version limits are not applied"
+                        "{package}'s version {text} is not one of PEP 440: version limits are not applied"
                     );
                 }
                 version.ok()

@@ -1,6 +1,7 @@
 //! What an entry of the symbol table does with a call: times it, or hands it to a handler.
 
 use super::target::is_identifier;
+use crate::printable::quoted;
 
 /// The `handler` of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,27 +159,31 @@ impl HandlerRef {
             return Ok(Self::Timer);
         }
         let Some((module, function)) = text.rsplit_once([':', '.']) else {
+            let text = quoted(text);
             return Err(format!(
-                "the handler {text:?} is neither `timer` nor `package.module:function`; the timer is used"
+                "the handler {text} is neither `timer` nor `package.module:function`; the timer is used"
             ));
         };
         if !is_identifier(function) || !module.split('.').all(is_identifier) {
+            let text = quoted(text);
             return Err(format!(
-                "the handler {text:?} is not of the form `package.module:function`; the timer is used"
+                "the handler {text} is not of the form `package.module:function`; the timer is used"
             ));
         }
         if module == OURS {
             let found = BUILT_IN.iter().find(|row| row.1 == function);
             return found.map(|row| Self::BuiltIn(row.0)).ok_or_else(|| {
                 let names = BUILT_IN.iter().map(|row| row.1).collect::<Vec<_>>().join(", ");
-                format!("there is no built-in handler {function:?}, the timer is used; there are: {names}")
+                let function = quoted(function);
+                format!("there is no built-in handler {function}, the timer is used; there are: {names}")
             });
         }
         if let Some(package) = module.strip_prefix(THEIRS).filter(|package| package.contains(".handlers.")) {
             let is_it = |name: &&str| name.rsplit_once(':') == Some((package, function));
             let found = BUILT_IN.iter().find(|row| row.2.iter().any(&is_it));
             return found.map(|row| Self::BuiltIn(row.0)).ok_or_else(|| {
-                format!("msServiceProfiler's handler {text:?} has no counterpart here; the timer is used")
+                let text = quoted(text);
+                format!("msServiceProfiler's handler {text} has no counterpart here; the timer is used")
             });
         }
         Ok(Self::Custom { module: module.into(), function: function.into() })

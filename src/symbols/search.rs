@@ -84,12 +84,15 @@ fn read(path: &Path, frameworks: &Frameworks) -> Result<String, String> {
         return Err("the name of a symbol file must end in .yaml or .yml".into());
     }
     if !path.exists() {
+        if path.components().any(|part| part.as_os_str() == "~") {
+            return Err("the file is missing, and there is no home folder that ~ could stand for".into());
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
         let made = fs::create_dir_all(folder).and_then(|()| create_file(path, &frameworks.pack().1));
         made.map_err(|error| format!("the file is missing and can't be made: {error}"))?;
         log::info!("{}: made from the built-in symbols, for you to change", path.display());
     }
-    files::read_text(path, files::TEXT_LIMIT).map_err(|error| format!("the file can't be read: {error}"))
+    files::read_text(path, files::SYMBOLS_LIMIT).map_err(|error| format!("the file can't be read: {error}"))
 }
 
 #[cfg(test)]
@@ -142,6 +145,7 @@ mod tests {
         for (path, reason) in [
             (is_file.clone(), "must end in .yaml or .yml"),
             (is_file.join("s.yaml"), "can't be made"),
+            (folder.path().join("~/s.yaml"), "no home folder"),
             (broken, "can't be read"),
         ] {
             let (table, problems) = find(&path);
@@ -150,6 +154,7 @@ mod tests {
             assert!(text.starts_with(&path.display().to_string()) && text.contains(reason), "{text}");
             assert!(text.ends_with("the built-in symbols are used"), "{text}");
         }
+        assert!(!folder.path().join("~").exists());
     }
 
     #[test]

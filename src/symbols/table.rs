@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::yaml::{self, Content, Node};
-use super::{HandlerRef, Target, VersionRange};
+use super::yaml::{self, Content, Node, Twice};
+use super::{HandlerRef, Target, Version, VersionRange};
 use crate::config::Level;
 use crate::expr;
+use crate::printable::{quoted, shortened};
 
 /// The entries of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,6 +111,9 @@ const KEYS: [&str; 12] = [
     "level",
 ];
 
+/// Unknown keys of a file that are reported.
+const MOST_UNKNOWN: usize = 20;
+
 /// How the name of a file of packs begins.
 pub(super) const BUILT_IN: &str = "built-in ";
 
@@ -141,7 +145,16 @@ impl Reader<'_> {
     }
 
     fn document(&mut self, text: &str) -> Vec<Symbol> {
-        match yaml::parse(text) {
+        let parsed = yaml::parse(text).map(|(document, twice)| {
+            for Twice { key, first, last } in twice {
+                let key = shortened(&key);
+                let message =
+                    format!("the key `{key}` is there twice, also in line {first}; this one counts");
+                self.report(last, message);
+            }
+            document
+        });
+        match parsed {
             Ok(Node { content: Content::List(items), .. }) => {
                 items.iter().filter_map(|item| self.symbol(item)).collect()
             }
@@ -196,7 +209,15 @@ impl Reader<'_> {
             self.report(line, "`sample` tells the timer what to leave out; with a handler it has no effect");
         }
         let min = self.parsed(get("min_version"), "min_version", "it limits nothing");
-        let max = self.parsed(get("max_version"), "max_version", "it limits nothing");
+        let max: Option<Version> = self.parsed(get("max_version"), "max_version", "it limits nothing");
+        if let (Some(min), Some(max)) = (&min, &max)
+            && min > max
+        {
+            self.report(
+                line,
+                format!("`min_version` {min} is later than `max_version` {max}: no version has both"),
+            );
+        }
         self.report_unknown(entries);
         Some(Symbol {
             target,
@@ -253,7 +274,8 @@ impl Reader<'_> {
             "done" => Some(Until::Done),
             "exit" => Some(Until::Exit),
             other => {
-                let message = format!("`until`: {other:?} is not return, done or exit; it has no effect");
+                let message =
+                    format!("`until`: {} is not return, done or exit; it has no effect", quoted(other));
                 self.report(node.map(|node| node.line), message);
                 None
             }
@@ -264,8 +286,10 @@ impl Reader<'_> {
         let Some(text) = self.text(node, "sample") else { return NonZeroU32::MIN };
         let every = text.strip_prefix("1/").and_then(|every| every.trim().parse().ok());
         every.unwrap_or_else(|| {
-            let message =
-                format!("`sample`: {text:?} is not like 1/100 (one call of a hundred); all are recorded");
+            let message = format!(
+                "`sample`: {} is not like 1/100 (one call of a hundred); all are recorded",
+                quoted(&text)
+            );
             self.report(node.map(|node| node.line), message);
             NonZeroU32::MIN
         })
@@ -283,8 +307,10 @@ impl Reader<'_> {
         let seconds = number.trim().parse::<f64>().ok().zip(unit).map(|(number, unit)| number * unit);
         let limit = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         if limit.is_none() {
-            let message =
-                format!("`dump_over`: {text:?} is not a time such as 500ms, 2s or 80us; it has no effect");
+            let message = format!(
+                "`dump_over`: {} is not a time such as 500ms, 2s or 80us; it has no effect",
+                quoted(&text)
+            );
             self.report(node.map(|node| node.line), message);
         }
         limit
@@ -295,7 +321,7 @@ impl Reader<'_> {
         let level = Level::from_name(&text).or_else(|| text.parse().ok().map(Level::new));
         level.unwrap_or_else(|| {
             let message =
-                format!("`level`: {text:?} is not ERROR, INFO, DETAILED, VERBOSE or a number; INFO is used");
+                format!("`level`: {} is no level of detail; there are ERROR (what is always collected), INFO, DETAILED, VERBOSE and numbers from 0 up; INFO is used", quoted(&text));
             self.report(node.map(|node| node.line), message);
             Level::INFO
         })
@@ -332,7 +358,7 @@ impl Reader<'_> {
         };
         let line = get("expr").map_or(item.line, |node| node.line);
         if let Err(error) = expr::check(&expr) {
-            self.report(line, format!("the attribute `{name}` is left out: {error}"));
+            self.report(line, format!("the attribute `{}` is left out: {error}", shortened(&name)));
             return None;
         }
         Some(Attribute { name, expr, line })
@@ -345,7 +371,11 @@ impl Reader<'_> {
                 continue;
             }
             self.unknown.push(key.clone());
-            self.report(node.line, format!("the key `{key}` has no effect; there are: {}", KEYS.join(", ")));
+            if self.unknown.len() > MOST_UNKNOWN {
+                continue;
+            }
+            let (key, keys) = (shortened(key), KEYS.join(", "));
+            self.report(node.line, format!("the key `{key}` has no effect; there are: {keys}"));
         }
     }
 }

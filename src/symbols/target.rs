@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Pattern;
+use crate::printable::{quoted, shortened};
 
 /// The `symbol` of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +29,11 @@ impl Target {
         let Some((module, path)) = text.split_once(':') else {
             return Err(match with_colon(text) {
                 Some(better) => format!(
-                    "{text:?} does not say where the module ends: put a colon there, perhaps `{better}`"
+                    "{} does not say where the module ends: put a colon there, perhaps `{}`",
+                    quoted(text),
+                    shortened(&better)
                 ),
-                None => format!("{text:?} names no function: write `package.module:Class.method`"),
+                None => format!("{} names no function: write `package.module:Class.method`", quoted(text)),
             });
         };
         if text.contains('*') {
@@ -38,8 +41,9 @@ impl Target {
         }
         for (part, what) in [(module, "module"), (path, "function")] {
             if !part.split('.').all(is_identifier) {
+                let (part, text) = (quoted(part), quoted(text));
                 return Err(format!(
-                    "{part:?} in {text:?} is not the name of a {what}: write `package.module:Class.method`"
+                    "{part} in {text} is not the name of a {what}: write `package.module:Class.method`"
                 ));
             }
         }
@@ -47,14 +51,16 @@ impl Target {
     }
 
     fn parse_pattern(text: &str, module: &str, path: &str) -> Result<Self, String> {
+        let text = quoted(text);
         let Some((class, method)) = path.rsplit_once('.') else {
-            return Err(format!("the pattern {text:?} names no class: write `package.*:Class*.method`"));
+            return Err(format!("the pattern {text} names no class: write `package.*:Class*.method`"));
         };
         if !is_identifier(method) {
-            return Err(format!("{method:?} in the pattern {text:?} must be the whole name of a method"));
+            let method = quoted(method);
+            return Err(format!("{method} in the pattern {text} must be the whole name of a method"));
         }
         if class.contains('.') || class.is_empty() || module.is_empty() {
-            return Err(format!("the pattern {text:?} must have one class: write `package.*:Class*.method`"));
+            return Err(format!("the pattern {text} must have one class: write `package.*:Class*.method`"));
         }
         Ok(Self::Pattern(Pattern { module: module.into(), class: class.into(), method: method.into() }))
     }

@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::printable::quoted;
+
 /// A version by PEP 440, ordered as Python's `packaging` orders them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pep440_rs::Version);
 
 /// A text that is no version.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{text:?} is not a version by PEP 440 (such as \"0.11.0\" or \"0.15.0rc1\")")]
+#[error("{} is not a version by PEP 440 (such as \"0.11.0\" or \"0.15.0rc1\")", quoted(text))]
 pub struct VersionError {
     text: String,
 }

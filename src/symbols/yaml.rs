@@ -3,8 +3,17 @@
 
 use std::fmt;
 
+use rustc_hash::FxHashMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{NonFiniteFloatPolicy, Options, Spanned};
+
+use crate::printable::shortened;
+
+/// Lists and maps in others, each of which takes some of the thread's stack. An entry has three.
+const DEEPEST: usize = 16;
+
+/// Keys that are there twice and told of, in a file.
+const MOST_TWICE: usize = 20;
 
 /// A part of a document.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,24 +44,54 @@ impl Node {
     }
 }
 
-/// Reads one document.
+/// A key that a map has more than once. As in PyYAML, the last one counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Twice {
+    pub(super) key: String,
+    /// The line of one that does not count.
+    pub(super) first: u64,
+    /// The line of the one that counts in its place.
+    pub(super) last: u64,
+}
+
+/// Reads one document; and what is there twice in it.
 ///
 /// # Errors
 /// The text is no YAML: the line, if it is known, and what is wrong.
-pub(super) fn parse(text: &str) -> Result<Node, (Option<u64>, String)> {
+pub(super) fn parse(text: &str) -> Result<(Node, Vec<Twice>), (Option<u64>, String)> {
     let text = text.trim_start_matches('\u{feff}');
     if text.trim().is_empty() {
-        return Ok(Node { line: 1, content: Content::Null });
+        return Ok((Node { line: 1, content: Content::Null }, Vec::new()));
     }
     let mut options = Options::default();
     options.with_snippet = false;
+    options.budget = serde_saphyr::budget! { max_depth: DEEPEST };
     options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
     options.non_finite_float_policy = NonFiniteFloatPolicy::PassThrough;
     let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line());
-        (line, error.without_snippet().to_string())
+        let message = error.without_snippet().to_string();
+        match line.and_then(|line| line_with_tab(text, line)) {
+            Some(with_tab) if Some(with_tab) == line || message.contains("tab") => {
+                (Some(with_tab), "the line is indented with a tab; YAML takes spaces".into())
+            }
+            _ => (line, shortened(&message)),
+        }
     })?;
-    Ok(raw_to_node(raw, text))
+    let mut twice = Vec::new();
+    let document = raw_to_node(raw, text, &mut twice);
+    Ok((document, twice))
+}
+
+/// The first line from this one on that is indented with a tab. What is said to be wrong with one may be told of the
+/// text before it, which it seems to continue.
+fn line_with_tab(text: &str, from: u64) -> Option<u64> {
+    let is_indented_with_tab = |line: &str| {
+        let rest = line.trim_start_matches([' ', '\t']);
+        !rest.is_empty() && !rest.starts_with('#') && line[..line.len() - rest.len()].contains('\t')
+    };
+    let mut lines = text.lines().zip(1..).skip_while(|(_, number)| *number < from);
+    lines.find(|(line, _)| is_indented_with_tab(line)).map(|(_, number)| number)
 }
 
 /// A node before its text is taken from the source.
@@ -66,7 +105,7 @@ enum Raw {
     Map(Vec<(Spanned<Raw>, Spanned<Raw>)>),
 }
 
-fn raw_to_node(raw: Spanned<Raw>, source: &str) -> Node {
+fn raw_to_node(raw: Spanned<Raw>, source: &str, twice: &mut Vec<Twice>) -> Node {
     let content = match raw.value {
         Raw::Null => Content::Null,
         Raw::Text(text) => Content::Text(text),
@@ -77,16 +116,37 @@ fn raw_to_node(raw: Spanned<Raw>, source: &str) -> Node {
                 range.and_then(|(start, length)| source.get(start as usize..(start + length) as usize));
             Content::Text(text.unwrap_or_default().trim().to_owned())
         }
-        Raw::List(items) => Content::List(items.into_iter().map(|item| raw_to_node(item, source)).collect()),
-        Raw::Map(entries) => {
-            let entry = |(key, value): (Spanned<Raw>, Spanned<Raw>)| match raw_to_node(key, source).content {
-                Content::Text(key) => Some((key, raw_to_node(value, source))),
-                _ => None,
-            };
-            Content::Map(entries.into_iter().filter_map(entry).collect())
+        Raw::List(items) => {
+            Content::List(items.into_iter().map(|item| raw_to_node(item, source, twice)).collect())
         }
+        Raw::Map(entries) => Content::Map(map(entries, source, twice)),
     };
     Node { line: raw.referenced.line(), content }
+}
+
+fn map(
+    entries: Vec<(Spanned<Raw>, Spanned<Raw>)>,
+    source: &str,
+    twice: &mut Vec<Twice>,
+) -> Vec<(String, Node)> {
+    let mut map: Vec<(String, Node)> = Vec::with_capacity(entries.len());
+    // By key: its place in the map, and its line.
+    let mut places: FxHashMap<String, (usize, u64)> = FxHashMap::default();
+    for (key, value) in entries {
+        let Node { line, content: Content::Text(key) } = raw_to_node(key, source, twice) else { continue };
+        let value = raw_to_node(value, source, twice);
+        match places.insert(key.clone(), (map.len(), line)) {
+            None => map.push((key, value)),
+            Some((place, first)) => {
+                places.insert(key.clone(), (place, line));
+                map[place].1 = value;
+                if twice.len() < MOST_TWICE {
+                    twice.push(Twice { key, first, last: line });
+                }
+            }
+        }
+    }
+    map
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -169,7 +229,7 @@ mod tests {
 
     /// The texts of a list of texts, `-` for nothing.
     fn texts(yaml: &str) -> Vec<String> {
-        let Content::List(items) = parse(yaml).unwrap().content else { panic!("{yaml}") };
+        let Content::List(items) = parse(yaml).unwrap().0.content else { panic!("{yaml}") };
         items
             .into_iter()
             .map(|item| match item.content {
@@ -223,7 +283,7 @@ mod tests {
     #[test]
     fn anchors_and_merge_keys_give_what_they_stand_for() {
         let yaml = "- &base {domain: D, min_version: 0.10}\n- <<: *base\n  name: n\n- *base\n";
-        let Content::List(items) = parse(yaml).unwrap().content else { panic!() };
+        let Content::List(items) = parse(yaml).unwrap().0.content else { panic!() };
         let Content::Map(merged) = &items[1].content else { panic!() };
         let get = |key: &str| &merged.iter().find(|(k, _)| k == key).unwrap().1.content;
         assert_eq!(*get("name"), Content::Text("n".into()));
@@ -233,7 +293,8 @@ mod tests {
 
     #[test]
     fn every_node_knows_its_line() {
-        let Content::List(items) = parse("# comment\n\n- a: 1\n  b:\n    - x\n- c\n").unwrap().content else {
+        let Content::List(items) = parse("# comment\n\n- a: 1\n  b:\n    - x\n- c\n").unwrap().0.content
+        else {
             panic!()
         };
         assert_eq!((items[0].line, items[1].line), (3, 6));
@@ -249,9 +310,34 @@ mod tests {
     }
 
     #[test]
+    fn a_tab_is_told_of_the_line_that_has_it() {
+        for yaml in
+            ["- a: f\n\tb: x\n- c: g\n", "- a: f\n\n  b:\n\t- x\n", "- a: f\n- c: f\n  # note\n  \td: x\n"]
+        {
+            let (line, message) = parse(yaml).unwrap_err();
+            let expected = yaml.lines().position(|line| line.contains('\t')).unwrap() as u64 + 1;
+            assert_eq!(line, Some(expected), "{yaml:?}: {message}");
+            assert!(message.contains("indented with a tab"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_grows_or_nests_without_measure_is_an_error() {
+        let mut laughs = "- &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..12 {
+            let list = vec![format!("*a{}", n - 1); 10].join(", ");
+            laughs += &format!("- &a{n} [{list}]\n");
+        }
+        for yaml in [laughs, "[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
+            let (_, message) = parse(&yaml).unwrap_err();
+            assert!(message.len() < 300, "{message}");
+        }
+    }
+
+    #[test]
     fn an_empty_document_is_nothing() {
         for text in ["", "\n", "# only a comment\n", "\u{feff}"] {
-            assert_eq!(parse(text).unwrap().content, Content::Null, "{text:?}");
+            assert_eq!(parse(text).unwrap().0.content, Content::Null, "{text:?}");
         }
     }
 

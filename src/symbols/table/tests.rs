@@ -176,7 +176,7 @@ fn a_bad_value_is_reported_and_the_entry_still_counts() {
         ("sample: 1/0", "s.yaml:2: `sample`: \"1/0\" is not like 1/100"),
         ("dump_over: 500", "s.yaml:2: `dump_over`: \"500\" is not a time such as 500ms"),
         ("dump_over: -1s", "s.yaml:2: `dump_over`: \"-1s\" is not a time such as 500ms"),
-        ("level: loud", "s.yaml:2: `level`: \"loud\" is not ERROR"),
+        ("level: loud", "s.yaml:2: `level`: \"loud\" is no level of detail; there are ERROR"),
         ("attributes: x", "s.yaml:2: `attributes` must be a list"),
         ("attributes: [x]", "s.yaml:2: an attribute needs `name: …` and `expr: …`"),
         ("attributes: [{name: x}]", "s.yaml:2: an attribute needs"),
@@ -200,6 +200,59 @@ fn attributes_beside_a_handler_are_reported_and_kept_for_the_timer_that_may_repl
         problems("- symbol: a:f\n  handler: m:h\n  attributes: [{name: n, expr: return}]\n");
     assert_eq!(symbols[0].attributes.len(), 1);
     assert!(problems[0].starts_with("s.yaml:1: `attributes` are recorded by the timer"), "{problems:?}");
+}
+
+#[test]
+fn of_a_key_that_is_there_twice_the_last_counts_and_both_lines_are_told() {
+    let (symbols, problems) = problems(
+        "- symbol: a:f\n  domain: D\n  domain: E\n- symbol: a:g\n  symbol: a:h\n  attributes:\n  - name: x\n    expr: a\n    expr: b\n",
+    );
+    assert_eq!((symbols[0].domain.as_str(), symbols[1].target.to_string().as_str()), ("E", "a:h"));
+    assert_eq!(symbols[1].attributes[0].expr, "b");
+    assert_eq!(
+        problems,
+        [
+            "s.yaml:3: the key `domain` is there twice, also in line 2; this one counts",
+            "s.yaml:5: the key `symbol` is there twice, also in line 4; this one counts",
+            "s.yaml:9: the key `expr` is there twice, also in line 8; this one counts",
+        ]
+    );
+    quiet("- &b {symbol: 'a:f', domain: D}\n- <<: *b\n  domain: E\n");
+}
+
+#[test]
+fn limits_that_no_version_keeps_are_reported() {
+    let (_, problems) = problems("- symbol: a:f\n  min_version: 2\n  max_version: 1\n");
+    assert_eq!(problems, ["s.yaml:1: `min_version` 2 is later than `max_version` 1: no version has both"]);
+}
+
+#[test]
+fn a_value_is_quoted_in_a_short_line_however_long_it_is() {
+    let long = "x".repeat(1 << 20);
+    for line in [
+        "handler: L",
+        "handler: 'msprof_rs.handlers:L'",
+        "handler: 'a:b:L'",
+        "min_version: L",
+        "until: L",
+        "sample: L",
+        "dump_over: L",
+        "level: L",
+        "L: 1",
+        "symbol: L",
+        "symbol: 'a:L.*'",
+        "symbol: 'L.*:b.c.d'",
+        "symbol: 'a b:L'",
+        "attributes: [{name: L, expr: '('}]",
+        "attributes: [{name: n, expr: 'L ('}]",
+        "attributes: [{name: n, expr: 'a | L'}]",
+        "attributes: [{name: n, expr: 'L(a)'}]",
+        "attributes: [{name: n, expr: '\"L'}]",
+    ] {
+        let (_, problems) = problems(&format!("- symbol: a:f\n  {}\n", line.replace('L', &long)));
+        let problem = problems.last().unwrap_or_else(|| panic!("{line}"));
+        assert!(problem.chars().count() < 1500, "{line}: {} characters", problem.len());
+    }
 }
 
 #[test]
