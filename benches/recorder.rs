@@ -27,6 +27,7 @@ impl Bench {
             thread_name: || None,
             stamp: || "bench".into(),
             before_start: || {},
+            domains: None,
         })?;
         Ok(bench)
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::hook::{self, Attempt, Finder, Registry, follow_symbols, thread_name};
+use crate::hook::{self, Attempt, Finder, Registry, follow_symbols, symbol_domains, thread_name};
 use crate::symbols::Frameworks;
 use crate::{api, cli, clock, forced_unwind, recorder};
 
@@ -37,7 +38,9 @@ fn activate(
     let process_name = process_name.map(hook::text_of).transpose().optional(py)?.flatten().as_ref().map(text);
     ZONE.get_or_init(|| clock::time_zone(std::env::var("TZ").ok().as_deref()));
     let before_start = follow_symbols;
-    let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start };
+    IS_CHILD.store(process_name.is_some(), Ordering::Relaxed);
+    let domains = process_name.is_none().then_some(symbol_domains as fn() -> Vec<String>);
+    let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start, domains };
     recorder::activate(options)?;
     if !hooks {
         return Ok(());
@@ -48,9 +51,15 @@ fn activate(
 
 /// Writes everything and stops recording; called when the process ends.
 #[pyfunction]
-fn shutdown(py: Python<'_>) {
+fn shutdown(py: Python<'_>) -> PyResult<()> {
+    // A child of `multiprocessing` leaves that to the process that a user looks at.
+    let told = if IS_CHILD.load(Ordering::Relaxed) { Ok(()) } else { hook::tell_unmet(py) };
     py.detach(recorder::shutdown);
+    told
 }
+
+/// Whether this is a child of `multiprocessing`.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Gives a forked child a recorder of its own.
 #[pyfunction]

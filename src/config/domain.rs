@@ -10,6 +10,11 @@ impl DomainFilter {
         Self(list.split(';').map(str::trim).filter(|entry| !entry.is_empty()).map(Box::from).collect())
     }
 
+    /// The domains that are named.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|entry| &**entry)
+    }
+
     /// Whether events of this domain are collected: its whole name is in the list, in the same case.
     pub fn allows(&self, domain: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|entry| **entry == *domain)

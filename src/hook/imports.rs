@@ -20,6 +20,8 @@ pub(crate) struct Finder {
     registry: Registry,
     /// Modules that were in the middle of their import when the hooks came.
     unfinished: Mutex<FxHashSet<String>>,
+    /// The process that the finder was made for.
+    pid: u32,
 }
 
 /// The finder of this process.
@@ -31,7 +33,8 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
 impl Finder {
     /// Hooks what is imported already, and goes to the front of `sys.meta_path` for the rest.
     pub(crate) fn install(py: Python<'_>, registry: Registry) -> PyResult<()> {
-        let finder = Bound::new(py, Self { registry, unfinished: Mutex::default() })?;
+        let finder =
+            Bound::new(py, Self { registry, unfinished: Mutex::default(), pid: std::process::id() })?;
         finder.get().hook_loaded(&finder)?;
         let _ = FINDER.set(finder.clone().unbind()); // there is one: activation happens once
         Self::go_first(&finder, &meta_path(py)?.cast_into()?)
@@ -118,6 +121,30 @@ pub(crate) fn follow_symbols() {
     if thread.is_err() || wait.recv_timeout(RELOAD_PATIENCE).is_err() {
         log::warn!("the changed symbols have not been applied within {RELOAD_PATIENCE:?}; collection starts");
     }
+}
+
+/// For the end of a process: says what a user's own symbol file names and can't be met here. A fork leaves that to its
+/// parent.
+///
+/// # Errors
+/// It was interrupted.
+pub(crate) fn tell_unmet(py: Python<'_>) -> PyResult<()> {
+    let Some(finder) = FINDER.get().filter(|finder| finder.get().pid == std::process::id()) else {
+        return Ok(());
+    };
+    let _muted = recorder::mute();
+    let finder = finder.bind(py);
+    let others = meta_path(py)?.try_iter()?.filter(|other| other.as_ref().is_ok_and(|it| !it.is(finder)));
+    let others: Vec<_> = others.collect::<PyResult<_>>()?;
+    finder.get().registry.tell_unmet(py, &others).unless_interrupted(py)?.or_else(|error| {
+        log::debug!("what the symbol file names could not be looked for: {error}");
+        Ok(())
+    })
+}
+
+/// The domains in which hooks of this process may record.
+pub(crate) fn symbol_domains() -> Vec<String> {
+    FINDER.get().map(|finder| finder.get().registry.domains()).unwrap_or_default()
 }
 
 fn meta_path(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

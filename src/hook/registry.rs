@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
+use rustc_hash::FxHashMap;
 
 use super::aliases::Exchanges;
 use super::custom::Custom;
@@ -19,6 +20,7 @@ use super::install::{Seats, has_hook};
 use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
 use super::reference::Reference;
+use super::unmet;
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
@@ -32,6 +34,8 @@ pub(crate) struct Registry {
     /// The packs' is read when the first of the modules comes that it may name. Many processes of a server import none.
     table: OnceLock<ArcSwap<Table>>,
     seats: Seats,
+    /// Patterns of which a module has come, by their number, and whether one of its methods was hooked.
+    patterns: Mutex<FxHashMap<usize, bool>>,
 }
 
 impl Registry {
@@ -39,7 +43,13 @@ impl Registry {
     pub(crate) fn open(path: Option<PathBuf>, frameworks: Frameworks) -> Self {
         let (file, table) = SymbolFile::open(path, frameworks.clone());
         let table = table.map(|table| ArcSwap::from_pointee(admitted(table, &frameworks)).into());
-        Self { file: Mutex::new(file), frameworks, table: table.unwrap_or_default(), seats: Seats::default() }
+        Self {
+            file: Mutex::new(file),
+            frameworks,
+            table: table.unwrap_or_default(),
+            seats: Seats::default(),
+            patterns: Mutex::default(),
+        }
     }
 
     fn table(&self) -> &ArcSwap<Table> {
@@ -75,6 +85,7 @@ impl Registry {
             return false;
         }
         self.table().store(Arc::new(table));
+        self.patterns.lock().clear();
         self.seats.clear();
         true
     }
@@ -104,7 +115,9 @@ impl Registry {
                 Entry { registry: self, table: &table, number, symbol, name, aliases: &mut aliases };
             let outcome = match &symbol.target {
                 Target::Exact { path, .. } => entry.hook(module, path),
-                Target::Pattern(pattern) => entry.hook_matching(module, pattern),
+                Target::Pattern(pattern) => entry.hook_matching(module, pattern).map(|count| {
+                    *self.patterns.lock().entry(number).or_default() |= count > 0;
+                }),
             };
             if let Err(error) = outcome.unless_interrupted(py)? {
                 let error = message(py, &error)?;
@@ -125,13 +138,58 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Says which entries of a user's own file can't meet anything in this process.
+    ///
+    /// # Errors
+    /// What Python raised meanwhile.
+    pub(super) fn tell_unmet(&self, py: Python<'_>, finders: &[Bound<'_, PyAny>]) -> PyResult<()> {
+        let Some(table) = self.table.get().map(ArcSwap::load_full) else { return Ok(()) };
+        if table.is_built_in() {
+            return Ok(());
+        }
+        let patterns: Vec<_> = self.patterns.lock().iter().map(|(number, hit)| (*number, *hit)).collect();
+        let unmet = unmet::find(py, &table, &patterns, finders)?;
+        // A copy of the packs, which a missing file was made from, is not the user's own yet.
+        let is_copy = || {
+            self.frameworks
+                .table()
+                .symbols
+                .iter()
+                .filter(|it| applies(it, &self.frameworks))
+                .eq(&table.symbols)
+        };
+        if !unmet.is_empty() && !is_copy() {
+            unmet.tell();
+        }
+        Ok(())
+    }
+
+    /// The domains in which the entries may record.
+    pub(super) fn domains(&self) -> Vec<String> {
+        let table = self.table().load();
+        let of = |symbol: &Symbol| match &symbol.handler {
+            HandlerRef::BuiltIn(built_in) => handlers::code(*built_in).1.map(str::to_owned),
+            _ => Some(symbol.domain.clone()),
+        };
+        let mut domains: Vec<String> = table.symbols.iter().filter_map(of).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        domains
+    }
+}
+
 /// The entries for the versions that are installed.
 fn admitted(mut table: Table, frameworks: &Frameworks) -> Table {
     let all = table.symbols.len();
-    table.symbols.retain(|symbol| symbol.versions.admits(frameworks.version_for(&symbol.target)));
+    table.symbols.retain(|symbol| applies(symbol, frameworks));
     let kept = table.symbols.len();
     log::info!("{}: {kept} of {all} symbols apply ({frameworks})", table.file);
     table
+}
+
+fn applies(symbol: &Symbol, frameworks: &Frameworks) -> bool {
+    symbol.versions.admits(frameworks.version_for(&symbol.target))
 }
 
 /// An entry as it is applied to one module.
@@ -147,9 +205,10 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     /// Hooks the method of each class that the module itself defines and that defines the method itself.
-    fn hook_matching(&mut self, module: &Bound<'_, PyAny>, pattern: &Pattern) -> PyResult<()> {
-        let method = &pattern.method;
-        let Ok(globals) = module.getattr("__dict__")?.cast_into::<PyDict>() else { return Ok(()) };
+    /// Gives the number of such classes.
+    fn hook_matching(&mut self, module: &Bound<'_, PyAny>, pattern: &Pattern) -> PyResult<usize> {
+        let (method, mut count) = (&pattern.method, 0);
+        let Ok(globals) = module.getattr("__dict__")?.cast_into::<PyDict>() else { return Ok(count) };
         for value in globals.copy()?.values() {
             let Ok(class) = value.cast_into::<PyType>() else { continue };
             let class_name = class.name()?.to_string();
@@ -159,9 +218,10 @@ impl Entry<'_> {
                 && class.getattr("__dict__")?.contains(method)?
             {
                 self.hook(module, &format!("{class_name}.{method}"))?;
+                count += 1;
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     fn hook(&mut self, module: &Bound<'_, PyAny>, path: &str) -> PyResult<()> {

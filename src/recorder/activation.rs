@@ -46,6 +46,8 @@ pub struct Options {
     pub stamp: fn() -> String,
     /// Called before each start of collection.
     pub before_start: fn(),
+    /// The domains in which hooks may record, to tell which of the config's are none. A child leaves that to its parent.
+    pub domains: Option<fn() -> Vec<String>>,
 }
 
 /// Why there is no dump.
@@ -142,7 +144,7 @@ pub fn forked_child() -> std::io::Result<()> {
     names_file::forget_parents();
     role::forget();
     let Some(handle) = HANDLE.swap(None) else { return Ok(()) };
-    let options = handle.options.clone();
+    let options = Options { domains: None, ..handle.options.clone() };
     std::mem::forget(handle);
     activate(options)
 }

@@ -18,6 +18,7 @@ use crate::config::{self, Collection, Mode, Watch};
 use crate::control::{self, Dumps, Page, State};
 use crate::files;
 use crate::own_file::Identity;
+use crate::printable::{quoted, shortened};
 
 /// How often the config file is looked at: the contract is 100 ms; each look is all that an idle server pays.
 const CONFIG_PERIOD: Duration = Duration::from_millis(80);
@@ -56,6 +57,8 @@ pub(super) struct Flusher {
     running: Option<Running>,
     failed: Option<Failed>,
     page: Option<Page>,
+    /// The domains that were told to be unknown.
+    unknown_domains: Vec<String>,
     /// What was last stated there.
     stated: control::Facts,
     /// How often the role had changed then.
@@ -88,6 +91,7 @@ impl Flusher {
             running: None,
             failed: None,
             page: None,
+            unknown_domains: Vec::new(),
             stated: control::Facts::default(),
             role_changes: 0,
         }
@@ -304,6 +308,7 @@ impl Flusher {
     /// Ends this process's part of the session.
     fn leave(&mut self) {
         let Some(running) = self.running.take() else { return };
+        self.tell_unknown_domains();
         gate::close();
         let path = running.session.path().to_owned();
         match running.session.stop() {
@@ -312,6 +317,24 @@ impl Flusher {
         }
         self.state_facts();
         self.state_figures();
+    }
+
+    /// A domain of the config that nothing here has recorded in, and no symbol could, may be a slip, which is told once.
+    fn tell_unknown_domains(&mut self) {
+        let Some(domains) = self.options.domains else { return };
+        let mut unmet = gate::unmet_domains();
+        if unmet.is_empty() {
+            return;
+        }
+        let known = domains();
+        unmet.retain(|domain| !known.contains(domain));
+        if unmet.is_empty() || unmet == self.unknown_domains {
+            return;
+        }
+        let (config, unknown) = (self.options.config.display(), quoted(&unmet.join(";")));
+        let known = shortened(&known.join(", "));
+        log::warn!("{config}: \"domain\": nothing was recorded in {unknown}; the symbols have: {known}");
+        self.unknown_domains = unmet;
     }
 
     /// The process ends, and leaves nothing but its captures.

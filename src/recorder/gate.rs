@@ -81,6 +81,14 @@ pub fn collects(level: Level) -> bool {
     RULE.load().as_ref().is_some_and(|rule| rule.level >= level)
 }
 
+/// The domains that the running session is to collect and for which there is no gate: nothing has recorded in them.
+pub(super) fn unmet_domains() -> Vec<String> {
+    let rule = RULE.load();
+    let names = rule.iter().flat_map(|rule| rule.domains.names());
+    let is_unmet = |name: &&str| !GATES.iter().any(|(_, gate)| *gate.domain == **name);
+    names.filter(is_unmet).map(str::to_owned).collect()
+}
+
 /// Opens the gates of what a session collects.
 pub(super) fn open(level: Level, domains: DomainFilter) {
     set(Some(Arc::new(Rule { level, domains })));

@@ -150,6 +150,7 @@ impl Folder {
             thread_name: || std::thread::current().name().map(str::to_owned),
             stamp: || "1122-2130".into(),
             before_start: || {},
+            domains: None,
         };
         recorder::activate(options).unwrap();
     }

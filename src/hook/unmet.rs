@@ -1,0 +1,131 @@
+//! What a user's own symbol file names and this process has not met: told when the process ends, as far as it can be
+//! known here. A process of a server imports only a part of what the file names, so that a module that merely was not
+//! imported is no news, and only one that can't be found is.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::interrupt::Attempt;
+use crate::printable::shortened;
+use crate::symbols::{Symbol, Table, Target};
+
+/// Entries that a line names.
+const MOST_NAMED: usize = 5;
+
+/// Why an entry has met nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// The module's package is there, and does not have it.
+    NoModule,
+    /// Its package is not there.
+    NoPackage,
+    /// Modules that the pattern means were imported; none has such a method.
+    NoMethod,
+}
+
+/// The entries of a table that can't meet anything here.
+pub(super) struct Unmet<'a> {
+    table: &'a Table,
+    entries: Vec<(Reason, &'a Symbol)>,
+}
+
+/// Which these are. `patterns` has the numbers of patterns of which a module was seen, and whether one of its methods
+/// was hooked; `finders` are those that find modules.
+///
+/// # Errors
+/// It was interrupted.
+pub(super) fn find<'a>(
+    py: Python<'_>,
+    table: &'a Table,
+    patterns: &[(usize, bool)],
+    finders: &[Bound<'_, PyAny>],
+) -> PyResult<Unmet<'a>> {
+    let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+    let mut entries = Vec::new();
+    for (number, symbol) in table.symbols.iter().enumerate() {
+        let seen = patterns.iter().find(|(pattern, _)| *pattern == number);
+        let reason = match (seen, module_of(&symbol.target)) {
+            (Some((_, true)), _) | (None, None) => None,
+            (Some((_, false)), _) => Some(Reason::NoMethod),
+            // Who can't be asked says nothing.
+            (None, Some(module)) => missing(&modules, module, finders).optional(py)?.flatten(),
+        };
+        entries.extend(reason.map(|reason| (reason, symbol)));
+    }
+    Ok(Unmet { table, entries })
+}
+
+impl Unmet<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A line for each reason.
+    pub(super) fn tell(&self) {
+        for (level, reason, what) in [
+            (log::Level::Warn, Reason::NoModule, "in modules that there are not"),
+            (log::Level::Info, Reason::NoPackage, "in packages that are not installed"),
+            (log::Level::Info, Reason::NoMethod, "that match no method of the modules of this process"),
+        ] {
+            let of_it = self.entries.iter().filter(|(found, _)| *found == reason);
+            let symbols: Vec<&Symbol> = of_it.map(|(_, symbol)| *symbol).collect();
+            if !symbols.is_empty() {
+                let (file, named) = (&self.table.file, named(&symbols));
+                log::log!(level, "{file}: symbols {what}: {named}; `msprof-rs check` tells more");
+            }
+        }
+    }
+}
+
+fn named(symbols: &[&Symbol]) -> String {
+    let one = |symbol: &&Symbol| format!("{} (line {})", shortened(&symbol.target.to_string()), symbol.line);
+    let mut text = symbols.iter().take(MOST_NAMED).map(one).collect::<Vec<_>>().join(", ");
+    if symbols.len() > MOST_NAMED {
+        text += &format!(" and {} more", symbols.len() - MOST_NAMED);
+    }
+    text
+}
+
+/// The module that must be there for a symbol; of a pattern, the part before its first wildcard.
+fn module_of(target: &Target) -> Option<&str> {
+    match target {
+        Target::Exact { module, .. } => Some(module),
+        Target::Pattern(pattern) => {
+            let end = pattern.module.find(['*', '?', '[']);
+            let whole = end.map_or(Some(&pattern.module[..]), |end| {
+                pattern.module[..end].rsplit_once('.').map(|(package, _)| package)
+            });
+            whole.filter(|module| !module.is_empty())
+        }
+    }
+}
+
+/// Why a module can't be imported; None if it has been, or its part that was not imported can be found.
+fn missing<'py>(
+    modules: &Bound<'py, PyDict>,
+    name: &str,
+    finders: &[Bound<'py, PyAny>],
+) -> PyResult<Option<Reason>> {
+    let mut package: Option<Bound<'py, PyAny>> = None;
+    let ends = name.match_indices('.').map(|(end, _)| end).chain([name.len()]);
+    for end in ends {
+        let module = &name[..end];
+        if let Some(found) = modules.get_item(module)? {
+            package = Some(found);
+            continue;
+        }
+        let path = match &package {
+            None => None,
+            Some(package) if package.hasattr("__path__")? => Some(package.getattr("__path__")?),
+            Some(_) => return Ok(Some(Reason::NoModule)),
+        };
+        for finder in finders {
+            let args = (module, path.as_ref(), None::<&Bound<'py, PyAny>>);
+            if !finder.call_method1("find_spec", args)?.is_none() {
+                return Ok(None);
+            }
+        }
+        return Ok(Some(if package.is_some() { Reason::NoModule } else { Reason::NoPackage }));
+    }
+    Ok(None)
+}
