@@ -1,4 +1,4 @@
-"""What a config, a symbol file or a variable says that can't be meant so: it is told, in a line, where it is."""
+"""What a config, a symbol file or a variable says and can't be meant so is told, in a line with its place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_a_user_without_a_home_has_captures_beside_the_config(program: Program) 
 def test_a_broken_config_is_told_by_a_program_that_ends_at_once(program: Program, text: str) -> None:
     program.config.write_text(text)
     _, err = program.run("pass")
-    assert len(lines_of(err, "config.json")) == 1 and "[ERROR]" in err, err
+    assert len(lines_of(err, "config.json")) == 1, err
+    assert "[ERROR]" in err, err
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,8 @@ def test_a_value_out_of_range_is_told(program: Program, key: str, value: object)
     program.configure(**{key: value})
     _, err = program.run("pass")
     [line] = lines_of(err, f'"{key}"')
-    assert "[WARN]" in line and json.dumps(value) in line, line
+    assert "[WARN]" in line, line
+    assert json.dumps(value) in line, line
 
 
 def test_of_a_key_that_is_there_twice_the_last_counts_as_in_pyyaml(hooked: Program) -> None:
@@ -134,11 +136,14 @@ def test_what_no_module_has_is_told_at_the_end_by_the_main_process_alone(hooked:
     """
     _, err = hooked.run(code)
     [modules] = lines_of(err, "modules that there are not")
-    assert "[WARN]" in modules and re.findall(r"line (\d)", modules) == ["2", "4"], err
+    assert "[WARN]" in modules, err
+    assert re.findall(r"line (\d)", modules) == ["2", "4"], err
     [packages] = lines_of(err, "packages that are not installed")
-    assert "[INFO]" in packages and re.findall(r"line (\d)", packages) == ["5", "6"], err
+    assert "[INFO]" in packages, err
+    assert re.findall(r"line (\d)", packages) == ["5", "6"], err
     [methods] = lines_of(err, "match no method")
-    assert "[INFO]" in methods and re.findall(r"line (\d)", methods) == ["7"], err
+    assert "[INFO]" in methods, err
+    assert re.findall(r"line (\d)", methods) == ["7"], err
 
 
 def test_built_in_symbols_that_meet_nothing_are_not_told(program: Program) -> None:
@@ -154,7 +159,8 @@ def test_a_domain_that_nothing_records_in_is_told(hooked: Program) -> None:
         "import shapes, os; shapes.add(1); msprof_rs.event('x', domain='Own'); os.fork() and os.wait()"
     )
     [line] = lines_of(err, '"domain"')
-    assert '"Shpo"' in line and "Elsewhere, Shop" in line, line
+    assert '"Shpo"' in line, line
+    assert "Elsewhere, Shop" in line, line
 
 
 def test_messages_speak_of_what_is_wrong_and_of_nothing_else(hooked: Program) -> None:

@@ -1,4 +1,4 @@
-"""What captures, databases and questions say is shown and never obeyed: by no terminal, spreadsheet or database."""
+"""What captures, databases and questions say is shown, and obeyed by no terminal, spreadsheet or database."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def capture(folder: Path, name: str, rid: str, schema: str = "") -> Path:
         )
         for start, end, what, domain, args in rows:
             connection.execute(
-                "INSERT INTO slice (timestamp, end_time, name, cat, args, pid, tid) VALUES (?, ?, ?, ?, ?, 100, 1)",
+                "INSERT INTO slice (timestamp, end_time, name, cat, args, pid, tid) "
+                "VALUES (?, ?, ?, ?, ?, 100, 1)",
                 (start, end, what, domain, json.dumps(args)),
             )
         connection.commit()
@@ -78,7 +79,8 @@ def test_no_name_or_id_steers_the_terminal(tmp_path: Path) -> None:
     ):
         outcome = run(*arguments)
         shown = outcome.stdout + outcome.stderr
-        assert shown and not STEERING.search(shown), (arguments, shown)
+        assert shown, (arguments, shown)
+        assert not STEERING.search(shown), (arguments, shown)
         assert "\nforged line" not in shown, (arguments, shown)
     names = json.loads(run("query", output, "SELECT name FROM slice", "--json").stdout)
     assert HOSTILE in {row["name"] for row in names}, "JSON says the same in other words"
@@ -97,7 +99,8 @@ def test_a_symbol_file_steers_no_terminal_through_check_and_the_log(program: Pro
         for form in ((), ("--all",), ("--json",))
     ]
     for shown in (err, *(outcome.stdout + outcome.stderr for outcome in checked)):
-        assert "u001b" in shown and not STEERING.search(shown), shown
+        assert "u001b" in shown, shown
+        assert not STEERING.search(shown), shown
         assert "\nforged line" not in shown
 
 
@@ -144,7 +147,8 @@ def test_a_question_writes_nothing(tmp_path: Path, from_captures: bool) -> None:
         "SELECT load_extension('/lib/x.so')",
     ):
         outcome = run("query", asked, sql)
-        assert outcome.returncode == 1 and not outcome.stdout, (sql, outcome)
+        assert outcome.returncode == 1, (sql, outcome)
+        assert not outcome.stdout, (sql, outcome)
         assert "reads and does nothing else" in outcome.stderr or "load_extension" in sql, outcome
     assert sorted(tmp_path.rglob("*")) == before
     assert run("query", asked, "SELECT count(*) FROM slice").returncode == 0
@@ -155,9 +159,11 @@ def test_a_question_without_end_is_given_up_and_an_answer_without_measure_too(tm
     sqlite3.connect(database).close()
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
     outcome = run("query", database, f"{numbers} SELECT count(*) FROM n", "--time-limit", "1")
-    assert outcome.returncode == 1 and "--time-limit" in outcome.stderr, outcome
+    assert outcome.returncode == 1, outcome
+    assert "--time-limit" in outcome.stderr, outcome
     outcome = run("query", database, f"{numbers} SELECT i, printf('%.*c', 1000000, 'x') FROM n")
-    assert outcome.returncode == 1 and "more than 256 MB" in outcome.stderr, outcome
+    assert outcome.returncode == 1, outcome
+    assert "more than 256 MB" in outcome.stderr, outcome
 
 
 def test_views_of_a_capture_are_not_asked(tmp_path: Path) -> None:
@@ -170,7 +176,8 @@ def test_views_of_a_capture_are_not_asked(tmp_path: Path) -> None:
         f"CREATE VIEW Meta AS {endless} SELECT i AS name, i AS value, '' AS slice FROM n;",
     )
     outcome = run("stats", session)
-    assert outcome.returncode == 1 and "neither a table slice" in outcome.stderr, outcome
+    assert outcome.returncode == 1, outcome
+    assert "neither a table slice" in outcome.stderr, outcome
 
 
 def test_a_packed_trace_of_one_endless_name_is_told_and_costs_no_memory(tmp_path: Path) -> None:
