@@ -48,9 +48,15 @@ def test_without_flight_mode_a_dump_says_what_is_missing(program: Program) -> No
         """
         try: msprof_rs.dump()
         except RuntimeError as error: print(error)
+        msprof_rs.stop()
+        try: msprof_rs.dump()
+        except RuntimeError as error: print(error)
         """
     )
-    assert '"mode": "flight"' in out
+    not_flying, off = out.splitlines()
+    assert '"mode": "flight"' in not_flying
+    assert "all is in the capture" in not_flying
+    assert "collection is off" in off
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_coroutine", "slow_generator"])

@@ -51,6 +51,8 @@ pub(super) struct Session {
     pub(super) forgotten: Forgotten,
     pub(super) figures: Figures,
     pub(super) losses: Losses,
+    /// Events of threads without a ring, and such threads, that the capture does not count yet.
+    pub(super) unstated_ringless: (u64, u64),
     /// What an earlier session of this process has lost, as it could not be followed by this one.
     pub(super) inherited: Losses,
     /// Events that were taken before the current file began.
@@ -129,6 +131,7 @@ impl Session {
             forgotten: Forgotten::default(),
             figures: Figures::default(),
             losses: Losses::default(),
+            unstated_ringless: (0, 0),
             inherited: Losses::default(),
             events_before_file: 0,
             events_written: 0,
@@ -174,6 +177,7 @@ impl Session {
         }
         if self.is_stalled() {
             self.look_at_line();
+            self.count_ringless();
             self.hall.stock.refill(self.calibration.line());
         } else if let Err(error) = self.try_to_visit() {
             self.meet_with(&error);
@@ -190,7 +194,7 @@ impl Session {
             Mode::Capture => self.drain()?,
             Mode::Flight { keep, .. } => self.forget(keep),
         }
-        self.count_ringless();
+        self.state_ringless();
         self.write_pending()
     }
 
@@ -425,7 +429,7 @@ impl Session {
         } {}
         let lost = self.writer.last_visit();
         self.count_lost(lost);
-        self.count_ringless();
+        self.state_ringless();
         self.write_pending()
     }
 

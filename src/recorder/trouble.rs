@@ -172,10 +172,18 @@ impl Session {
         self.inherited = losses;
     }
 
-    /// States what threads without a ring could not record.
+    /// Counts what threads without a ring could not record.
     pub(super) fn count_ringless(&mut self) {
         let (events, threads) = super::thread::newly_ringless();
         self.losses.ringless += events;
+        self.unstated_ringless.0 += events;
+        self.unstated_ringless.1 += threads;
+    }
+
+    /// States it in the capture.
+    pub(super) fn state_ringless(&mut self) {
+        self.count_ringless();
+        let (events, threads) = std::mem::take(&mut self.unstated_ringless);
         if events > 0 || threads > 0 {
             self.state("ringless", &[("count", events as i64), ("threads", threads as i64)]);
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use msprof_rs::control::Live;
 use msprof_rs::recorder;
 
 use super::child::{Recorded, record, span, wait_until};
@@ -84,6 +85,18 @@ fn each_start_makes_a_session_and_a_clean_stop_leaves_nothing_but_the_capture() 
         let is_of_this = |number: &i64| (cycle as i64 - 1..=cycle as i64).contains(number);
         assert!(numbers.iter().all(is_of_this), "cycle {cycle}: events of another time");
     }
+}
+
+#[test]
+fn a_role_that_shows_later_is_on_the_page_while_collection_is_on_from_the_start() {
+    record(r#"{"enable": 1}"#, |_| {
+        let role = || {
+            Live::all().into_iter().find(|live| live.pid == std::process::id()).map(|live| live.facts.role)
+        };
+        wait_until("the page", || role().is_some());
+        recorder::set_role(recorder::Role { name: "EngineCore dp0".into(), facts: Vec::new() });
+        wait_until("the role", || role().as_deref() == Some("EngineCore dp0"));
+    });
 }
 
 #[test]
