@@ -106,7 +106,7 @@ impl Query {
             _ => QueryError::Sql(error),
         };
         let mut statement = database.connection().prepare(&self.sql).map_err(told)?;
-        let columns: Vec<String> = statement.column_names().into_iter().map(Into::into).collect();
+        let columns: Vec<String> = statement.column_names().map(Into::into).collect();
         let mut report = Report { columns, ..Report::default() };
         let (count, mut bytes) = (report.columns.len(), 0);
         let mut rows = statement.query([]).map_err(told)?;

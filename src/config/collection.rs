@@ -352,11 +352,11 @@ fn expanded(text: &str, home: &Path) -> Option<PathBuf> {
 
 fn quoted(keys: Vec<&str>) -> String {
     let shown = keys.iter().take(MOST_SHOWN).map(|key| printable::quoted(key));
-    let mut text = shown.collect::<Vec<_>>().join(", ");
-    if keys.len() > MOST_SHOWN {
-        text += &format!(" and {} more", keys.len() - MOST_SHOWN);
+    let text = shown.collect::<Vec<_>>().join(", ");
+    match keys.len().saturating_sub(MOST_SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
-    text
 }
 
 #[cfg(test)]

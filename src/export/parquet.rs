@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use super::json;
 use super::output::{OutputError, Partial};
 use crate::event::{Kind, Places, ProcessId};
+use crate::files;
 use crate::model::{Ids, Model, Phase, Request, Resources};
 use crate::source::Session;
 
@@ -311,7 +312,7 @@ impl<'a> Partitioned<'a> {
             Entry::Vacant(entry) => {
                 let known = self.places.process(process);
                 let host = if known.host.is_empty() { "unknown" } else { &known.host };
-                let folder = self.folder.join(format!("host={}", host.replace('/', "_")));
+                let folder = self.folder.join(format!("host={}", files::file_name(host)));
                 // Two captures of one pid are two files of one partition.
                 let path = folder.join(format!("pid={}", known.pid)).join(format!("{}.parquet", process.0));
                 let most_rows = (ROWS_OF_ALL / self.places.processes.len().max(1)).clamp(FEWEST, ROWS);

@@ -9,7 +9,7 @@ mod private;
 mod regular;
 
 pub use filesystem::{has_room, keeps_its_blocks, mounts, reserve};
-pub use naming::Naming;
+pub use naming::{Naming, file_name};
 pub use private::{private_folder, private_folders_of};
 pub use regular::{
     CONFIG_LIMIT, Refusal, SYMBOLS_LIMIT, TEXT_LIMIT, create_private, open_or_create_private, open_own,

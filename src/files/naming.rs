@@ -13,19 +13,27 @@ pub struct Naming {
     taken: FxHashSet<String>,
 }
 
+/// A name after this text, in one folder on any system: what does not fit there becomes `_`, a long one is cut.
+pub fn file_name(text: &str) -> String {
+    let fits = |c: char| !printable::steers(c) && !"/\\:*?\"<>|".contains(c);
+    let mut name: String = text.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    // A dot in front would hide it.
+    if name.is_empty() || name.starts_with('.') {
+        name.replace_range(..name.len().min(1), "_");
+    }
+    let mut end = name.len().min(LONGEST);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    name
+}
+
 impl Naming {
-    /// A name after this text, in one folder on any system: what does not fit there becomes `_`, a long one is cut.
+    /// The [`file_name`] of this text, with a number behind it if it is taken.
     pub fn name(&mut self, text: &str) -> String {
-        let fits = |c: char| !printable::steers(c) && !"/\\:*?\"<>|".contains(c);
-        let clean: String = text.chars().map(|c| if fits(c) { c } else { '_' }).collect();
-        // A dot in front would hide it.
-        let clean = clean.strip_prefix('.').map(|rest| format!("_{rest}")).unwrap_or(clean);
-        let mut end = clean.len().min(LONGEST);
-        while !clean.is_char_boundary(end) {
-            end -= 1;
-        }
-        let short = if end == 0 { "_" } else { &clean[..end] };
-        let mut name = short.to_owned();
+        let short = file_name(text);
+        let mut name = short.clone();
         let mut number = 1;
         while !self.taken.insert(name.clone()) {
             number += 1;

@@ -12,21 +12,21 @@ use crate::symbols::{Symbol, Table, Target};
 /// Entries that a line names.
 const MOST_NAMED: usize = 5;
 
-/// Why an entry has met nothing.
+/// What is not there of an entry that has met nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+enum Missing {
     /// The module's package is there, and does not have it.
-    NoModule,
+    Module,
     /// Its package is not there.
-    NoPackage,
+    Package,
     /// Modules that the pattern means were imported; none has such a method.
-    NoMethod,
+    Method,
 }
 
 /// The entries of a table that can't meet anything here.
 pub(super) struct Unmet<'a> {
     table: &'a Table,
-    entries: Vec<(Reason, &'a Symbol)>,
+    entries: Vec<(Missing, &'a Symbol)>,
 }
 
 /// Which these are. `patterns` has the numbers of patterns of which a module was seen, and whether one of its methods
@@ -46,7 +46,7 @@ pub(super) fn find<'a>(
         let seen = patterns.iter().find(|(pattern, _)| *pattern == number);
         let reason = match (seen, module_of(&symbol.target)) {
             (Some((_, true)), _) | (None, None) => None,
-            (Some((_, false)), _) => Some(Reason::NoMethod),
+            (Some((_, false)), _) => Some(Missing::Method),
             // Who can't be asked says nothing.
             (None, Some(module)) => missing(&modules, module, finders).optional(py)?.flatten(),
         };
@@ -63,9 +63,9 @@ impl Unmet<'_> {
     /// A line for each reason.
     pub(super) fn tell(&self) {
         for (level, reason, what) in [
-            (log::Level::Warn, Reason::NoModule, "in modules that there are not"),
-            (log::Level::Info, Reason::NoPackage, "in packages that are not installed"),
-            (log::Level::Info, Reason::NoMethod, "that match no method of the modules of this process"),
+            (log::Level::Warn, Missing::Module, "in modules that there are not"),
+            (log::Level::Info, Missing::Package, "in packages that are not installed"),
+            (log::Level::Info, Missing::Method, "that match no method of the modules of this process"),
         ] {
             let of_it = self.entries.iter().filter(|(found, _)| *found == reason);
             let symbols: Vec<&Symbol> = of_it.map(|(_, symbol)| *symbol).collect();
@@ -79,11 +79,11 @@ impl Unmet<'_> {
 
 fn named(symbols: &[&Symbol]) -> String {
     let one = |symbol: &&Symbol| format!("{} (line {})", shortened(&symbol.target.to_string()), symbol.line);
-    let mut text = symbols.iter().take(MOST_NAMED).map(one).collect::<Vec<_>>().join(", ");
-    if symbols.len() > MOST_NAMED {
-        text += &format!(" and {} more", symbols.len() - MOST_NAMED);
+    let text = symbols.iter().take(MOST_NAMED).map(one).collect::<Vec<_>>().join(", ");
+    match symbols.len().saturating_sub(MOST_NAMED) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
-    text
 }
 
 /// The module that must be there for a symbol; of a pattern, the part before its first wildcard.
@@ -105,7 +105,7 @@ fn missing<'py>(
     modules: &Bound<'py, PyDict>,
     name: &str,
     finders: &[Bound<'py, PyAny>],
-) -> PyResult<Option<Reason>> {
+) -> PyResult<Option<Missing>> {
     let mut package: Option<Bound<'py, PyAny>> = None;
     let ends = name.match_indices('.').map(|(end, _)| end).chain([name.len()]);
     for end in ends {
@@ -117,7 +117,7 @@ fn missing<'py>(
         let path = match &package {
             None => None,
             Some(package) if package.hasattr("__path__")? => Some(package.getattr("__path__")?),
-            Some(_) => return Ok(Some(Reason::NoModule)),
+            Some(_) => return Ok(Some(Missing::Module)),
         };
         for finder in finders {
             let args = (module, path.as_ref(), None::<&Bound<'py, PyAny>>);
@@ -125,7 +125,7 @@ fn missing<'py>(
                 return Ok(None);
             }
         }
-        return Ok(Some(if package.is_some() { Reason::NoModule } else { Reason::NoPackage }));
+        return Ok(Some(if package.is_some() { Missing::Module } else { Missing::Package }));
     }
     Ok(None)
 }

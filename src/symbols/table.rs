@@ -320,8 +320,9 @@ impl Reader<'_> {
         let Some(text) = self.text(node, "level") else { return Level::INFO };
         let level = Level::from_name(&text).or_else(|| text.parse().ok().map(Level::new));
         level.unwrap_or_else(|| {
+            let text = quoted(&text);
             let message =
-                format!("`level`: {} is no level of detail; there are ERROR (what is always collected), INFO, DETAILED, VERBOSE and numbers from 0 up; INFO is used", quoted(&text));
+                format!("`level`: {text} is not core, normal, detailed, verbose or a number; normal is used");
             self.report(node.map(|node| node.line), message);
             Level::INFO
         })

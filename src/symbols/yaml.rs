@@ -323,11 +323,9 @@ mod tests {
 
     #[test]
     fn a_document_that_grows_or_nests_without_measure_is_an_error() {
-        let mut laughs = "- &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for n in 1..12 {
-            let list = vec![format!("*a{}", n - 1); 10].join(", ");
-            laughs += &format!("- &a{n} [{list}]\n");
-        }
+        let line = |n: usize| format!("- &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "));
+        let laughs =
+            "- &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned() + &(1..12).map(line).collect::<String>();
         for yaml in [laughs, "[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
             let (_, message) = parse(&yaml).unwrap_err();
             assert!(message.len() < 300, "{message}");

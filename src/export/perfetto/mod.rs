@@ -17,6 +17,7 @@ use super::Outcome;
 use super::output::{Output, OutputError};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Process;
+use crate::files::Naming;
 use crate::model::Model;
 use crate::source::Session;
 use crate::trace::Overlay;
@@ -107,15 +108,17 @@ fn archive(output: &mut Output, hosts: &BTreeSet<&str>, session: &Session, model
         });
         Ok::<_, io::Error>(())
     };
+    let mut naming = Naming::default();
+    let requests = naming.name("requests"); // before a host of that name
     for name in hosts {
         let clocks = clocks(session, Some(name));
         let shown = if name.is_empty() { "unknown" } else { name };
-        let file = format!("{}.pftrace", shown.replace('/', "_"));
+        let file = format!("{}.pftrace", naming.name(shown));
         add(&file, Some(shown), &|mut out| host(&mut out, Some(name), clocks, session))?;
     }
     let time = session.first_time().unwrap_or(Nanos(0));
     let unix = Snapshot { boot: time, monotonic: time, real: time };
-    add("requests.pftrace", None, &|mut out| overlay(&mut out, unix, session, model))?;
+    add(&format!("{requests}.pftrace"), None, &|mut out| overlay(&mut out, unix, session, model))?;
     let manifest = serde_json::json!({"perfetto_manifest": {"version": 1, "files": files}}).to_string();
     append(&mut archive, "perfetto_manifest.json", manifest.len() as u64, &mut manifest.as_bytes())?;
     archive.finish()?;
