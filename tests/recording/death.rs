@@ -14,9 +14,13 @@ const READ: &str = "MSPROF_TEST_READ";
 
 const THREADS: usize = 4;
 
-/// How many processes die; 500 by `TORTURE=1`.
+/// How many processes die: 500 by `TORTURE=1`, another number by `TORTURE=60`.
 fn deaths() -> u64 {
-    if std::env::var_os("TORTURE").is_some() { 500 } else { 12 }
+    match std::env::var("TORTURE").map(|number| number.parse()) {
+        Err(_) => 12,
+        Ok(Ok(number)) if number > 1 => number,
+        Ok(_) => 500,
+    }
 }
 
 /// The number of each thread's last committed span, in memory that outlives the process.
