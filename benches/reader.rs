@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 count += 1;
             }
         }
-        assert_eq!(count, 2 * SPANS + 1, "all events are read, and the one about the process");
+        assert_eq!(count, 2 * SPANS + 2, "all events are read, and the two about the process");
     });
     report("events put together to records in the order of time", || {
         let captures = Captures::open(folder.path()).expect("it was just written");
@@ -54,7 +54,8 @@ fn report(what: &str, read: impl Fn()) {
 /// Spans of four threads, each with an integer.
 fn capture() -> Vec<u8> {
     let process = Process { pid: 7, name: "bench".into(), command: Vec::new() };
-    let mut writer = Writer::new(process, Clocks::Fixed(Snapshot::now()), &[("hostname", "host")]);
+    let writer = Writer::new(process, Clocks::Fixed(Snapshot::now()), &[("hostname", "host")]);
+    let mut writer = writer.in_blocks(false, None);
     let thread = |tid| Thread { tid, name: "thread".into(), sequence: sequence_id(tid << 4) };
     let mut sequences: Vec<_> = (1..=4).map(|tid| writer.thread(&thread(tid))).collect();
     let labels = ["prefill", "decode", "sample"].map(|name| Label::new("Bench", name));
@@ -71,5 +72,6 @@ fn capture() -> Vec<u8> {
             let _ = writer.end(sequence, Nanos(time + 700), attributes.as_bytes());
         }
     }
+    writer.close();
     writer.pending().to_vec()
 }

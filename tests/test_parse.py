@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from perfetto_sql import NODE, WHY_NOT, TraceProcessor
-from program import wait_until
+from program import Program, wait_until
 
 START = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -274,6 +274,35 @@ def test_old_captures_are_mended_and_damage_costs_only_itself(served: Path, tmp_
         ("parse", "--input-path", served, "--output-path", tmp_path, "--span"),
     ):
         assert run(*command).returncode == 3, command
+
+
+def test_damage_in_a_capture_costs_a_block_and_is_told_by_every_command(program: Program) -> None:
+    program.configure(enable=1)
+    program.run(
+        """
+        import msprof_rs
+        for number in range(20_000):
+            with msprof_rs.span("step", number=number):
+                pass
+        """
+    )
+    (file,) = program.prof_dir.rglob("*.pftrace")
+    whole = file.read_bytes()
+    assert len(whole) > 400_000
+    assert run("stats", file.parent).returncode == 0
+    middle = len(whole) // 2
+    for damaged, place in (
+        (whole[:middle] + bytes([whole[middle] ^ 16]) + whole[middle + 1 :], "damaged at byte"),
+        (whole[:middle] + whole[middle + 999 :], "damaged at byte"),
+        (whole[:middle] + b"\n\x05hello" + whole[middle:], "damaged at byte"),
+        (whole[: whole.rindex(b"\xffmsBlk\xfe") - 5], "its end is missing"),
+    ):
+        file.write_bytes(damaged)
+        parsed = run("parse", "--input-path", file.parent, "--output-path", program.folder / "out")
+        assert parsed.returncode == 3 and place in parsed.stdout, parsed.stdout
+        stats = run("stats", file.parent, "--json")
+        (row,) = json.loads(stats.stdout)
+        assert stats.returncode == 3 and 15_000 < row["Instances"] <= 20_000, row
 
 
 def test_torchs_traces_stand_beside_the_server(served: Path, tmp_path: Path) -> None:

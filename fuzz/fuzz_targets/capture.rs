@@ -1,4 +1,4 @@
-//! Any bytes as a capture, and behind a whole capture: no panic, and what was whole stays.
+//! Any bytes as a capture, behind a whole capture and in one: no panic, and what was whole stays.
 
 #![no_main]
 
@@ -13,7 +13,8 @@ const SPANS: u64 = 5;
 
 static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let process = Process { pid: 7, name: "fuzz".into(), command: vec!["fuzz".into()] };
-    let mut writer = Writer::new(process, Clocks::Fixed(Snapshot::default()), &[("hostname", "host")]);
+    let writer = Writer::new(process, Clocks::Fixed(Snapshot::default()), &[("hostname", "host")]);
+    let mut writer = writer.in_blocks(false, None);
     let mut sequence = writer.thread(&Thread { tid: 7, name: "main".into(), sequence: 77 });
     for number in 0..SPANS {
         let mut attributes = Attributes::default();
@@ -21,6 +22,7 @@ static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         writer.begin(&mut sequence, Nanos(number), Label::new("Fuzz", "span"));
         writer.end(&mut sequence, Nanos(number), attributes.as_bytes()).expect("just encoded");
     }
+    writer.close();
     writer.pending().to_vec()
 });
 
@@ -46,4 +48,11 @@ fuzz_target!(|bytes: &[u8]| {
     unpack(&Part::from(followed), &mut unpacked).expect("into memory");
     assert!(unpacked.starts_with(&WHOLE));
     events(&unpacked);
+    // The first bytes say where the others are put.
+    if let Some((at, bytes)) = bytes.split_first_chunk() {
+        let at = usize::from(u16::from_le_bytes(*at)) % WHOLE.len();
+        let mut damaged = WHOLE.clone();
+        damaged.splice(at..at, bytes.iter().copied());
+        assert!(events(&damaged) <= events(&WHOLE) + bytes.len() as u64);
+    }
 });

@@ -6,7 +6,7 @@ use std::io::Write;
 use super::parse::Report;
 use crate::export::Outcome;
 use crate::printable::{Printable, printable};
-use crate::source::Unread;
+use crate::source::{DamagedFile, Unread};
 
 /// A report as a person reads it.
 #[derive(Debug)]
@@ -57,13 +57,17 @@ impl Summary<'_> {
     fn missing(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { intake, tally, unlisted_requests, .. } = self.0;
         let mut lines = Vec::new();
-        for torn in &intake.torn {
+        lines.extend(intake.torn.iter().map(damage));
+        for file in &intake.unended {
             lines.push(format!(
-                "{}: its end is damaged, {} of {} bytes lost",
-                torn.file.display(),
-                torn.lost,
-                torn.kept + torn.lost
+                "{}: its end is missing, how much is not known: the file was cut, or copied while it was written, or its \
+                 process was killed and the rings are gone",
+                file.display()
             ));
+        }
+        if intake.adrift > 0 {
+            let events = count(intake.adrift, "event");
+            lines.push(format!("{events} left out, since what was stated before them is damaged"));
         }
         for refusal in &intake.refused {
             lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
@@ -192,6 +196,21 @@ impl Summary<'_> {
             figures.idle_share.map_or_else(unknown, |share| format!("{:.1} % of the time", share * 100.0));
         writeln!(f, "         engine idle          {idle}")
     }
+}
+
+/// What is damaged in a file.
+fn damage(damaged: &DamagedFile) -> String {
+    let DamagedFile { file, places, offset, length, lost, events, is_end } = damaged;
+    let place = match (is_end, places) {
+        (true, _) => "its end is damaged".to_owned(),
+        (false, 1) => format!("damaged at byte {offset}"),
+        (false, places) => format!("damaged in {places} places, the first at byte {offset}"),
+    };
+    let events = match events {
+        Some(events) => format!("and at most {}", count(*events, "event")),
+        None => "and an unknown number of events".to_owned(),
+    };
+    format!("{}: {place}, {lost} of {length} bytes {events} lost", file.display())
 }
 
 /// `1 file`, `12,345 files`, `2 processes`.

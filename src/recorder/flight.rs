@@ -17,7 +17,7 @@ use crate::clock::{Calibration, Nanos, Ticks};
 use crate::event::Label;
 use crate::own_file::OwnFile;
 use crate::ring::Kind;
-use crate::trace::{Lost, MOST_OPEN, Sequence, Writer, compressed};
+use crate::trace::{Lost, MOST_OPEN, Sequence, Writer};
 
 /// So many facts of the user's are kept for dumps, the newest ones. The capture's own file has all.
 const MOST_FACTS: usize = 1024;
@@ -154,7 +154,7 @@ impl Session {
         let unfinished = path.with_extension("part");
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&unfinished)?;
         let mut file = OwnFile::new(file, &unfinished)?;
-        let mut writer = writer(self.process(), Some(reason));
+        let mut writer = writer(self.process(), Some(reason)).in_blocks(self.compresses(), None);
         for (time, label, attributes) in &self.forgotten.facts {
             writer.meta(*time, *label, attributes);
         }
@@ -171,11 +171,7 @@ impl Session {
                     log::error!("a thread's ring was damaged, which is a defect of msprof_rs: {error}");
                 }
             }
-            if self.compresses() {
-                file.write_all(&compressed(writer.pending()))?;
-            } else {
-                file.write_all(writer.pending())?;
-            }
+            file.write_all(writer.pending())?;
             writer.written();
             sequences.push(sequence);
         }
@@ -184,6 +180,7 @@ impl Session {
         }
         let lost = writer.last_visit();
         state_lost(&mut writer, Lost { spans: lost.spans + self.forgotten.lost, ..lost });
+        writer.close();
         file.write_all(writer.pending())?;
         fs::rename(unfinished, path)
     }

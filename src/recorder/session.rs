@@ -21,7 +21,7 @@ use crate::machine;
 use crate::own_file::Claim;
 use crate::ring::{Consumer, Kind, Record, Ring, State};
 use crate::stem::CaptureId;
-use crate::trace::{Clocks, Lost, META_DOMAIN, Process, Sequence, Thread, Writer, compressed};
+use crate::trace::{Clocks, Lost, META_DOMAIN, Process, Sequence, Thread, Writer};
 
 /// So much of a ring is taken to the file at once. Its room is freed afterwards: a kill in between loses nothing.
 const PIECE: usize = 128 << 10;
@@ -39,6 +39,7 @@ pub(super) struct Session {
     process_name: Option<String>,
     pub(super) stem: PathBuf,
     pub(super) file: CaptureFile,
+    /// Whether dumps are to be compressed.
     compress: bool,
     pub(super) writer: Writer,
     pub(super) calibration: Calibration,
@@ -118,7 +119,8 @@ impl Session {
             id,
             mode,
             process_name: options.process_name.clone(),
-            writer: writer(facts::process(options.process_name.as_deref()), None),
+            writer: writer(facts::process(options.process_name.as_deref()), None)
+                .in_blocks(storage.compress, None),
             hall,
             stem,
             file,
@@ -195,13 +197,23 @@ impl Session {
             Mode::Flight { keep, .. } => self.forget(keep),
         }
         self.state_ringless();
-        self.write_pending()
+        self.write_pending()?;
+        self.announce_length(self.file.length());
+        Ok(())
     }
 
     fn look_at_line(&mut self) {
         self.calibration.advance(Anchor::now());
         self.calibration.publish();
         self.hall.stock.set_line(self.calibration.line());
+    }
+
+    /// Notes in the rings how long the file is: who reads it after a kill can tell whether it was cut since.
+    pub(super) fn announce_length(&self, length: u64) {
+        self.threads
+            .iter()
+            .filter_map(|thread| thread.rings.front())
+            .for_each(|ring| ring.announce(length, length));
     }
 
     pub(super) fn look_at_clocks(&mut self) {
@@ -306,12 +318,10 @@ impl Session {
                 figures.events += 1;
                 write(writer, sequence, calibration.to_boot(record.ticks), &record);
             });
-            let bytes = self.pending();
-            let length = self.file.length();
-            let consumer = &self.threads[index].rings[0];
-            consumer
-                .announce(length, length + bytes.as_ref().map_or(self.writer.pending(), |b| b).len() as u64);
-            self.write(bytes)?;
+            writer.seal();
+            let (before, pending) = (self.file.length(), self.writer.pending().len() as u64);
+            self.threads[index].rings[0].announce(before, before + pending);
+            self.write_pending()?;
             self.threads[index].rings[0].release();
             self.turn_page()?;
             match more {
@@ -346,20 +356,9 @@ impl Session {
         self.writer.meta(time, label, attributes);
     }
 
-    /// The pending packets as they are to be written, if that is not as they are.
-    fn pending(&self) -> Option<Vec<u8>> {
-        let pending = self.writer.pending();
-        (self.compress && !pending.is_empty()).then(|| compressed(pending))
-    }
-
     pub(super) fn write_pending(&mut self) -> io::Result<()> {
-        let bytes = self.pending();
-        self.write(bytes)
-    }
-
-    /// Writes what is pending, which is these bytes if there are any.
-    fn write(&mut self, bytes: Option<Vec<u8>>) -> io::Result<()> {
-        let bytes = bytes.as_deref().unwrap_or(self.writer.pending());
+        self.writer.seal();
+        let bytes = self.writer.pending();
         if !bytes.is_empty() {
             self.file.write(bytes)?;
             self.figures.bytes += bytes.len() as u64;
@@ -374,6 +373,7 @@ impl Session {
         if !self.file.is_full() {
             return Ok(());
         }
+        self.announce_length(0); // of the next part
         let removed = match self.file.next_part() {
             Ok(removed) => removed,
             Err(error) => {
@@ -397,7 +397,7 @@ impl Session {
     /// States in a new file what its packets lean on.
     pub(super) fn state_again(&mut self) {
         let Self { writer, threads, .. } = self;
-        writer.state_again(threads.iter_mut().map(|thread| (&thread.thread, &mut thread.sequence)));
+        writer.state_again(threads.iter().map(|thread| (&thread.thread, &thread.sequence)));
     }
 
     /// Lets no more events in, takes the last ones to the file, and removes the rings.
@@ -430,6 +430,7 @@ impl Session {
         let lost = self.writer.last_visit();
         self.count_lost(lost);
         self.state_ringless();
+        self.writer.close();
         self.write_pending()
     }
 

@@ -133,7 +133,8 @@ impl Session {
 
     /// Goes on in a new file, in another folder if one is given, which says what went with the one before.
     pub(super) fn leave_file(&mut self, folder: Option<&Path>) -> io::Result<()> {
-        let kept = match self.file.fate() {
+        let fate = self.file.fate();
+        let kept = match fate {
             _ if self.mode != Mode::Capture => self.figures.events,
             Fate::There => self.events_written,
             _ => self.events_before_file,
@@ -148,8 +149,12 @@ impl Session {
             }
         }
         // What could not be written any more leans on what was.
-        self.writer.written();
+        self.writer.forget_pending();
+        if folder.is_some() || fate != Fate::There {
+            self.writer.begin_stream();
+        }
         self.release_all();
+        self.announce_length(0);
         self.events_before_file = self.figures.events;
         self.losses.vanished += vanished;
         self.state_again();

@@ -194,6 +194,13 @@ impl Ring {
         (is_taking && before < length && length < after).then_some(before)
     }
 
+    /// For a ring whose process has died: so long, at least, was the trace file's last part when it died.
+    pub fn file_length(&self) -> u64 {
+        let header = self.header();
+        let is_taking = header.taking.load(Ordering::Acquire) > header.tail.load(Ordering::Acquire);
+        if is_taking { &header.file_before } else { &header.file_after }.load(Ordering::Relaxed)
+    }
+
     /// Removes the ring's file; the memory stays until the last user is gone.
     pub fn remove_file(&self) {
         if let Place::File(path) = &self.place

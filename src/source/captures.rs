@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,11 +17,11 @@ use super::imports::Damaged;
 use super::leavings::{Leavings, Unread};
 use super::places::{Facts, Gazetteer, Place};
 use super::records::CaptureRecords;
-use super::rings::{certain_length, tail};
+use super::rings::{certain_length, cut_off, tail};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
-use crate::trace::{EventKind, FORMAT_VERSION, Index, META_DOMAIN, Part, TrackKind, unpack};
+use crate::trace::{Damage, EventKind, FORMAT_VERSION, Index, META_DOMAIN, Part, TrackKind, unpack};
 
 /// Packets in others may make a file so many times as long: what profilers record shrinks to a tenth.
 const UNPACKED_TIMES: u64 = 100;
@@ -69,15 +70,23 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// A file whose end is missing or unreadable.
+/// What is damaged in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornFile {
+pub struct DamagedFile {
     /// The file.
     pub file: PathBuf,
-    /// Bytes that were read.
-    pub kept: usize,
-    /// Bytes that were not.
+    /// In how many places.
+    pub places: usize,
+    /// Where the first of them is.
+    pub offset: usize,
+    /// Bytes of the file.
+    pub length: usize,
+    /// Bytes of it that can't be read.
     pub lost: usize,
+    /// At most so many events are missing. None: how many is not known.
+    pub events: Option<u64>,
+    /// Whether only the file's end is damaged.
+    pub is_end: bool,
 }
 
 /// What was opened, for the summary.
@@ -91,8 +100,13 @@ pub struct Intake {
     pub packets: u64,
     /// Whole packets that made no sense to the first pass.
     pub malformed: u64,
-    /// Files with a torn end.
-    pub torn: Vec<TornFile>,
+    /// Files with damage in them.
+    pub torn: Vec<DamagedFile>,
+    /// Events that lean on what is missing there, so that they can't be read either.
+    pub adrift: u64,
+    /// Files whose end is missing, though what is there is whole: they were cut, or their processes were killed and have left
+    /// no rings.
+    pub unended: Vec<PathBuf>,
     /// Captures left out.
     pub refused: Vec<Refusal>,
     /// Captures left out because others have all that is in them.
@@ -115,6 +129,7 @@ impl Intake {
     /// Whether nothing was damaged, and nothing left out.
     pub fn is_whole(&self) -> bool {
         self.torn.is_empty()
+            && self.unended.is_empty()
             && self.refused.is_empty()
             && self.damaged_rings.is_empty()
             && self.unread.iter().all(|unread| unread.is_recording)
@@ -128,6 +143,8 @@ impl Intake {
         self.packets += other.packets;
         self.malformed += other.malformed;
         self.torn.extend(other.torn);
+        self.adrift += other.adrift;
+        self.unended.extend(other.unended);
         self.refused.extend(other.refused);
         self.copies.extend(other.copies);
         self.recovered += other.recovered;
@@ -222,17 +239,14 @@ impl Captures {
         &self.places
     }
 
-    /// The packets of each capture, whole ones only and unpacked, with the machine that they are from: its parts, and how
-    /// many bytes of each. Those of one machine can be put one behind the other.
-    pub fn packets(&self) -> impl Iterator<Item = (&str, Vec<(&Part, usize)>)> {
+    /// The packets of each capture, whole ones only and unpacked, with the machine that they are from: its parts, and which
+    /// bytes of each. Those of one machine can be put one behind the other.
+    pub fn packets(&self) -> impl Iterator<Item = (&str, Vec<(&Part, Range<usize>)>)> {
         self.opened.iter().map(|capture| {
-            let mut parts: Vec<_> = capture.parts.iter().map(|part| (part, part.length())).collect();
-            for damage in &capture.index.damage {
-                if let Some((_, length)) = parts.get_mut(damage.part) {
-                    *length = damage.offset;
-                }
-            }
-            (self.places.process(capture.nowhere.process).machine(), parts)
+            let parts = capture.parts.iter().enumerate();
+            let ranges =
+                parts.flat_map(|(n, part)| capture.index.readable(n).map(move |range| (part, range)));
+            (self.places.process(capture.nowhere.process).machine(), ranges.collect())
         })
     }
 
@@ -278,12 +292,25 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     let mut intake = Intake { files: files.parts.len(), unread, ..Intake::default() };
     let parts = files.parts.iter().map(|file| open(file)).collect::<io::Result<Vec<_>>>();
     let mut parts = parts.map_err(|error| format!("cannot be read: {error}"))?;
-    intake.bytes += parts.iter().map(|part| part.length() as u64).sum::<u64>();
-    let length = parts.last().map_or(0, |part| part.length() as u64);
+    let lengths: Vec<_> = parts.iter().map(Part::length).collect();
+    intake.bytes += lengths.iter().map(|length| *length as u64).sum::<u64>();
+    let length = lengths.last().map_or(0, |length| *length as u64);
     if let Some(last) = parts.last_mut() {
         last.shorten(certain_length(left, length) as usize);
     }
     let mut index = Index::of(&parts);
+    // Where the bytes of files are damaged; what is unpacked has none of these.
+    let mut damage = index.damage.clone();
+    let is_running = !left.are_final();
+    let cut = index.unended().map_or(0, |_| cut_off(left, length)) as usize;
+    let ends_whole = index.ends_whole() && cut == 0;
+    if is_running && damage.last().is_some_and(|it| it.is_end && it.part + 1 == parts.len()) {
+        damage.pop(); // it is still being written
+    }
+    if cut > 0 {
+        let (part, offset) = (parts.len() - 1, length as usize);
+        damage.push(Damage { part, offset, lost: cut, is_end: true, events: None });
+    }
     if index.packed > 0 {
         for part in &mut parts {
             let most = UNPACKED_LEAST.max(part.length() as u64 * UNPACKED_TIMES);
@@ -291,9 +318,10 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
                 .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
         }
         index = Index::of(&parts);
+        intake.malformed += index.packed; // they can't be unpacked
     }
     let mut parts: Arc<[Part]> = parts.into();
-    if let Some(tail) = tail(left, length, &index, &parts) {
+    if let Some(tail) = tail(left, length, &index, &parts, ends_whole) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
         parts = parts.iter().cloned().chain([Part::from(tail.packets)]).collect();
@@ -305,14 +333,44 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     }
     intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     intake.malformed += index.malformed;
-    for damage in &index.damage {
-        let Some(file) = files.parts.get(damage.part).cloned() else { continue };
-        log::warn!("{}: the last {} bytes can't be read", file.display(), damage.lost);
-        intake.torn.push(TornFile { file, kept: damage.offset, lost: damage.lost });
+    intake.adrift += index.adrift;
+    // Of rings that are not read it is said why.
+    let is_open = index.unended().is_some() && !is_running && intake.unread.is_empty();
+    if let Some(last) = damage.last_mut().filter(|last| last.is_end && is_open) {
+        last.events = None; // there may have been more blocks
+    }
+    for (part, (file, length)) in files.parts.iter().zip(lengths).enumerate() {
+        let of_file: Vec<_> = damage.iter().filter(|damage| damage.part == part).collect();
+        intake.torn.extend(damaged(file, length, &of_file));
+    }
+    // Of rings that are not read it is said why.
+    let is_open = index.unended().is_some() && !is_running && intake.unread.is_empty();
+    let unended = index.unended.iter().copied().chain(is_open.then_some(files.parts.len() - 1));
+    let is_told = |part: usize| damage.iter().any(|damage| damage.part == part && damage.is_end);
+    let unended = unended.filter(|part| !is_told(*part));
+    for file in unended.filter_map(|part| files.parts.get(part)) {
+        log::warn!("{}: its end is missing", file.display());
+        intake.unended.push(file.clone());
     }
     let (tracks, nowhere) = (FxHashMap::default(), Place::default());
     let capture = Capture { parts, index, tracks, nowhere };
     Ok(Opened { files, intake, facts, capture })
+}
+
+/// What is damaged in a file of so many bytes.
+fn damaged(file: &Path, length: usize, damage: &[&Damage]) -> Option<DamagedFile> {
+    let first = damage.first()?;
+    let lost = damage.iter().map(|damage| damage.lost).sum();
+    log::warn!("{}: {lost} bytes can't be read, the first at {}", file.display(), first.offset);
+    Some(DamagedFile {
+        file: file.to_owned(),
+        places: damage.len(),
+        offset: first.offset,
+        length,
+        lost,
+        events: damage.iter().map(|damage| damage.events).sum(),
+        is_end: damage.len() == 1 && first.is_end,
+    })
 }
 
 fn open(path: &Path) -> io::Result<Part> {

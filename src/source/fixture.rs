@@ -72,12 +72,27 @@ impl Recording {
         Self::on(booted_at(BOOT), host, pid, name, facts)
     }
 
+    /// A process of a host, whose capture is compressed or not.
+    pub(crate) fn packed(host: &str, pid: u32, is_packed: bool) -> Self {
+        Self::with(booted_at(BOOT), host, (pid, "p"), &[], is_packed)
+    }
+
     /// A process on a machine with these clocks.
     pub(crate) fn on(clocks: Clocks, host: &str, pid: u32, name: &str, facts: &[(&str, &str)]) -> Self {
+        Self::with(clocks, host, (pid, name), facts, false)
+    }
+
+    fn with(
+        clocks: Clocks,
+        host: &str,
+        (pid, name): (u32, &str),
+        facts: &[(&str, &str)],
+        is_packed: bool,
+    ) -> Self {
         let process = Process { pid, name: name.into(), command: vec!["python".into(), name.into()] };
         let mut all = vec![("hostname", host)];
         all.extend_from_slice(facts);
-        let mut writer = Writer::new(process, clocks, &all);
+        let mut writer = Writer::new(process, clocks, &all).in_blocks(is_packed, None);
         let thread = writer.thread(&Thread { tid: pid + 1, name: "main".into(), sequence: pid * 7 + 3 });
         Self { host: host.into(), pid, writer, thread, bytes: Vec::new() }
     }
@@ -106,15 +121,17 @@ impl Recording {
         (&mut self.writer, &mut self.thread)
     }
 
-    /// The capture's bytes so far.
+    /// The capture's bytes so far. They end a block.
     pub(crate) fn bytes(&mut self) -> &[u8] {
+        self.writer.seal();
         self.bytes.extend_from_slice(self.writer.pending());
         self.writer.written();
         &self.bytes
     }
 
-    /// Writes the capture's file.
+    /// Ends the capture and writes its file.
     pub(crate) fn save(&mut self, folder: &Path) -> PathBuf {
+        self.writer.close();
         let path = folder.join(format!("{}-{}.pftrace", self.host, self.pid));
         std::fs::write(&path, self.bytes()).unwrap();
         path

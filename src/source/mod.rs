@@ -5,6 +5,8 @@ mod captures;
 mod chrome_trace;
 mod copies;
 #[cfg(test)]
+mod damaged;
+#[cfg(test)]
 pub(crate) mod fixture;
 mod folder;
 mod imports;
@@ -19,7 +21,7 @@ mod recover;
 mod rings;
 mod session;
 
-pub use captures::{Captures, Intake, Refusal, SourceError, TornFile};
+pub use captures::{Captures, DamagedFile, Intake, Refusal, SourceError};
 pub use folder::{CaptureFiles, find};
 pub use imports::Damaged;
 pub use leavings::Unread;

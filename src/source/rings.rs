@@ -30,8 +30,15 @@ pub(super) struct Tail {
 }
 
 /// Reads the rings of a capture whose recorder is gone. None: there are none, or they are not to be read, or the capture
-/// has them already. `length` is that of the capture's last file, in bytes.
-pub(super) fn tail(left: &Leavings, length: u64, index: &Index, parts: &Arc<[Part]>) -> Option<Tail> {
+/// has them already. `length` is that of the capture's last file, in bytes; `ends_whole`: nothing of the files is missing
+/// behind what could be read.
+pub(super) fn tail(
+    left: &Leavings,
+    length: u64,
+    index: &Index,
+    parts: &Arc<[Part]>,
+    ends_whole: bool,
+) -> Option<Tail> {
     let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
     if left.files().next().is_none() || !left.are_final() {
         return None;
@@ -72,8 +79,13 @@ pub(super) fn tail(left: &Leavings, length: u64, index: &Index, parts: &Arc<[Par
     if opened.is_empty() && texts.is_empty() {
         return Some(tail);
     }
-    let mut writer = writer(index, clocks)?;
+    // What goes on behind damage is not to be taken for what was lost there.
+    let stream = index.unended().filter(|_| ends_whole);
+    let mut writer = writer(index, clocks)?.in_blocks(false, stream);
     let mut left_open = index.left_open(parts);
+    if !ends_whole {
+        left_open.forget_threads();
+    }
     writer.take_over_lanes(&left_open);
     opened.sort_by_key(|(_, ring)| ring.order());
     let mut sequences = FxHashMap::default();
@@ -99,8 +111,18 @@ pub(super) fn tail(left: &Leavings, length: u64, index: &Index, parts: &Arc<[Par
             writer.meta(clocks.boot, Label::new(META_DOMAIN, name), attributes.as_bytes());
         }
     }
+    writer.close();
     tail.packets = writer.pending().to_vec();
     Some(tail)
+}
+
+/// How many bytes the last file of a capture had, beyond the `length` that it has, when its recorder was killed.
+pub(super) fn cut_off(left: &Leavings, length: u64) -> u64 {
+    if !left.are_final() {
+        return 0;
+    }
+    let known = left.rings.iter().filter_map(|path| Some(Ring::open(path, left.owner).ok()?.file_length()));
+    known.max().unwrap_or(0).saturating_sub(length)
 }
 
 /// How many bytes of a capture's last file, which has `length`, are to be read: the process may have died while it wrote

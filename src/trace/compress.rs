@@ -6,15 +6,17 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
+use super::block::Header;
 use super::fields::{Fields, Wire};
 use super::packet::{Encode, field};
-use super::part::{LARGE_PIECE, Part, Window};
+use super::part::Part;
+use super::walk::{Section, Walk};
 
 /// The most that one packet may hold, unpacked. Ours hold a piece of a ring, Perfetto's some hundred kilobytes.
 const MOST: u64 = 64 << 20;
 
 /// These whole packets as one packet. The fastest level: the flusher does this beside a server.
-pub fn compressed(packets: &[u8]) -> Vec<u8> {
+pub(crate) fn compressed(packets: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::with_capacity(packets.len() / 3), Compression::fast());
     // Into memory: neither call can fail.
     let deflated = encoder.write_all(packets).and_then(|()| encoder.finish()).unwrap_or_default();
@@ -25,24 +27,67 @@ pub fn compressed(packets: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes the packets of `part` to `out`, those that are in others as packets of their own. What makes no sense is
-/// written as it is, for the index to find it damaged.
+/// Writes the packets of `part` to `out`, those that are in others as packets of their own. Blocks stay blocks, and those
+/// that are damaged are left out. What makes no sense elsewhere is written as it is, for the index to find it damaged.
 ///
 /// # Errors
 /// `out` can't be written to.
 pub fn unpack(part: &Part, out: &mut impl Write) -> io::Result<()> {
-    let mut window = Window::new(LARGE_PIECE);
-    window.go_to(0, part.length());
+    let (mut walk, mut in_stream) = (Walk::new(part), false);
+    let mut body = Vec::new();
+    while let Some(section) = walk.section(in_stream) {
+        match section {
+            Section::Damage(_) => {}
+            Section::Block(header) => {
+                in_stream = !header.is_last;
+                body.clear();
+                if packets(&mut walk, part, &mut Bounded(&mut body)).is_err() {
+                    continue; // the next block's number tells of it
+                }
+                let (length, checksum) = (body.len() as u32, crc32fast::hash(&body));
+                out.write_all(&Header { length, checksum, ..header }.encode())?;
+                out.write_all(&body)?;
+            }
+            Section::Torn(header) => {
+                out.write_all(&header.encode())?;
+                part.copy(walk.position()..walk.end(), out)?;
+            }
+            Section::Loose => packets(&mut walk, part, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// A block's packets, of which [`MOST`] bytes are taken.
+struct Bounded<'a>(&'a mut Vec<u8>);
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.0.len() + bytes.len()) as u64 > MOST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the packets of a section.
+fn packets(walk: &mut Walk<'_>, part: &Part, out: &mut impl Write) -> io::Result<()> {
     loop {
-        let Ok(Some((_, value))) = window.next(part) else {
-            return part.copy(window.position()..part.length(), out);
+        let start = walk.position();
+        let Ok(Some((_, value))) = walk.packet() else {
+            return part.copy(start..walk.end(), out);
         };
         let inflated = packed(value).and_then(|deflated| {
             let mut packets = Vec::new();
             let read = ZlibDecoder::new(deflated).take(MOST).read_to_end(&mut packets);
             (read.is_ok() && (packets.len() as u64) < MOST).then_some(packets)
         });
-        out.write_all(inflated.as_deref().unwrap_or(window.field()))?;
+        out.write_all(inflated.as_deref().unwrap_or(walk.bytes()))?;
     }
 }
 

@@ -3,9 +3,11 @@
 
 use rustc_hash::FxHashMap;
 
+use super::block::{Header, SIZE, Stream};
 use super::fields::{Fields, Malformed, Wire};
 use super::packet::field;
-use super::part::{LARGE_PIECE, Part, Window};
+use super::part::Part;
+use super::walk::{Section, Walk};
 use crate::clock::{Nanos, Snapshot};
 
 /// What a track is for.
@@ -46,6 +48,8 @@ pub(super) struct Run {
     pub(super) part: usize,
     pub(super) start: usize,
     pub(super) end: usize,
+    /// It begins with a cleared state, and what was said before is not all of it: packets are missing.
+    pub(super) is_resumed: bool,
 }
 
 /// Where the packets of one sequence lie.
@@ -60,6 +64,14 @@ pub struct SequenceIndex {
     pub packets: u64,
     /// Its first clock snapshot.
     pub clocks: Option<Snapshot>,
+    /// The gaps behind which its state has been cleared.
+    gaps: u32,
+}
+
+impl SequenceIndex {
+    fn new(id: u64) -> Self {
+        Self { id, runs: Vec::new(), track: 0, packets: 0, clocks: None, gaps: 0 }
+    }
 }
 
 /// What one packet says about its sequence.
@@ -68,17 +80,23 @@ struct Found {
     sequence: u64,
     track: u64,
     clocks: Option<Snapshot>,
+    is_cleared: bool,
+    is_event: bool,
 }
 
-/// A part whose end can't be read.
+/// Bytes of a part that can't be read, or a place where blocks are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Position of the part.
     pub part: usize,
     /// From this byte on.
     pub offset: usize,
-    /// So many bytes are lost.
+    /// So many bytes are lost; 0 where blocks are missing.
     pub lost: usize,
+    /// Whether the part ends with it.
+    pub is_end: bool,
+    /// At most so many events are missing. None: how many is not known.
+    pub events: Option<u64>,
 }
 
 /// What one capture (a file and its later parts) holds.
@@ -90,12 +108,36 @@ pub struct Index {
     pub tracks: FxHashMap<u64, Track>,
     /// The order in which tracks were described first.
     pub track_order: Vec<u64>,
-    /// Parts with a torn or unreadable end.
+    /// What is damaged, in the order of the parts.
     pub damage: Vec<Damage>,
+    /// Events that lean on what is missing, so that they can't be read either.
+    pub adrift: u64,
+    /// Parts in which blocks end without one that says it is the last, though others follow.
+    pub unended: Vec<usize>,
     /// Packets that are whole but make no sense.
     pub malformed: u64,
     /// Packets that hold others; see [`unpack`](super::unpack).
     pub packed: u64,
+    /// The bytes that can be read: no headers of blocks, no events adrift.
+    readable: Vec<Readable>,
+    /// How far the latest stream of blocks has come, and whether more is to come.
+    stream: Option<(Stream, bool)>,
+    /// The first damage of which it is not known yet how many events are missing.
+    open_damage: usize,
+    /// Where its latest block is.
+    last_part: usize,
+    /// How often blocks were missing.
+    gaps: u32,
+    /// Events of blocks, as they come.
+    events: u64,
+}
+
+/// Bytes of a part.
+#[derive(Clone, Copy, Debug)]
+struct Readable {
+    part: usize,
+    start: usize,
+    end: usize,
 }
 
 /// Tracks are never deeper.
@@ -125,59 +167,175 @@ impl Index {
         false
     }
 
+    /// The ranges of a part's bytes that can be read, without the headers of blocks.
+    pub fn readable(&self, part: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        self.readable.iter().filter(move |it| it.part == part).map(|it| it.start..it.end)
+    }
+
+    /// The stream of blocks that more is to come of: its writer has not ended it.
+    pub fn unended(&self) -> Option<Stream> {
+        self.stream.and_then(|(stream, has_more)| has_more.then_some(stream))
+    }
+
+    /// Whether it is known where that stream goes on: nothing unreadable lies behind it.
+    pub fn ends_whole(&self) -> bool {
+        self.damage.len() == self.open_damage
+    }
+
     fn part(&mut self, number: usize, part: &Part, positions: &mut FxHashMap<u64, usize>) {
-        let mut window = Window::new(LARGE_PIECE);
-        window.go_to(0, part.length());
+        let mut walk = Walk::new(part);
         // No sequence has the id 0.
         let (mut latest, mut position) = (0, 0);
         loop {
-            let start = window.position();
-            let found = match window.next(part) {
-                Ok(Some((field::trace::PACKET, Wire::Bytes(packet)))) => self.packet(packet),
-                Ok(Some(_)) => continue,
-                Ok(None) if start == part.length() => return,
-                Ok(None) | Err(Malformed) => {
-                    self.damage.push(Damage { part: number, offset: start, lost: part.length() - start });
-                    return;
+            let start = walk.end();
+            let Some(section) = walk.section(self.unended().is_some()) else { return };
+            let (is_block, events) = match section {
+                Section::Block(header) if self.block(&mut walk, number, start, &header) => {
+                    // What lies on both sides of a header is read as one.
+                    if let Some(sequence) = self.sequences.get_mut(position)
+                        && let Some(run) = sequence.runs.last_mut()
+                        && (run.part, run.end) == (number, start)
+                    {
+                        run.end += SIZE;
+                        sequence.packets += 1;
+                    }
+                    (true, None)
                 }
-            };
-            let end = window.position();
-            let found = match found {
-                Ok(Found { sequence: 0, .. }) => continue,
-                Ok(found) => found,
-                Err(Malformed) => {
-                    self.malformed += 1;
+                Section::Torn(header) if self.block(&mut walk, number, start, &header) => {
+                    (true, Some(header.events))
+                }
+                Section::Block(_) | Section::Torn(_) => continue,
+                Section::Loose => (false, None),
+                Section::Damage(end) => {
+                    self.damaged(number, start, end, end == part.length(), None);
                     continue;
                 }
             };
-            if found.sequence != latest {
-                latest = found.sequence;
-                position = *positions.entry(latest).or_insert_with(|| {
-                    let (runs, track, packets, clocks) = (Vec::new(), 0, 0, None);
-                    self.sequences.push(SequenceIndex { id: latest, runs, track, packets, clocks });
-                    self.sequences.len() - 1
-                });
+            let before = self.events;
+            loop {
+                let start = walk.position();
+                let found = match walk.packet() {
+                    Ok(Some((field::trace::PACKET, Wire::Bytes(packet)))) => self.packet(packet),
+                    Ok(Some(_)) => Err(Malformed),
+                    Ok(None) if events.is_none() => break,
+                    Ok(None) | Err(Malformed) => {
+                        let missing = events.map(|all| u64::from(all).saturating_sub(self.events - before));
+                        self.damaged(number, start, walk.end(), walk.end() == part.length(), missing);
+                        break;
+                    }
+                };
+                let end = walk.position();
+                match found {
+                    Ok(found) => {
+                        if found.sequence != latest && found.sequence != 0 {
+                            latest = found.sequence;
+                            position = *positions.entry(latest).or_insert_with(|| {
+                                self.sequences.push(SequenceIndex::new(latest));
+                                self.sequences.len() - 1
+                            });
+                        }
+                        self.found(&found, position, is_block, Readable { part: number, start, end });
+                    }
+                    Err(Malformed) => self.malformed += 1,
+                }
             }
-            let sequence = &mut self.sequences[position];
+        }
+    }
+
+    /// A packet makes sense by itself.
+    fn found(&mut self, found: &Found, position: usize, is_block: bool, at: Readable) {
+        self.events += u64::from(found.is_event);
+        let sequence = self.sequences.get_mut(position).filter(|_| found.sequence != 0);
+        let has_gap = sequence.as_ref().is_some_and(|sequence| sequence.gaps != self.gaps);
+        if has_gap && is_block && !found.is_cleared {
+            if found.is_event {
+                self.adrift += 1;
+                return;
+            }
+        } else if let Some(sequence) = sequence {
             sequence.packets += 1;
             sequence.clocks = sequence.clocks.or(found.clocks);
             if sequence.track == 0 {
                 sequence.track = found.track;
             }
+            let Readable { part, start, end } = at;
             match sequence.runs.last_mut() {
-                Some(run) if run.part == number && run.end == start => run.end = end,
-                _ => sequence.runs.push(Run { part: number, start, end }),
+                Some(run) if run.part == part && run.end == start && !has_gap => run.end = end,
+                _ => sequence.runs.push(Run { part, start, end, is_resumed: has_gap && is_block }),
             }
+            sequence.gaps = self.gaps;
+        }
+        match self.readable.last_mut() {
+            Some(last) if last.part == at.part && last.end == at.start => last.end = at.end,
+            _ => self.readable.push(at),
+        }
+    }
+
+    /// A block comes next. False: it is not in its place, but came before or comes later.
+    fn block(&mut self, walk: &mut Walk<'_>, part: usize, at: usize, header: &Header) -> bool {
+        let known = self.stream.filter(|(stream, _)| stream.id == header.stream);
+        let expected = known.map_or(0, |(stream, _)| stream.next);
+        if header.number < expected
+            || header.number > expected && walk.comes_later(at, header.stream, expected..header.number)
+        {
+            let lost = SIZE + header.length as usize;
+            self.damage.push(Damage { part, offset: at, lost, is_end: false, events: Some(0) });
+            return false;
+        }
+        if let Some((stream, _)) = known {
+            let events = header.before.saturating_sub(stream.events);
+            self.gaps += u32::from(header.number > expected);
+            self.missing(part, at, header.number > expected, events);
+        } else {
+            let is_unended = self.stream.is_some_and(|(_, has_more)| has_more);
+            if is_unended {
+                self.unended.push(self.last_part);
+            }
+            // Packets of the sequences may be missing, of the former stream or of this.
+            self.gaps += u32::from(is_unended || header.number > 0);
+            self.open_damage = self.damage.len();
+            // The first parts of a capture may have been removed, to keep a session below its limit.
+            if header.number > 0 && at > 0 {
+                self.open_damage -= usize::from(self.damage.last().is_some_and(|it| it.part == part));
+                self.missing(part, at, true, header.before);
+            }
+        }
+        self.open_damage = self.damage.len();
+        self.stream = Some((Stream::behind(header), !header.is_last));
+        self.last_part = part;
+        true
+    }
+
+    /// So many events are missing before this place.
+    fn missing(&mut self, part: usize, offset: usize, is_gap: bool, events: u64) {
+        let mut events = Some(events);
+        for damage in self.damage.iter_mut().skip(self.open_damage).filter(|it| it.events.is_none()) {
+            damage.events = events.replace(0);
+        }
+        if is_gap && events.is_some_and(|events| events > 0 || self.damage.len() == self.open_damage) {
+            self.damage.push(Damage { part, offset, lost: 0, is_end: false, events });
+        }
+    }
+
+    fn damaged(&mut self, part: usize, start: usize, end: usize, is_end: bool, events: Option<u64>) {
+        match self.damage.last_mut() {
+            Some(last) if last.part == part && last.offset + last.lost == start && last.events.is_none() => {
+                (last.lost, last.is_end) = (end - last.offset, is_end);
+            }
+            _ => self.damage.push(Damage { part, offset: start, lost: end - start, is_end, events }),
         }
     }
 
     fn packet(&mut self, packet: &[u8]) -> Result<Found, Malformed> {
-        let (mut found, mut is_event) = (Found::default(), false);
+        let mut found = Found::default();
         let mut fields = Fields(packet);
         while let Some((field, value)) = fields.next()? {
             match field {
                 field::packet::TRUSTED_PACKET_SEQUENCE_ID => found.sequence = value.number(),
-                field::packet::TRACK_EVENT => is_event = true,
+                field::packet::TRACK_EVENT => found.is_event = true,
+                field::packet::SEQUENCE_FLAGS => {
+                    found.is_cleared = value.number() & field::sequence_flag::INCREMENTAL_STATE_CLEARED != 0;
+                }
                 field::packet::TRACE_PACKET_DEFAULTS => found.track = default_track(value.bytes())?,
                 field::packet::TRACK_DESCRIPTOR => self.track(value.bytes())?,
                 field::packet::COMPRESSED_PACKETS => self.packed += 1,
@@ -185,7 +343,7 @@ impl Index {
                 _ => {}
             }
             // A packet holds either an event or one of the others; most are events, whose rest does not matter here.
-            if is_event && found.sequence != 0 {
+            if found.is_event && found.sequence != 0 {
                 break;
             }
         }

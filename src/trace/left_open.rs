@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::index::{Index, TrackKind};
 use super::part::Part;
-use super::reader::EventKind;
+use super::reader::{EventKind, OpenSpan, Resumed};
 use super::spans::{Key, Open, Place};
 use super::writer::{Sequence, Writer};
 use crate::clock::Nanos;
@@ -19,6 +19,7 @@ pub struct LeftOpen {
     threads: FxHashMap<u64, Stack>,
     /// By the lane's track.
     lanes: FxHashMap<u64, Lane>,
+    is_unknown: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +47,9 @@ impl Index {
             let mut reader = self.read(position, parts.clone());
             while reader.advance() {
                 let event = reader.event();
+                if let Some(resumed) = event.resumed.take() {
+                    left.threads.insert(sequence.id, Stack::resumed(&resumed));
+                }
                 let kind = self.tracks.get(&event.track).map(|track| &track.kind);
                 let is_begin = match event.kind {
                     EventKind::Begin => true,
@@ -75,6 +79,18 @@ impl Index {
 }
 
 impl Stack {
+    /// What a thread's packets state where some before them are missing.
+    fn resumed(resumed: &Resumed) -> Self {
+        let open = |span: &OpenSpan| Open {
+            key: span.span.map_or(Key::Number(span.number), Key::Id),
+            label: span.label,
+            start: span.start,
+        };
+        let numbered = resumed.open.iter().filter(|span| span.span.is_none());
+        let has_gaps = numbered.zip(1..).any(|(span, position)| span.number != position);
+        Self { open: resumed.open.iter().map(open).collect(), has_gaps }
+    }
+
     /// The innermost span ends, or one is taken off that has so many within it.
     fn end(&mut self, within: Option<usize>) {
         let position = self.open.len().checked_sub(within.unwrap_or(0) + 1);
@@ -86,6 +102,15 @@ impl Stack {
         let is_numbered = |open: &Open| open.key.id().is_none();
         self.has_gaps |= is_numbered(&gone) && self.open[position..].iter().any(is_numbered);
         self.has_gaps &= !self.open.is_empty();
+    }
+}
+
+impl LeftOpen {
+    /// What came behind is missing: spans of threads may have ended there, and others begun. Those with ids are still known
+    /// by these.
+    pub fn forget_threads(&mut self) {
+        self.threads.clear();
+        self.is_unknown = true;
     }
 }
 
@@ -101,7 +126,8 @@ impl Writer {
 
     /// The packet sequence of a thread whose track is known, with what stands open on it.
     pub fn resume(&mut self, sequence: u32, track: u64, left: &mut LeftOpen) -> Sequence {
-        let Stack { mut open, has_gaps } = left.threads.remove(&u64::from(sequence)).unwrap_or_default();
+        let unknown = || Stack { open: Vec::new(), has_gaps: left.is_unknown };
+        let Stack { mut open, has_gaps } = left.threads.remove(&u64::from(sequence)).unwrap_or_else(unknown);
         let mut number = 0;
         for span in &mut open {
             match &mut span.key {

@@ -18,8 +18,22 @@ pub mod field {
         pub const COMPRESSED_PACKETS: u32 = 50;
         pub const TRACE_PACKET_DEFAULTS: u32 = 59;
         pub const TRACK_DESCRIPTOR: u32 = 60;
-        /// Of ours, and of no meaning to Perfetto, which passes over it: the id of the span that begins.
+        /// Of ours, and of no meaning to Perfetto, which passes over them: the id of the span that begins, or ends on a lane.
         pub const SPAN_ID: u32 = 2040;
+        /// The header of a block.
+        pub const BLOCK: u32 = 2041;
+        /// A span that stands open on the sequence's track where its state is cleared.
+        pub const OPEN_SPAN: u32 = 2042;
+    }
+    /// Of ours.
+    pub mod open_span {
+        pub const START: u32 = 1;
+        pub const CATEGORY: u32 = 2;
+        pub const NAME: u32 = 3;
+        /// The span's id, if it has one.
+        pub const ID: u32 = 4;
+        /// How many of its thread's numbered spans were open with it when it began, if that is known.
+        pub const NUMBER: u32 = 5;
     }
     pub mod packet_defaults {
         pub const TRACK_EVENT_DEFAULTS: u32 = 11;

@@ -81,6 +81,19 @@ impl Part {
         Ok(())
     }
 
+    /// Reads bytes from `at` on, up to the end or as many as there is room for; gives their number.
+    pub(super) fn read_all(&self, at: usize, into: &mut [u8]) -> usize {
+        let wanted = into.len().min(self.length.saturating_sub(at));
+        let mut count = 0;
+        while count < wanted {
+            match self.read(at + count, &mut into[count..wanted]) {
+                0 => break,
+                read => count += read,
+            }
+        }
+        count
+    }
+
     /// Reads bytes from `at` on; gives their number, 0 at the end.
     fn read(&self, at: usize, into: &mut [u8]) -> usize {
         match &self.bytes {
@@ -157,6 +170,28 @@ impl Window {
         }
     }
 
+    /// Goes on from another place, up to the range's end.
+    pub(super) fn seek(&mut self, at: usize) {
+        if let Some(next) = at.checked_sub(self.offset).filter(|at| *at <= self.filled) {
+            (self.field, self.next) = (next, next);
+        } else {
+            (self.filled, self.offset, self.field, self.next) = (0, at, 0, 0);
+        }
+    }
+
+    /// The next bytes, which stay the next. None: so many are not there.
+    pub(super) fn peek(&mut self, part: &Part, count: usize) -> Option<&[u8]> {
+        let unread = self.filled - self.next;
+        if count > unread {
+            let left = self.end.saturating_sub(self.offset + self.filled);
+            if count > LONGEST || count - unread > left {
+                return None;
+            }
+            self.read(part, count - unread);
+        }
+        self.buffer.get(self.next..(self.next + count).min(self.filled)).filter(|bytes| bytes.len() == count)
+    }
+
     /// All bytes of the latest field.
     pub(super) fn field(&self) -> &[u8] {
         &self.buffer[self.field..self.next]
@@ -188,6 +223,13 @@ impl Window {
         if missing == 0 || missing > left {
             return false;
         }
+        self.read(part, missing)
+    }
+
+    /// Reads so many bytes more, and what comes behind them. False: not even one is there.
+    fn read(&mut self, part: &Part, missing: usize) -> bool {
+        let unread = self.filled - self.next;
+        let left = self.end.saturating_sub(self.offset + self.filled);
         self.buffer.copy_within(self.next..self.filled, 0);
         self.offset += self.next;
         (self.field, self.next, self.filled) = (0, 0, unread);

@@ -1,6 +1,7 @@
 //! The second pass over a capture: the events of one packet sequence, in their order, with interned names resolved
 //! and annotations as [`Attributes`]. Used by `source`, which merges the sequences.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::fields::{Fields, Malformed, Wire};
@@ -43,10 +44,34 @@ pub struct Event {
     pub track: u64,
     /// Its category and name; none at a span's end.
     pub label: Option<Label>,
-    /// The id of a span that begins, if it has one.
+    /// The id of a span that begins, or ends on a lane, if it has one.
     pub span: Option<u64>,
     /// What was said about it, encoded as [`Attributes`] does.
     pub attributes: Vec<u8>,
+    /// Packets are missing before this event: what stands open on the sequence's track, whatever was read before.
+    pub resumed: Option<Resumed>,
+}
+
+/// What stands open on a track, the innermost span last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// The track.
+    pub track: u64,
+    /// The spans.
+    pub open: Vec<OpenSpan>,
+}
+
+/// A span that has begun and not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenSpan {
+    /// Its category and name.
+    pub label: Label,
+    /// `CLOCK_BOOTTIME` of its beginning.
+    pub start: Nanos,
+    /// Its id, if it has one.
+    pub span: Option<u64>,
+    /// How many of its thread's numbered spans were open with it when it began; 0 if that is not known.
+    pub number: u32,
 }
 
 impl Event {
@@ -81,6 +106,8 @@ struct Decoder {
     default_clock: u64,
     names: Interned,
     event: Event,
+    /// Packets are missing before the next one.
+    is_resumed: bool,
 }
 
 impl Index {
@@ -103,7 +130,9 @@ impl Index {
                     label: None,
                     span: None,
                     attributes: Vec::new(),
+                    resumed: None,
                 },
+                is_resumed: false,
             },
             packets: 0,
             malformed: 0,
@@ -135,6 +164,7 @@ impl SequenceReader<'_> {
                         return false;
                     };
                     *part = run.part;
+                    decoder.is_resumed |= run.is_resumed;
                     window.go_to(run.start, run.end);
                 }
             }
@@ -180,6 +210,7 @@ impl Decoder {
         }
         if flags & field::sequence_flag::INCREMENTAL_STATE_CLEARED != 0 {
             self.names = Interned::default();
+            self.event.resumed = None;
         }
         if let Some(snapshot) = snapshot {
             let stated = clocks(snapshot)?;
@@ -190,6 +221,10 @@ impl Decoder {
         if let Some(defaults) = defaults {
             self.default_track = default_track(defaults)?;
             self.default_clock = default_clock(defaults)?;
+        }
+        if std::mem::take(&mut self.is_resumed) {
+            let open = open_spans(packet)?;
+            self.event.resumed = Some(Resumed { track: self.default_track, open });
         }
         if let Some(interned) = interned {
             self.names.state(interned)?;
@@ -257,6 +292,31 @@ fn default_clock(defaults: &[u8]) -> Result<u64, Malformed> {
         }
     }
     Ok(clock)
+}
+
+/// The spans that a packet states as open.
+fn open_spans(packet: &[u8]) -> Result<Vec<OpenSpan>, Malformed> {
+    let (mut open, mut packet) = (Vec::new(), Fields(packet));
+    while let Some((field, value)) = packet.next()? {
+        if field != field::packet::OPEN_SPAN {
+            continue;
+        }
+        let (mut category, mut name) = (Cow::default(), Cow::default());
+        let (mut start, mut span, mut number) = (Nanos(0), None, 0);
+        let mut fields = Fields(value.bytes());
+        while let Some((field, value)) = fields.next()? {
+            match field {
+                field::open_span::START => start = Nanos(value.number()),
+                field::open_span::CATEGORY => category = value.text(),
+                field::open_span::NAME => name = value.text(),
+                field::open_span::ID => span = Some(value.number()),
+                field::open_span::NUMBER => number = value.number() as u32,
+                _ => {}
+            }
+        }
+        open.push(OpenSpan { label: Label::new(&category, &name), start, span, number });
+    }
+    Ok(open)
 }
 
 #[cfg(test)]

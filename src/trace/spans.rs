@@ -6,7 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::packet::field;
+use super::packet::{Encode, field};
 use super::writer::{Sequence, Writer};
 use crate::clock::Nanos;
 use crate::event::{Attributes, Damaged, Label};
@@ -24,6 +24,21 @@ pub(super) struct Open {
     pub(super) key: Key,
     pub(super) label: Label,
     pub(super) start: Nanos,
+}
+
+impl Open {
+    /// For a reader that has not seen it begin.
+    pub(super) fn state(&self, out: &mut Vec<u8>) {
+        let Self { key, label, start } = self;
+        out.number(field::open_span::START, start.0);
+        out.bytes(field::open_span::CATEGORY, label.domain().as_str().as_bytes());
+        out.bytes(field::open_span::NAME, label.name().as_str().as_bytes());
+        match key {
+            Key::Id(id) => out.number(field::open_span::ID, *id),
+            Key::Number(0) => {}
+            Key::Number(number) => out.number(field::open_span::NUMBER, u64::from(*number)),
+        }
+    }
 }
 
 /// What the end of a span names it by.
@@ -59,6 +74,8 @@ pub(super) struct Spans {
     /// Ends that came before their beginnings: another thread's records are taken at another time.
     waiting: FxHashMap<u64, Waiting>,
     visit: u64,
+    /// How many have got an id here.
+    made_up: u64,
     /// Spans that were not followed, and whose ends have not come.
     unfollowed: u64,
     lost: Lost,
@@ -69,6 +86,14 @@ struct Waiting {
     time: Nanos,
     attributes: Vec<u8>,
     visit: u64,
+}
+
+impl Spans {
+    /// An id that no other span has.
+    fn made_up(&mut self) -> u64 {
+        self.made_up += 1;
+        u64::MAX - self.made_up
+    }
 }
 
 /// What could not be put into the capture.
@@ -98,6 +123,7 @@ impl Writer {
 
     fn begin_on_thread(&mut self, sequence: &mut Sequence, open: Open) {
         let (label, start) = (open.label, open.start);
+        self.make_ready(sequence);
         self.span_id = open.key.id();
         sequence.open.push(open);
         // A begin carries no attributes, so there is nothing that could be damaged.
@@ -112,6 +138,7 @@ impl Writer {
         while let Some(Open { key: Key::Id(_), .. }) = sequence.open.last() {
             self.take_off(sequence, sequence.open.len() - 1);
         }
+        self.make_ready(sequence);
         sequence.open.pop();
         self.event(sequence, time, field::event_type::SLICE_END, None, None, attributes)
     }
@@ -143,50 +170,59 @@ impl Writer {
         attributes: &[u8],
     ) -> Result<(), Damaged> {
         if position + 1 == sequence.open.len() {
+            self.make_ready(sequence);
             sequence.open.pop();
             return self.event(sequence, time, field::event_type::SLICE_END, None, None, attributes);
         }
-        let lane = self.take_off(sequence, position);
-        self.end_on_lane(sequence, lane, time, attributes)
+        let (lane, id) = self.take_off(sequence, position);
+        self.end_on_lane(sequence, (lane, id), time, attributes)
     }
 
+    /// The span of this id ends on its lane.
     fn end_on_lane(
         &mut self,
         sequence: &mut Sequence,
-        lane: u64,
+        (lane, id): (u64, u64),
         time: Nanos,
         attributes: &[u8],
     ) -> Result<(), Damaged> {
         self.lanes.give_back(lane, time);
+        self.make_ready(sequence);
+        self.span_id = Some(id);
         self.event(sequence, time, field::event_type::SLICE_END, None, Some(lane), attributes)
     }
 
     /// Puts a span on a lane that stands on its thread's track; what is left of it there has no duration. It ends if its end
-    /// has come already.
-    fn take_off(&mut self, sequence: &mut Sequence, position: usize) -> u64 {
+    /// has come already. Gives the lane, and the span's id there.
+    fn take_off(&mut self, sequence: &mut Sequence, position: usize) -> (u64, u64) {
+        self.make_ready(sequence);
         let Open { key, label, start } = sequence.open.remove(position);
         let within = sequence.open.len() - position;
         let mut attributes = Attributes::default();
         attributes.key(self.does_not_nest).int(within as i64);
+        self.is_held = true;
         let end = field::event_type::SLICE_END;
         // Just encoded, so it is whole.
         let _ = self.event(sequence, start, end, Some(label), None, attributes.as_bytes());
-        let lane = self.begin_on_lane(sequence, start, label, key.id());
+        let id = key.id().unwrap_or_else(|| self.spans.made_up());
+        let lane = self.begin_on_lane(sequence, start, label, id);
+        self.is_held = false;
         if let Key::Id(id) = key {
             if let Some(end) = self.spans.waiting.remove(&id) {
                 self.spans.places.remove(&id);
                 // What is damaged was told of when it came.
-                let _ = self.end_on_lane(sequence, lane, end.time.max(start), &end.attributes);
+                let _ = self.end_on_lane(sequence, (lane, id), end.time.max(start), &end.attributes);
             } else {
                 self.spans.places.insert(id, Place::Lane(lane));
             }
         }
-        lane
+        (lane, id)
     }
 
-    fn begin_on_lane(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, id: Option<u64>) -> u64 {
+    fn begin_on_lane(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, id: u64) -> u64 {
+        self.make_ready(sequence);
         let lane = self.lane(sequence.track, label.domain(), time);
-        self.span_id = id;
+        self.span_id = Some(id);
         // There are no attributes that could be damaged.
         let _ = self.event(sequence, time, field::event_type::SLICE_BEGIN, Some(label), Some(lane), &[]);
         lane
@@ -197,7 +233,7 @@ impl Writer {
         if self.is_crowded() {
             return;
         }
-        let lane = self.begin_on_lane(sequence, time, label, Some(id));
+        let lane = self.begin_on_lane(sequence, time, label, id);
         self.spans.places.insert(id, Place::Lane(lane));
         if let Some(end) = self.spans.waiting.remove(&id) {
             // What is damaged was told of when it came.
@@ -232,7 +268,7 @@ impl Writer {
             Some(Place::Lane(lane)) => {
                 let lane = *lane;
                 self.spans.places.remove(&id);
-                self.end_on_lane(sequence, lane, time, attributes)
+                self.end_on_lane(sequence, (lane, id), time, attributes)
             }
             Some(Place::Thread(thread)) if *thread == sequence.id => {
                 match sequence.open.iter().rposition(|open| open.key == Key::Id(id)) {

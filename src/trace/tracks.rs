@@ -50,6 +50,8 @@ struct Lane {
     number: u64,
     thread: u64,
     domain: Name,
+    /// The group of packets in which it was described last.
+    group: u32,
 }
 
 impl Lanes {
@@ -101,7 +103,7 @@ impl Writer {
     pub fn thread(&mut self, thread: &Thread) -> Sequence {
         let track = self.seed.hash_one(("thread", thread.sequence, thread.tid));
         self.describe_thread(thread, track);
-        Sequence::new(thread.sequence, track)
+        Sequence::of(thread, track)
     }
 
     pub(super) fn describe_thread(&mut self, thread: &Thread, track: u64) {
@@ -118,16 +120,17 @@ impl Writer {
     }
 
     pub(super) fn counter_track(&mut self, label: Label) -> u64 {
-        if let Some(track) = self.counters.get(&label) {
-            return *track;
+        let group = self.group.number;
+        let known = self.counters.insert(label, (0, group));
+        let track = known.map_or_else(|| self.seed.hash_one(("counter", label.index())), |(track, _)| track);
+        self.counters.insert(label, (track, group));
+        if known.is_none_or(|(_, described)| described != group) {
+            self.describe_counter(label, track);
         }
-        let track = self.seed.hash_one(("counter", label.index()));
-        self.counters.insert(label, track);
-        self.describe_counter(label, track);
         track
     }
 
-    pub(super) fn describe_counter(&mut self, label: Label, track: u64) {
+    fn describe_counter(&mut self, label: Label, track: u64) {
         let parent = self.process_track;
         self.track_descriptor(|out, _| {
             out.number(field::track_descriptor::UUID, track);
@@ -140,18 +143,25 @@ impl Writer {
     /// A lane for a span that begins at `time`.
     pub(super) fn lane(&mut self, thread: u64, domain: Name, time: Nanos) -> u64 {
         if let Some(track) = self.lanes.take(thread, domain, time) {
+            let is_described =
+                self.lanes.by_track.get(&track).is_some_and(|lane| lane.group == self.group.number);
+            if !is_described {
+                self.describe_lane(track);
+            }
             return track;
         }
         let number = self.lanes.made;
         let track = self.seed.hash_one(("lane", number));
         self.lanes.made += 1;
-        self.lanes.by_track.insert(track, Lane { number, thread, domain });
+        self.lanes.by_track.insert(track, Lane { number, thread, domain, group: 0 });
         self.describe_lane(track);
         track
     }
 
     pub(super) fn describe_lane(&mut self, track: u64) {
-        let Some(Lane { thread, domain, .. }) = self.lanes.by_track.get(&track).copied() else { return };
+        let Some(lane) = self.lanes.by_track.get_mut(&track) else { return };
+        lane.group = self.group.number;
+        let Lane { thread, domain, .. } = *lane;
         self.track_descriptor(|out, _| {
             out.number(field::track_descriptor::UUID, track);
             out.number(field::track_descriptor::PARENT_UUID, thread);

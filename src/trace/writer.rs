@@ -5,15 +5,24 @@ use std::hash::{BuildHasher, RandomState};
 
 use rustc_hash::FxHashMap;
 
+use super::annotations::{Known, iid};
+use super::block::{Framing, Stream};
 use super::packet::{Encode, field};
 use super::spans::{DOES_NOT_NEST, Open, Spans};
 use super::tracks::{Lanes, Process, Thread};
 use super::{FORMAT_VERSION, META_DOMAIN};
 use crate::clock::{Nanos, Snapshot};
-use crate::event::{AttributeReader, Attributes, Damaged, Key, Label, Name, Token};
+use crate::event::{Attributes, Damaged, Label, Name};
 
-/// After so many bytes a sequence states everything again, so that a later part of the file stands alone.
+/// After so many bytes everything is stated again, so that a later part of the file stands alone. In blocks it is that of
+/// each group.
 const BYTES_UNTIL_CLEARED: usize = 4 << 20;
+
+/// What is stated again may take one byte of so many, unless a group gets too long by that.
+const RESTATED_SHARE: usize = 32;
+
+/// No group has more bytes than so many times what the shortest has.
+const LONGEST_GROUP: usize = 16;
 
 /// A list of more request ids than this gets no flow arrows: nobody could follow them.
 const MOST_FLOWS: usize = 32;
@@ -27,9 +36,11 @@ pub struct Sequence {
     pub(super) open: Vec<Open>,
     /// Whether all spans are known that are open.
     pub(super) knows_numbers: bool,
+    /// Whose it is, if that is to be stated.
+    thread: Option<Thread>,
     last: Nanos,
-    written: usize,
-    cleared: bool,
+    /// The group of packets in which its state was cleared.
+    group: u32,
     categories: Known,
     names: Known,
     keys: Known,
@@ -57,26 +68,51 @@ impl Clocks {
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
+    framing: Option<Framing>,
+    /// Events in the open block.
+    events: u32,
+    /// The next packets belong into one block: one without the other would be wrong.
+    pub(super) is_held: bool,
+    pub(super) group: Group,
     clocks: Clocks,
     pub(super) process: Process,
     pub(super) process_track: u64,
     pub(super) own: Sequence,
     pub(super) lanes: Lanes,
     pub(super) spans: Spans,
-    /// Those that have been seen, with their tracks.
-    pub(super) counters: FxHashMap<Label, u64>,
+    /// Those that have been seen, with their tracks and the group in which that was described last.
+    pub(super) counters: FxHashMap<Label, (u64, u32)>,
     pub(super) seed: RandomState,
-    rid: Name,
+    pub(super) rid: Name,
     pub(super) does_not_nest: Name,
     event: Vec<u8>,
     interned: Vec<u8>,
-    flows: Vec<u64>,
+    pub(super) flows: Vec<u64>,
     /// The id of the span that the next packet begins.
     pub(super) span_id: Option<u64>,
     /// What the meta record says.
     facts: Vec<(Name, String)>,
     /// Buffers for nested messages, one per depth.
-    nested: Vec<Vec<u8>>,
+    pub(super) nested: Vec<Vec<u8>>,
+}
+
+/// Packets that lean on none before them.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) number: u32,
+    bytes: usize,
+    /// Those of the bytes that earlier groups have too.
+    restated: usize,
+    /// It has so many bytes, or more, but not many more than so many.
+    least: usize,
+    most: usize,
+}
+
+impl Group {
+    fn is_over(&self) -> bool {
+        self.bytes >= self.least
+            && self.bytes >= (self.restated.saturating_mul(RESTATED_SHARE)).min(self.most)
+    }
 }
 
 /// A packet sequence's id, made of random bits: unlikely to meet another file's when files are joined, one that costs
@@ -126,6 +162,16 @@ impl Writer {
         let own = Sequence::new(sequence_id(seed.hash_one("own") as u32), process_track);
         Self {
             out: Vec::with_capacity(64 << 10),
+            framing: None,
+            events: 0,
+            is_held: false,
+            group: Group {
+                number: 1,
+                bytes: 0,
+                restated: 0,
+                least: BYTES_UNTIL_CLEARED,
+                most: BYTES_UNTIL_CLEARED,
+            },
             clocks,
             process,
             process_track,
@@ -145,14 +191,95 @@ impl Writer {
         }
     }
 
-    /// The bytes that wait to be written.
+    /// Writes in blocks from now on, compressed or as they are, and begins with what is pending. They go on where `stream`
+    /// stopped, or are a stream of their own.
+    #[must_use]
+    pub fn in_blocks(mut self, compress: bool, stream: Option<Stream>) -> Self {
+        let stream = stream.unwrap_or_else(|| Stream::new(self.seed.hash_one("stream") as u32));
+        let mut framing = Framing::new(stream, compress);
+        (self.group.least, self.group.most) = (framing.full(), LONGEST_GROUP * framing.full());
+        if !self.out.is_empty() {
+            let packets = std::mem::take(&mut self.out);
+            framing.open(&mut self.out);
+            self.out.extend(packets);
+        }
+        self.framing = Some(framing);
+        self
+    }
+
+    /// Blocks and groups of so many bytes, for a test.
+    #[cfg(test)]
+    pub(crate) fn set_block(&mut self, bytes: usize) {
+        if let Some(framing) = &mut self.framing {
+            framing.set_full(bytes);
+            (self.group.least, self.group.most) = (bytes, bytes);
+        }
+    }
+
+    /// The number of the open block, for a test.
+    #[cfg(test)]
+    pub(crate) fn block(&self) -> usize {
+        self.framing.as_ref().map_or(0, Framing::number)
+    }
+
+    /// Ends the open block, so that all is pending that came until now.
+    pub fn seal(&mut self) {
+        self.end_block(false);
+    }
+
+    /// Ends the capture: no more comes, and a reader can tell. What a reader needs to know of the process is stated once more,
+    /// in case that the beginning gets lost.
+    pub fn close(&mut self) {
+        self.describe_process(None);
+        if !self.facts.is_empty() {
+            self.state_facts();
+        }
+        if let Some(framing) = &mut self.framing {
+            framing.open(&mut self.out);
+        }
+        self.end_block(true);
+    }
+
+    fn end_block(&mut self, is_last: bool) {
+        if let Some(framing) = &mut self.framing {
+            framing.seal(&mut self.out, std::mem::take(&mut self.events), is_last);
+        }
+    }
+
+    /// The bytes that wait to be written: whole packets, and where these come in blocks, whole blocks.
     pub fn pending(&self) -> &[u8] {
-        &self.out
+        &self.out[..self.whole()]
     }
 
     /// Forgets the pending bytes: they were written.
     pub fn written(&mut self) {
+        let whole = self.whole();
+        self.out.drain(..whole);
+        if let Some(framing) = &mut self.framing {
+            framing.moved();
+        }
+    }
+
+    /// Forgets what is pending, and what has come since: it can't be written, and later packets may not lean on it.
+    pub fn forget_pending(&mut self) {
         self.out.clear();
+        self.events = 0;
+        if let Some(framing) = &mut self.framing {
+            framing.go_back();
+        }
+        self.next_group();
+    }
+
+    /// What was written is not there any more: a stream of its own begins.
+    pub fn begin_stream(&mut self) {
+        let id = self.seed.hash_one(("stream", self.group.number)) as u32;
+        if let Some(framing) = &mut self.framing {
+            framing.begin_stream(Stream::new(id));
+        }
+    }
+
+    fn whole(&self) -> usize {
+        self.framing.as_ref().map_or(self.out.len(), |framing| framing.whole(&self.out))
     }
 
     /// States the clocks again. Together with the sequence's own clock, since a trace processor accepts no other
@@ -163,19 +290,18 @@ impl Writer {
 
     /// States everything again that later packets lean on: for a file of its own, to be read without those before it.
     /// `threads` are all that still write.
-    pub fn state_again<'a>(&mut self, threads: impl Iterator<Item = (&'a Thread, &'a mut Sequence)>) {
-        self.describe_process(None);
+    pub fn state_again<'a>(&mut self, threads: impl Iterator<Item = (&'a Thread, &'a Sequence)>) {
+        self.next_group();
         self.snapshot();
         self.state_facts();
         for (thread, sequence) in threads {
             self.describe_thread(thread, sequence.track);
-            sequence.cleared = false;
         }
         for lane in self.lanes.tracks() {
             self.describe_lane(lane);
         }
-        for (label, track) in self.counters.clone() {
-            self.describe_counter(label, track);
+        for label in self.counters.keys().copied().collect::<Vec<_>>() {
+            self.counter_track(label);
         }
     }
 
@@ -195,6 +321,7 @@ impl Writer {
 
     /// A sample of a number, on a track of its own below the process.
     pub fn counter(&mut self, sequence: &mut Sequence, time: Nanos, label: Label, value: f64) {
+        self.make_ready(sequence);
         let track = self.counter_track(label);
         // Each event begins with what is there already.
         self.event.fixed64(field::track_event::DOUBLE_COUNTER_VALUE, value.to_bits());
@@ -224,7 +351,42 @@ impl Writer {
         let (mut body, mut scratch) = (Vec::new(), Vec::new());
         body.number(field::packet::TRUSTED_PACKET_SEQUENCE_ID, u64::from(sequence));
         build(&mut body, &mut scratch);
-        self.out.bytes(field::trace::PACKET, &body);
+        self.put(&body);
+    }
+
+    /// A whole packet.
+    #[inline]
+    fn put(&mut self, body: &[u8]) {
+        if let Some(framing) = &mut self.framing {
+            framing.open(&mut self.out);
+        }
+        let before = self.out.len();
+        self.out.bytes(field::trace::PACKET, body);
+        self.group.bytes += self.out.len() - before;
+        if !self.is_held && self.framing.as_ref().is_some_and(|framing| framing.is_full(&self.out)) {
+            self.end_block(false);
+        }
+    }
+
+    /// Sees to it that a packet of the sequence can come. Before `open` is changed: that may be stated.
+    #[inline]
+    pub(super) fn make_ready(&mut self, sequence: &mut Sequence) {
+        if !self.is_held && self.group.is_over() {
+            self.next_group();
+        }
+        if sequence.group != self.group.number {
+            self.clear(sequence);
+        }
+    }
+
+    /// From now on everything is stated again that packets lean on, in a block of its own.
+    fn next_group(&mut self) {
+        self.end_block(false);
+        if let Some(framing) = &mut self.framing {
+            framing.begin_group();
+        }
+        (self.group.bytes, self.group.restated) = (0, 0);
+        self.group.number = self.group.number.wrapping_add(1).max(1);
     }
 
     /// States everything that later packets of the sequence lean on.
@@ -233,8 +395,14 @@ impl Writer {
         sequence.categories.clear();
         sequence.names.clear();
         sequence.keys.clear();
-        (sequence.last, sequence.written, sequence.cleared) = (now.boot, 0, true);
-        let track = sequence.track;
+        (sequence.last, sequence.group) = (now.boot, self.group.number);
+        let before = self.group.bytes;
+        if let Some(thread) = &sequence.thread {
+            self.describe_thread(thread, sequence.track);
+        } else if sequence.track == self.process_track {
+            self.describe_process(None);
+        }
+        let (track, open) = (sequence.track, &sequence.open);
         self.packet(sequence.id, |out, scratch| {
             let flags = field::sequence_flag::INCREMENTAL_STATE_CLEARED
                 | field::sequence_flag::NEEDS_INCREMENTAL_STATE;
@@ -247,7 +415,11 @@ impl Writer {
                 defaults.number(field::track_event_defaults::TRACK_UUID, track);
                 out.bytes(field::packet_defaults::TRACK_EVENT_DEFAULTS, &defaults);
             });
+            for span in open {
+                out.message(field::packet::OPEN_SPAN, scratch, |out| span.state(out));
+            }
         });
+        self.group.restated += self.group.bytes - before;
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one packet")]
@@ -260,9 +432,7 @@ impl Writer {
         track: Option<u64>,
         attributes: &[u8],
     ) -> Result<(), Damaged> {
-        if !sequence.cleared || sequence.written > BYTES_UNTIL_CLEARED {
-            self.clear(sequence);
-        }
+        self.make_ready(sequence);
         let (mut event, mut interned) = (std::mem::take(&mut self.event), std::mem::take(&mut self.interned));
         event.number(field::track_event::TYPE, event_type);
         if let Some(label) = label {
@@ -286,7 +456,8 @@ impl Writer {
         }
         self.flows.clear();
 
-        let before = self.out.len();
+        self.group.restated += interned.len();
+        self.events += 1;
         let delta = time.0.wrapping_sub(sequence.last.0);
         sequence.last = time;
         let head = 16 + event.len() + interned.len() + 24;
@@ -301,8 +472,7 @@ impl Writer {
         if let Some(id) = self.span_id.take() {
             body.number(field::packet::SPAN_ID, id);
         }
-        self.out.bytes(field::trace::PACKET, &body);
-        sequence.written += self.out.len() - before;
+        self.put(&body);
 
         body.clear();
         event.clear();
@@ -311,147 +481,28 @@ impl Writer {
         (self.event, self.interned) = (event, interned);
         outcome
     }
-
-    fn annotations(
-        &mut self,
-        keys: &mut Known,
-        event: &mut Vec<u8>,
-        interned: &mut Vec<u8>,
-        attributes: &[u8],
-    ) -> Result<(), Damaged> {
-        let mut reader = AttributeReader::new(attributes);
-        while !reader.is_done() {
-            let mut annotation = self.nested.pop().unwrap_or_default();
-            let outcome = self.entry(keys, &mut annotation, interned, &mut reader, 0);
-            if outcome.is_ok() {
-                event.bytes(field::track_event::DEBUG_ANNOTATIONS, &annotation);
-            }
-            annotation.clear();
-            self.nested.push(annotation);
-            outcome?;
-        }
-        Ok(())
-    }
-
-    /// A key and its value.
-    fn entry(
-        &mut self,
-        keys: &mut Known,
-        out: &mut Vec<u8>,
-        interned: &mut Vec<u8>,
-        reader: &mut AttributeReader<'_>,
-        depth: u32,
-    ) -> Result<(), Damaged> {
-        let mut is_request = false;
-        match reader.key()? {
-            Key::Name(index) => {
-                let name = Name::from_index(index).ok_or(Damaged(0))?;
-                is_request = name == self.rid;
-                keys.intern(interned, field::interned_data::DEBUG_ANNOTATION_NAMES, name);
-                out.number(field::annotation::NAME_IID, iid(name));
-            }
-            Key::Text(text) => out.bytes(field::annotation::NAME, text.as_bytes()),
-        }
-        self.annotation(keys, out, interned, reader, is_request, depth)
-    }
-
-    fn annotation(
-        &mut self,
-        keys: &mut Known,
-        out: &mut Vec<u8>,
-        interned: &mut Vec<u8>,
-        reader: &mut AttributeReader<'_>,
-        is_request: bool,
-        depth: u32,
-    ) -> Result<(), Damaged> {
-        if depth > 16 {
-            return Err(Damaged(0));
-        }
-        let (items, is_dict) = match reader.token()? {
-            Token::Bool(value) => {
-                out.number(field::annotation::BOOL_VALUE, u64::from(value));
-                return Ok(());
-            }
-            Token::Int(value) => {
-                out.number(field::annotation::INT_VALUE, value as u64);
-                return Ok(());
-            }
-            Token::Double(value) => {
-                out.fixed64(field::annotation::DOUBLE_VALUE, value.to_bits());
-                return Ok(());
-            }
-            Token::Str(text) => {
-                if is_request {
-                    self.flows.push(flow_id(text));
-                }
-                out.bytes(field::annotation::STRING_VALUE, text.as_bytes());
-                return Ok(());
-            }
-            Token::Array(items) => (items, false),
-            Token::Dict(items) => (items, true),
-        };
-        let field = if is_dict { field::annotation::DICT_ENTRIES } else { field::annotation::ARRAY_VALUES };
-        for _ in 0..items {
-            let mut item = self.nested.pop().unwrap_or_default();
-            let outcome = if is_dict {
-                self.entry(keys, &mut item, interned, reader, depth + 1)
-            } else {
-                self.annotation(keys, &mut item, interned, reader, is_request, depth + 1)
-            };
-            out.bytes(field, &item);
-            item.clear();
-            self.nested.push(item);
-            outcome?;
-        }
-        Ok(())
-    }
 }
 
 impl Sequence {
+    /// One that says whose it is.
+    pub(super) fn of(thread: &Thread, track: u64) -> Self {
+        Self { thread: Some(thread.clone()), ..Self::new(thread.sequence, track) }
+    }
+
     pub(super) fn new(id: u32, track: u64) -> Self {
         Self {
             id,
             track,
             open: Vec::new(),
             knows_numbers: true,
+            thread: None,
             last: Nanos(0),
-            written: 0,
-            cleared: false,
+            group: 0,
             categories: Known::default(),
             names: Known::default(),
             keys: Known::default(),
         }
     }
-}
-
-/// Which interned ids a sequence has stated.
-#[derive(Debug, Default)]
-struct Known(Vec<bool>);
-
-impl Known {
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    fn intern(&mut self, out: &mut Vec<u8>, field: u32, name: Name) {
-        let index = name.index() as usize;
-        if self.0.get(index) == Some(&true) {
-            return;
-        }
-        if self.0.len() <= index {
-            self.0.resize(index + 1, false);
-        }
-        self.0[index] = true;
-        let mut entry = Vec::new();
-        entry.number(field::interned::IID, iid(name));
-        entry.bytes(field::interned::NAME, name.as_str().as_bytes());
-        out.bytes(field, &entry);
-    }
-}
-
-/// Perfetto's interned ids begin at 1.
-fn iid(name: Name) -> u64 {
-    u64::from(name.index()) + 1
 }
 
 pub(super) fn clocks(out: &mut Vec<u8>, now: Snapshot) {
@@ -469,26 +520,4 @@ pub(super) fn clocks(out: &mut Vec<u8>, now: Snapshot) {
     clock(field::clock_id::MONOTONIC, now.monotonic, false);
     clock(field::clock_id::REALTIME, now.real, false);
     clock(field::clock_id::SEQUENCE_INCREMENTAL, now.boot, true);
-}
-
-/// A request's flow id: FNV-1a of its id, without the suffix `-<8 hex digits>` that vLLM's engine adds to the API
-/// server's id, so that both processes' events are one flow.
-fn flow_id(rid: &str) -> u64 {
-    let base = match rid.rsplit_once('-') {
-        Some((base, suffix)) if suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_hexdigit()) => base,
-        _ => rid,
-    };
-    base.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_engines_id_and_the_api_servers_id_are_one_flow() {
-        assert_eq!(flow_id("cmpl-abc-0"), flow_id("cmpl-abc-0-1a2b3c4d"));
-        assert_ne!(flow_id("cmpl-abc-0"), flow_id("cmpl-abc-1"));
-    }
 }

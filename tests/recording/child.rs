@@ -188,12 +188,16 @@ pub(crate) struct Recorded {
     pub(crate) threads: usize,
     /// Rings in private memory that went with the process.
     pub(crate) lost_rings: u64,
+    /// Files that are damaged, or whose end is missing.
+    pub(crate) damaged: usize,
 }
 
 impl Recorded {
     pub(crate) fn read(path: &Path) -> Self {
         let captures = Captures::open(path).unwrap();
-        let mut recorded = Self { threads: captures.places().threads.len(), ..Self::default() };
+        let damaged = captures.intake().torn.len() + captures.intake().unended.len();
+        let threads = captures.places().threads.len();
+        let mut recorded = Self { threads, damaged, ..Self::default() };
         let mut records = captures.records();
         while let Some(record) = records.next() {
             let attribute = |key| record.get(key).and_then(|value| value.as_int());

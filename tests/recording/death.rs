@@ -90,6 +90,7 @@ fn check(folder: &Folder, what: &str) -> bool {
         );
         missing += newest - numbers.len() as i64;
     }
+    assert_eq!(recorded.damaged, 0, "{what}: a kill is no damage");
     let dropped = recorded.dropped;
     let is_told = missing <= dropped || recorded.lost_rings > 0;
     assert!(is_told, "{what}: {missing} are missing, {dropped} were dropped");
@@ -187,6 +188,36 @@ fn a_kill_at_any_instant_loses_nothing_that_was_committed_however_it_is_read() {
         all_in_files += u64::from(is_whole);
     }
     assert!(all_in_files > deaths() / 2, "{all_in_files}");
+}
+
+#[test]
+fn a_file_that_was_cut_after_a_kill_is_told_also_where_a_block_ends_and_also_when_the_rings_are_gone() {
+    let (folder, mut child) = record_until_death(&[], r#"{"enable": 1}"#, None);
+    let committed = Committed::of(&folder);
+    wait_until("some thousand spans", || committed.last(0).load(Ordering::Relaxed) > 20_000);
+    child.kill();
+    child.wait_with_output();
+    let all = folder.read();
+    assert_eq!(all.damaged, 0);
+    let session = std::fs::read_dir(folder.path.join("captures")).unwrap().next().unwrap().unwrap().path();
+    let files = std::fs::read_dir(session).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|file| file.extension().is_some_and(|it| it == "pftrace")).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    let blocks: Vec<_> = memchr::memmem::find_iter(&whole, b"\xffmsBlk\xfe").map(|magic| magic - 5).collect();
+    let middle = blocks[blocks.len() / 2];
+    for end in [middle, middle + 1_000] {
+        std::fs::write(&file, &whole[..end]).unwrap();
+        let cut = folder.read();
+        assert_eq!(cut.damaged, 1, "cut at {end}");
+        assert!(cut.all().len() < all.all().len());
+    }
+
+    std::fs::write(&file, &whole).unwrap();
+    recover(&folder.path.join("captures")).unwrap();
+    let recovered = folder.read();
+    assert_eq!((recovered.damaged, recovered.numbers), (0, all.numbers));
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(folder.read().damaged, 1, "what the rings had is nowhere now");
 }
 
 fn dies_by(die: fn()) {

@@ -67,8 +67,8 @@ fn host(out: &mut impl Write, host: Option<&str>, clocks: Snapshot, session: &Se
     let of_host = |of: &str| host.is_none_or(|host| host == of);
     if let Some(captures) = session.captures() {
         let parts = captures.packets().filter(|(host, _)| of_host(host)).flat_map(|(_, parts)| parts);
-        for (part, length) in parts {
-            part.copy(0..length, out)?;
+        for (part, range) in parts {
+            part.copy(range, out)?;
         }
     }
     imported::write(out, &of_host, clocks, session)

@@ -61,7 +61,7 @@ impl Machine {
     fn new() -> Self {
         let process = Process { pid: 7, name: "p".into(), command: vec![] };
         let clocks = Clocks::Fixed(Snapshot { boot: Nanos(0), monotonic: Nanos(0), real: Nanos(0) });
-        let mut writer = Writer::new(process, clocks, &[("hostname", "h")]);
+        let mut writer = Writer::new(process, clocks, &[("hostname", "h")]).in_blocks(false, None);
         let thread = |number: usize| {
             let (tid, sequence) = (number as u32 + 8, number as u32 + 100);
             let ring = Ring::create(Place::Private, 1 << 16, Owner { pid: 7, tid, sequence }).unwrap();
@@ -154,6 +154,7 @@ impl Machine {
             self.writer.retire(sequence);
         }
         assert_eq!(self.writer.last_visit(), Lost::default());
+        self.writer.close();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("h-7.pftrace"), self.writer.pending()).unwrap();
         let captures = Captures::open(folder.path()).unwrap();
