@@ -18,7 +18,6 @@ use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -83,7 +82,7 @@ impl OwnFile {
     pub fn new(file: File, path: &Path) -> io::Result<Self> {
         let identity = Identity::of(&file)?;
         let flags = rustix::fs::fcntl_getfl(&file)?;
-        let file = ManuallyDrop::new(out_of_the_way(file));
+        let file = out_of_the_way(file, identity);
         let listed = Listed::new(&*file, identity);
         Ok(Self { path: path.into(), file, identity, flags, listed })
     }
@@ -122,7 +121,7 @@ impl OwnFile {
         }
         log::debug!("{}: opened again, since the program had closed it", self.path.display());
         // The former number is the program's.
-        self.file = ManuallyDrop::new(out_of_the_way(file));
+        self.file = out_of_the_way(file, self.identity);
         self.listed = None;
         self.listed = Listed::new(&*self.file, self.identity);
         Ok(true)
@@ -196,16 +195,29 @@ fn map_whole(file: File, path: &Path, size: usize) -> io::Result<MmapRaw> {
 pub fn prepare() {
     let Ok(threads) = File::open("/proc/self/task") else { return };
     // It has a link for each thread, besides `.` and `..`.
-    if threads.metadata().is_ok_and(|folder| folder.nlink() == 3) {
-        drop(out_of_the_way(threads));
+    if threads.metadata().is_ok_and(|folder| folder.nlink() == 3)
+        && let Ok(identity) = Identity::of(&threads)
+    {
+        drop(ManuallyDrop::into_inner(out_of_the_way(threads, identity)));
     }
 }
 
-/// The same open file under a higher number, where one is free.
-fn out_of_the_way(file: File) -> File {
+/// The same open file under a higher number, where one is free. The program may close the low one meanwhile, and have a
+/// file of its own under it: that is neither closed nor taken for ours.
+fn out_of_the_way(file: File, identity: Identity) -> ManuallyDrop<File> {
+    let file = ManuallyDrop::new(file);
     let numbers = getrlimit(Resource::Nofile).current.unwrap_or(FIRST_NUMBERS).min(FIRST_NUMBERS);
     let lowest = (numbers / 4 * 3) as i32;
-    rustix::io::fcntl_dupfd_cloexec(&file, lowest).map_or(file, |descriptor: OwnedFd| descriptor.into())
+    let Ok(descriptor) = rustix::io::fcntl_dupfd_cloexec(&*file, lowest) else { return file };
+    let moved = File::from(descriptor);
+    let is_ours = |file: &File| Identity::of(file).is_ok_and(|found| found == identity);
+    if !is_ours(&moved) {
+        return file; // to be opened again
+    }
+    if is_ours(&file) {
+        drop(ManuallyDrop::into_inner(file));
+    }
+    ManuallyDrop::new(moved)
 }
 
 #[cfg(test)]
@@ -247,6 +259,17 @@ mod tests {
         drop(own);
         // SAFETY: as above.
         unsafe { File::from_raw_fd(number) }.write_all(b"still open").unwrap();
+    }
+
+    #[test]
+    fn a_number_that_the_program_takes_while_a_file_is_moved_stays_the_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = Identity::of(&File::create(folder.path().join("own")).unwrap()).unwrap();
+        let theirs = File::create(folder.path().join("theirs")).unwrap();
+        let number = theirs.as_raw_fd();
+        let kept = out_of_the_way(theirs, ours);
+        assert_eq!(kept.as_raw_fd(), number);
+        ManuallyDrop::into_inner(kept).write_all(b"still open").unwrap();
     }
 
     #[test]
