@@ -283,3 +283,165 @@ def check_attributes(capture: Capture) -> None:
     assert one["detokenize"] == {"rid": ["r0", "r1"]}
     # All three were made in one process here.
     assert set(capture.process_names.values()) == {"Detokenizer"}
+
+
+EVERYWHERE = """
+import sys
+from sglang.srt.managers import scheduler
+from sglang.srt.managers.detokenizer_manager import DetokenizerManager
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.managers.schedule_batch import Mode, Req, ScheduleBatch
+from sglang.srt.managers.scheduler import Pool, Scheduler, Tree
+from sglang.srt.managers.tokenizer_manager import TokenizerManager
+from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+
+left = None  # questions until the interrupt
+interrupt = None
+
+def ask(depth):
+    global left
+    if left is not None and sys._getframe(depth).f_code is drive.__code__:  # by a handler
+        left -= 1
+        if left == 0:
+            raise interrupt
+
+class Box:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+class Items(list):
+    # How many there are and which is asked as well; also of the lists that a handler makes of them.
+    def __len__(self):
+        ask(2)
+        return list.__len__(self)
+    def __iter__(self):
+        ask(2)
+        return list.__iter__(self)
+
+class Truth:
+    def __init__(self, value): self.value = value
+    def __bool__(self):
+        ask(2)
+        return self.value
+
+class Text(str):
+    pass
+
+def asked(self, name):
+    ask(2)
+    return object.__getattribute__(self, name)
+
+scheduler.Box = Box
+processor = type(Scheduler(0, Box()).batch_result_processor)
+for kind in (Box, Req, Mode, ScheduleBatch, Scheduler, Pool, Tree, GenerateReqInput, TokenizerManager, processor):
+    kind.__getattribute__ = asked
+
+def finished(self):
+    ask(2)
+    return Truth(True)
+Req.finished = finished
+Mode.is_decode = lambda self: Truth(False)
+Mode.is_extend = lambda self: Truth(True)
+
+def drive(method, *arguments):
+    return method(*arguments)
+
+def req():
+    it = Req(Text("r0"), Items([1, 2]))
+    it.output_ids, it.fill_ids, it.prefix_indices = Items([3]), Items([1, 2, 3]), Items([1])
+    return it
+
+def batch():
+    return ScheduleBatch([req(), req()], False)
+
+def waiting():
+    it = Scheduler(1, Box())
+    it.waiting_queue = Items([req(), req()])
+    return it
+
+def receiver():
+    inbox = Items([Box(rid="r0"), Box(batch=Items([Box(rid=Items(["r1", "r2"]))]))])
+    if hasattr(Scheduler, "recv_requests"):
+        it = Scheduler(1, Box())
+        it.inbox = inbox
+        return it
+    from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
+    return SchedulerRequestReceiver(inbox)
+
+def ended():
+    # The originals do less here than the handlers, and change nothing of their batch.
+    return Scheduler(1, Box()).batch_result_processor
+
+def wanted(rid="r0"):
+    it = GenerateReqInput(rid, stream=Truth(True))
+    it.rid = rid
+    return it
+
+def sent(method):
+    manager = TokenizerManager()
+    method = getattr(manager, method)
+    count = method.__code__.co_argcount - 1 if hasattr(method, "__code__") else 1
+    return (method, *[wanted()] * OLD, wanted())
+
+OLD = hasattr(Scheduler, "recv_requests")
+answer = "_wait_one_response" if OLD else "_stream_one_response"
+CASES = {
+    "recv_requests": lambda: (receiver().recv_requests,),
+    "handle_generate_request": lambda: (Scheduler(1, Box()).handle_generate_request, Box(rid="r", input_ids=[])),
+    "handle_embedding_request": lambda: (Scheduler(1, Box()).handle_embedding_request, Box(rid="r")),
+    "get_next_batch_to_run": lambda: (waiting().get_next_batch_to_run,),
+    "run_batch": lambda: (Scheduler(1, Box()).run_batch, batch()),
+    "process_batch_result": lambda: (Scheduler(1, Box()).process_batch_result, batch(), None),
+    "init_new": lambda: (ForwardBatch.init_new, batch(), None),
+    "_add_request_to_queue": lambda: (Scheduler(1, Box())._add_request_to_queue, req()),
+    "get_new_batch_prefill": lambda: (waiting().get_new_batch_prefill,),
+    "init_next_round_input": lambda: (req().init_next_round_input,),
+    "process_batch_result_prefill": lambda: (ended().process_batch_result_prefill, batch(), None),
+    "process_batch_result_decode": lambda: (ended().process_batch_result_decode, batch(), None),
+    "normalize_batch_and_arguments": lambda: (GenerateReqInput("r0").normalize_batch_and_arguments,),
+    "_tokenize_one_request": lambda: (TokenizerManager()._tokenize_one_request, wanted()),
+    "_batch_tokenize_and_process": lambda: (
+        TokenizerManager()._batch_tokenize_and_process, 1, wanted(Items(["r0", "r1"]))),
+    "_send_one_request": lambda: sent("_send_one_request"),
+    "_send_batch_request": lambda: sent("_send_batch_request"),
+    "handle_batch_token_id_out": lambda: (
+        DetokenizerManager().handle_batch_token_id_out, Box(rids=Items(["r0", "r1"]))),
+    answer: lambda: (getattr(TokenizerManager(), answer), wanted()),
+    "Scheduler": lambda: (Scheduler, 1, Box(tp_size=2, dp_size=1, pp_size=1, ep_size=1)),
+}
+
+def interrupts(make, kind):
+    global left, interrupt
+    question = 0
+    while True:
+        question += 1
+        method, *arguments = make()
+        left, interrupt = question, kind(3)
+        try:
+            made = drive(method, *arguments)
+        except kind as error:
+            assert error is interrupt
+        else:
+            if hasattr(made, "close"):
+                made.close()  # a coroutine that nobody awaits
+            if left > 0:
+                return question - 1
+            print(f"{method}: swallowed at question {question}")
+        finally:
+            left = None
+
+for name, make in CASES.items():
+    print(name, *{interrupts(make, kind) for kind in (KeyboardInterrupt, SystemExit)})
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_interrupt_at_any_question_of_a_handler_reaches_the_caller(version: str, program: Program) -> None:
+    folder = write(program.folder / "package", version)
+    del program.environment["PROFILING_SYMBOLS_PATH"]  # the built-in pack
+    out, err = program.run(EVERYWHERE, PYTHONPATH=str(folder))
+    assert "swallowed" not in out
+    assert "handler failed" not in err
+    questions = dict(line.rsplit(maxsplit=1) for line in out.splitlines())
+    assert len(questions) == 20
+    assert not [name for name, count in questions.items() if count == "0"]

@@ -1,5 +1,7 @@
 //! `Profiler` as msServiceProfiler has it, for the handlers and programs that were written for that.
 
+use std::array;
+
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -13,6 +15,12 @@ use crate::config::Level;
 use crate::event::{Attributes, Label};
 use crate::hook::{text_of, utf8, with_buffer};
 use crate::recorder::{self, AsyncOpen};
+
+type This<'py> = Bound<'py, Profiler>;
+/// Arguments by position.
+type Given<'a, 'py> = &'a Bound<'py, PyTuple>;
+/// Arguments by keyword.
+type Named<'a, 'py> = &'a Bound<'py, PyDict>;
 
 /// Collects attributes, and records a span or events with them. Every method but the last gives the object itself.
 /// When the level is not collected at its construction, or its domain is not, nothing has an effect.
@@ -44,18 +52,27 @@ impl State {
     }
 }
 
+/// The arguments that a method has names for; None where one was not given, or None was.
+fn arguments<'py, const N: usize>(
+    names: [&str; N],
+    given: Given<'_, 'py>,
+    named: Option<Named<'_, 'py>>,
+) -> PyResult<[Option<Bound<'py, PyAny>>; N]> {
+    let first = array::from_fn(|at| given.get_item(at).ok().filter(|value| !value.is_none()));
+    complete(names, first, &given.get_slice(N, given.len().max(N)), named)
+}
+
 impl Profiler {
     /// Does what a method is for, where the call makes sense; gives the object itself.
     fn quietly<'py, const N: usize>(
-        slf: Bound<'py, Self>,
+        slf: This<'py>,
         method: &'static str,
         names: [&str; N],
-        given: [Option<Bound<'py, PyAny>>; N],
-        (rest, keywords): Others<'_, 'py>,
-        act: impl FnOnce(&Bound<'py, Self>, [Option<Bound<'py, PyAny>>; N]) -> PyResult<()>,
-    ) -> PyResult<Bound<'py, Self>> {
-        let attempt = || act(&slf, complete(names, given, rest, keywords)?);
-        harmless(slf.py(), method, attempt, || ())?;
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+        act: impl FnOnce(&This<'py>, [Option<Bound<'py, PyAny>>; N]) -> PyResult<()>,
+    ) -> PyResult<This<'py>> {
+        harmless(slf.py(), method, || act(&slf, arguments(names, given, named)?), || ())?;
         Ok(slf)
     }
 
@@ -104,23 +121,15 @@ impl Profiler {
     }
 }
 
-/// Positional arguments beyond those of a method, and those by keyword.
-type Others<'a, 'py> = (&'a Bound<'py, PyTuple>, Option<&'a Bound<'py, PyDict>>);
-
-// Each takes what it is given, so that no call of it raises.
+// Each takes whatever it is given, and sorts it out itself, so that no call of it raises.
 #[pymethods]
 impl Profiler {
     /// Decides now whether this level is collected.
     #[new]
-    #[pyo3(signature = (level=None, /, *rest, **keywords), text_signature = "(level)")]
-    fn new(
-        py: Python<'_>,
-        level: Option<Bound<'_, PyAny>>,
-        rest: &Bound<'_, PyTuple>,
-        keywords: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
+    #[pyo3(signature = (*given, **named), text_signature = "(level)")]
+    fn new<'py>(py: Python<'py>, given: Given<'_, 'py>, named: Option<Named<'_, 'py>>) -> PyResult<Self> {
         let read = || {
-            let [level] = complete(["level"], [level], rest, keywords)?;
+            let [level] = arguments(["level"], given, named)?;
             let level = level.ok_or_else(|| PyTypeError::new_err("the level is missing"))?.extract()?;
             Ok((level, recorder::collects(Level::new(level))))
         };
@@ -130,14 +139,13 @@ impl Profiler {
     }
 
     /// Sets the domain; nothing is recorded if that is not collected.
-    #[pyo3(signature = (domain=None, /, *rest, **keywords), text_signature = "($self, domain)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, domain)")]
     fn domain<'py>(
-        slf: Bound<'py, Self>,
-        domain: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.domain", ["domain"], [domain], (rest, keywords), |slf, [domain]| {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.domain", ["domain"], given, named, |slf, [domain]| {
             let domain = harmless::name(domain.as_ref(), "domain")?.clone().unbind();
             Self::with(slf, |py, state| {
                 state.domain = Some(domain);
@@ -148,147 +156,101 @@ impl Profiler {
     }
 
     /// Sets an attribute.
-    #[pyo3(signature = (key=None, value=None, /, *rest, **keywords), text_signature = "($self, key, value)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, key, value)")]
     fn attr<'py>(
-        slf: Bound<'py, Self>,
-        key: Option<Bound<'py, PyAny>>,
-        value: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(
-            slf,
-            "Profiler.attr",
-            ["key", "value"],
-            [key, value],
-            (rest, keywords),
-            |slf, [key, value]| Self::add_named(slf, key.as_ref(), str::to_owned, value.as_ref()),
-        )
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.attr", ["key", "value"], given, named, |slf, [key, value]| {
+            Self::add_named(slf, key.as_ref(), str::to_owned, value.as_ref())
+        })
     }
 
     /// Sets the resource: the id of a request, or a list of them.
-    #[pyo3(signature = (resource=None, /, *rest, **keywords), text_signature = "($self, resource)")]
-    fn res<'py>(
-        slf: Bound<'py, Self>,
-        resource: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.res", ["resource"], [resource], (rest, keywords), |slf, [resource]| {
+    #[pyo3(signature = (*given, **named), text_signature = "($self, resource)")]
+    fn res<'py>(slf: This<'py>, given: Given<'_, 'py>, named: Option<Named<'_, 'py>>) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.res", ["resource"], given, named, |slf, [resource]| {
             let none = slf.py().None().into_bound(slf.py());
             Self::add(slf, "rid", &resource.unwrap_or(none))
         })
     }
 
     /// States the value of a metric.
-    #[pyo3(signature = (name=None, value=None, /, *rest, **keywords), text_signature = "($self, name, value)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, name, value)")]
     fn metric<'py>(
-        slf: Bound<'py, Self>,
-        name: Option<Bound<'py, PyAny>>,
-        value: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(
-            slf,
-            "Profiler.metric",
-            ["name", "value"],
-            [name, value],
-            (rest, keywords),
-            |slf, [name, value]| {
-                Self::add_named(slf, name.as_ref(), |name| format!("{name}="), value.as_ref())
-            },
-        )
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.metric", ["name", "value"], given, named, |slf, [name, value]| {
+            Self::add_named(slf, name.as_ref(), |name| format!("{name}="), value.as_ref())
+        })
     }
 
     /// States by how much a metric has grown.
-    #[pyo3(signature = (name=None, value=None, /, *rest, **keywords), text_signature = "($self, name, value)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, name, value)")]
     fn metric_inc<'py>(
-        slf: Bound<'py, Self>,
-        name: Option<Bound<'py, PyAny>>,
-        value: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(
-            slf,
-            "Profiler.metric_inc",
-            ["name", "value"],
-            [name, value],
-            (rest, keywords),
-            |slf, [name, value]| {
-                Self::add_named(slf, name.as_ref(), |name| format!("{name}+"), value.as_ref())
-            },
-        )
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.metric_inc", ["name", "value"], given, named, |slf, [name, value]| {
+            Self::add_named(slf, name.as_ref(), |name| format!("{name}+"), value.as_ref())
+        })
     }
 
     /// States what the metrics are of.
-    #[pyo3(signature = (name=None, value=None, /, *rest, **keywords), text_signature = "($self, name, value=None)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, name, value=None)")]
     fn metric_scope<'py>(
-        slf: Bound<'py, Self>,
-        name: Option<Bound<'py, PyAny>>,
-        value: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(
-            slf,
-            "Profiler.metric_scope",
-            ["name", "value"],
-            [name, value],
-            (rest, keywords),
-            |slf, [name, value]| {
-                let zero = 0i64.into_pyobject(slf.py())?.into_any();
-                Self::add_named(
-                    slf,
-                    name.as_ref(),
-                    |name| format!("scope#{name}"),
-                    Some(&value.unwrap_or(zero)),
-                )
-            },
-        )
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.metric_scope", ["name", "value"], given, named, |slf, [name, value]| {
+            let zero = 0i64.into_pyobject(slf.py())?.into_any();
+            Self::add_named(slf, name.as_ref(), |name| format!("scope#{name}"), Some(&value.unwrap_or(zero)))
+        })
     }
 
     /// The metrics are of each request.
-    #[pyo3(signature = (*rest, **keywords), text_signature = "($self)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self)")]
     fn metric_scope_as_req_id<'py>(
-        slf: Bound<'py, Self>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.metric_scope_as_req_id", [], [], (rest, keywords), |slf, []| {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.metric_scope_as_req_id", [], given, named, |slf, []| {
             Self::add(slf, "scope#", PyString::intern(slf.py(), "req").as_any())
         })
     }
 
     /// Records the event `Launch`.
-    #[pyo3(signature = (*rest, **keywords), text_signature = "($self)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self)")]
     fn launch<'py>(
-        slf: Bound<'py, Self>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.launch", [], [], (rest, keywords), |slf, []| {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.launch", [], given, named, |slf, []| {
             Self::with(slf, |py, state| state.event(py, "Launch"));
             Ok(())
         })
     }
 
     /// Records that two ids are of the same request.
-    #[pyo3(signature = (from_rid=None, to_rid=None, /, *rest, **keywords), text_signature = "($self, from_rid, to_rid)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, from_rid, to_rid)")]
     fn link<'py>(
-        slf: Bound<'py, Self>,
-        from_rid: Option<Bound<'py, PyAny>>,
-        to_rid: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
         Self::quietly(
             slf,
             "Profiler.link",
             ["from_rid", "to_rid"],
-            [from_rid, to_rid],
-            (rest, keywords),
+            given,
+            named,
             |slf, [from_rid, to_rid]| {
                 let mut ends = Attributes::default();
                 for (end, rid) in [("from", from_rid), ("to", to_rid)] {
@@ -305,14 +267,13 @@ impl Profiler {
     }
 
     /// Records an event.
-    #[pyo3(signature = (name=None, /, *rest, **keywords), text_signature = "($self, name)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, name)")]
     fn event<'py>(
-        slf: Bound<'py, Self>,
-        name: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.event", ["name"], [name], (rest, keywords), |slf, [name]| {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.event", ["name"], given, named, |slf, [name]| {
             let name = utf8(harmless::name(name.as_ref(), "name")?);
             Self::with(slf, |py, state| state.event(py, &name));
             Ok(())
@@ -320,14 +281,13 @@ impl Profiler {
     }
 
     /// Begins a span.
-    #[pyo3(signature = (name=None, /, *rest, **keywords), text_signature = "($self, name)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, name)")]
     fn span_start<'py>(
-        slf: Bound<'py, Self>,
-        name: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.span_start", ["name"], [name], (rest, keywords), |slf, [name]| {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.span_start", ["name"], given, named, |slf, [name]| {
             let name = utf8(harmless::name(name.as_ref(), "name")?);
             Self::with(slf, |py, state| {
                 if let Some(label) = state.label(py, &name) {
@@ -339,49 +299,40 @@ impl Profiler {
     }
 
     /// Ends it; where none has begun, or a second time, nothing happens.
-    #[pyo3(signature = (*rest, **keywords), text_signature = "($self)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self)")]
     fn span_end<'py>(
-        slf: Bound<'py, Self>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(slf, "Profiler.span_end", [], [], (rest, keywords), |slf, []| {
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.span_end", [], given, named, |slf, []| {
             Self::end(slf);
             Ok(())
         })
     }
 
     /// Records a fact about the process.
-    #[pyo3(signature = (key=None, value=None, /, *rest, **keywords), text_signature = "($self, key, value)")]
+    #[pyo3(signature = (*given, **named), text_signature = "($self, key, value)")]
     fn add_meta_info<'py>(
-        slf: Bound<'py, Self>,
-        key: Option<Bound<'py, PyAny>>,
-        value: Option<Bound<'py, PyAny>>,
-        rest: &Bound<'py, PyTuple>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::quietly(
-            slf,
-            "Profiler.add_meta_info",
-            ["key", "value"],
-            [key, value],
-            (rest, keywords),
-            |slf, [key, value]| {
-                let key = utf8(harmless::name(key.as_ref(), "name")?);
-                let none = slf.py().None().into_bound(slf.py());
-                let text = {
-                    let _muted = recorder::mute();
-                    text_of(&value.unwrap_or(none))?
-                };
-                Self::with(slf, |_, _| {
-                    with_buffer(|buffer| {
-                        buffer.key_text(&key).str(&utf8(&text));
-                        recorder::meta(Label::new(crate::trace::META_DOMAIN, "user"), buffer.as_bytes());
-                    });
+        slf: This<'py>,
+        given: Given<'_, 'py>,
+        named: Option<Named<'_, 'py>>,
+    ) -> PyResult<This<'py>> {
+        Self::quietly(slf, "Profiler.add_meta_info", ["key", "value"], given, named, |slf, [key, value]| {
+            let key = utf8(harmless::name(key.as_ref(), "name")?);
+            let none = slf.py().None().into_bound(slf.py());
+            let text = {
+                let _muted = recorder::mute();
+                text_of(&value.unwrap_or(none))?
+            };
+            Self::with(slf, |_, _| {
+                with_buffer(|buffer| {
+                    buffer.key_text(&key).str(&utf8(&text));
+                    recorder::meta(Label::new(crate::trace::META_DOMAIN, "user"), buffer.as_bytes());
                 });
-                Ok(())
-            },
-        )
+            });
+            Ok(())
+        })
     }
 
     /// Whether anything is recorded.

@@ -145,11 +145,15 @@ const MOST_ITEMS: usize = 1 << 20;
 /// The items of a value, all of them or none; not those of an iterator, which are the server's.
 pub(super) fn each<'py>(items: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
     refuse_iterator(items)?;
-    let items: Vec<_> = items.try_iter()?.take(MOST_ITEMS).collect::<PyResult<_>>()?;
-    if items.len() == MOST_ITEMS {
-        return Err(PyTypeError::new_err("it has too many items"));
+    let mut all = Vec::new();
+    // Not `collect`: that asks how many there are, which may be Python code, and swallows what it raises.
+    for item in items.try_iter()? {
+        all.push(item?);
+        if all.len() == MOST_ITEMS {
+            return Err(PyTypeError::new_err("it has too many items"));
+        }
     }
-    Ok(items)
+    Ok(all)
 }
 
 /// A text, such as a request's id, which a client may have chosen.

@@ -250,8 +250,12 @@ pub(super) fn elements(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
         || Base::of(value).is_some();
     let tensor = if is_something_else { None } else { shape_and_dtype(value)? };
     let Some([shape, _]) = tensor else { return Ok(None) };
-    let sizes: Vec<usize> = shape.extract()?;
-    Ok(Some(sizes.iter().fold(1, |all, size| all.saturating_mul(*size))))
+    let mut all = 1_usize;
+    // Not as a whole: that asks for its length first, and swallows what that raises.
+    for size in shape.try_iter()? {
+        all = all.saturating_mul(size?.extract()?);
+    }
+    Ok(Some(all))
 }
 
 #[cfg(test)]

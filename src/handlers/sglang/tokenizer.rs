@@ -3,7 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::ids_of;
+use super::{ids_of, texts};
 use crate::clock::Ticks;
 use crate::event::Label;
 use crate::handlers::record::{
@@ -59,7 +59,7 @@ pub(in crate::handlers) fn detokenize(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let batch = argument(call, 1, intern!(py, "recv_obj"))?;
     span(call, label!("Request", "detokenize"), |_, _, attributes| {
-        let ids = batch.getattr(intern!(py, "rids")).and_then(|ids| ids.extract::<Vec<String>>());
+        let ids = batch.getattr(intern!(py, "rids")).and_then(|ids| texts(&ids));
         if let Some(ids) = datum(py, "BatchTokenIDOutput.rids", ids)? {
             append_ids(attributes, &ids);
         }
