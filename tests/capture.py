@@ -227,6 +227,8 @@ def _value(annotation: Any, sequence: _Sequence) -> Any:
     if annotation.array_values:
         return [_value(entry, sequence) for entry in annotation.array_values]
     kind = annotation.WhichOneof("value")
+    if kind == "nested_value":
+        return {} if annotation.nested_value.nested_type == annotation.NestedValue.DICT else []
     if kind == "string_value_iid":
         return sequence.names["value", annotation.string_value_iid]
     return getattr(annotation, kind) if kind else None

@@ -29,6 +29,7 @@ from program import Program
         ("len(this.input_batch['_req_ids'])", "Shape.describe", 3),
         ("this.input_batch['_req_ids'] | len | str", "Shape.describe", "3"),
         ("kwargs['batch_size']", "Shape.describe", 8),
+        ("kwargs", "add(3)", {}),
         ("len(return) | str", "Shape.describe", "2"),
         ("return['args'][1]", "Shape.describe", "x"),
         ("return | attr items | str | bool", "Shape.describe", True),

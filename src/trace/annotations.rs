@@ -111,6 +111,14 @@ impl Writer {
                 return Ok(());
             }
             Token::Array(items) => (items, false),
+            Token::Dict(0) => {
+                // Nothing at all is an empty list.
+                let nested = &mut self.nested.pop().unwrap_or_default();
+                out.message(field::annotation::NESTED_VALUE, nested, |nested| {
+                    nested.number(field::nested::TYPE, field::nested::DICT);
+                });
+                return Ok(());
+            }
             Token::Dict(items) => (items, true),
         };
         let field = if is_dict { field::annotation::DICT_ENTRIES } else { field::annotation::ARRAY_VALUES };

@@ -65,8 +65,7 @@ impl Interned {
         })
     }
 
-    /// Appends one annotation: its key, if it is an entry, and its value. One without a value is an empty list,
-    /// which has no other form in this format.
+    /// Appends one annotation: its key, if it is an entry, and its value. One without a value is an empty list.
     pub(super) fn annotation(
         &self,
         bytes: &[u8],
@@ -133,7 +132,14 @@ impl Interned {
             field::annotation::STRING_VALUE_IID => {
                 out.str(self.texts.get(&value.number()).map_or("", |text| text));
             }
+            field::annotation::NESTED_VALUE if is_dict(value.bytes()) => out.dict(0),
             _ => out.array(0),
         }
     }
+}
+
+fn is_dict(nested: &[u8]) -> bool {
+    let mut fields = Fields(nested);
+    let mut kinds = std::iter::from_fn(|| fields.next().ok().flatten());
+    kinds.any(|(field, value)| field == field::nested::TYPE && value.number() == field::nested::DICT)
 }

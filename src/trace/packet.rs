@@ -108,10 +108,16 @@ pub mod field {
         pub const INT_VALUE: u32 = 4;
         pub const DOUBLE_VALUE: u32 = 5;
         pub const STRING_VALUE: u32 = 6;
+        pub const NESTED_VALUE: u32 = 8;
         pub const NAME: u32 = 10;
         pub const DICT_ENTRIES: u32 = 11;
         pub const ARRAY_VALUES: u32 = 12;
         pub const STRING_VALUE_IID: u32 = 17;
+    }
+    /// What a nested value is, also where there is nothing in it.
+    pub mod nested {
+        pub const TYPE: u32 = 1;
+        pub const DICT: u64 = 1;
     }
     /// Ids of clocks: Perfetto's builtin ones, and our own, which is private to each sequence.
     pub mod clock_id {
