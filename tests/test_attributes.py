@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -204,3 +205,19 @@ def test_without_a_word_in_the_config_256_characters_and_1024_items_are_kept(pro
     text, items = (span.attributes["it"] for span in program.capture().spans)
     assert text == "é" * 256 + "…"
     assert items == [0] * 1024 + ["… and 1 more"]
+
+
+def test_an_empty_mapping_is_no_list_in_the_outputs_either(hooked: Program) -> None:
+    hooked.hook(
+        "- {symbol: 'shapes:add', attributes: [{name: named, expr: kwargs}, {name: all, expr: 'args[1:]'}]}"
+    )
+    hooked.run("import shapes; shapes.add(3)")
+    (session,) = hooked.sessions()
+    output = hooked.folder / "output"
+    done = hooked.command(
+        "parse", "--input-path", str(session), "--output-path", str(output), "--format", "json"
+    )
+    assert done.returncode == 0, done.stderr
+    events = json.loads((output / "chrome_tracing.json").read_text())
+    (add,) = [event for event in events if event["name"] == "add"]
+    assert (add["args"]["named"], add["args"]["all"]) == ({}, [])

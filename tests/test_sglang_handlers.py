@@ -333,7 +333,8 @@ def asked(self, name):
 
 scheduler.Box = Box
 processor = type(Scheduler(0, Box()).batch_result_processor)
-for kind in (Box, Req, Mode, ScheduleBatch, Scheduler, Pool, Tree, GenerateReqInput, TokenizerManager, processor):
+kinds = (Box, Req, Mode, ScheduleBatch, Scheduler, Pool, Tree, GenerateReqInput, TokenizerManager, processor)
+for kind in kinds:
     kind.__getattribute__ = asked
 
 def finished(self):
@@ -387,7 +388,8 @@ OLD = hasattr(Scheduler, "recv_requests")
 answer = "_wait_one_response" if OLD else "_stream_one_response"
 CASES = {
     "recv_requests": lambda: (receiver().recv_requests,),
-    "handle_generate_request": lambda: (Scheduler(1, Box()).handle_generate_request, Box(rid="r", input_ids=[])),
+    "handle_generate_request": lambda: (
+        Scheduler(1, Box()).handle_generate_request, Box(rid="r", input_ids=[])),
     "handle_embedding_request": lambda: (Scheduler(1, Box()).handle_embedding_request, Box(rid="r")),
     "get_next_batch_to_run": lambda: (waiting().get_next_batch_to_run,),
     "run_batch": lambda: (Scheduler(1, Box()).run_batch, batch()),
