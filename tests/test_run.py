@@ -15,6 +15,7 @@ import pytest
 from capture import Capture
 from program import OURS, PATIENCE, SERVICE, wait_until
 
+REPOSITORY = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("msprof-rs"))
 
 
@@ -200,3 +201,30 @@ def test_check_tells_what_is_there_without_importing_it(tmp_path: Path) -> None:
     )
     assert second["verdict"] == "gone"
     assert "shop:Till.ring" in second["notes"][0]
+
+
+def test_the_quick_start_of_the_readme_is_the_example() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    example = (REPOSITORY / "examples" / "any_program.yaml").read_text()
+    assert example.partition("\n")[2] in readme
+
+
+def test_the_example_of_the_quick_start_is_recorded(tmp_path: Path) -> None:
+    example = REPOSITORY / "examples" / "any_program"
+    done = execute(
+        tmp_path, COMMAND, "run", "-o", "out", "--symbols", f"{example}.yaml", "--", f"{example}.py"
+    )
+    assert done.returncode == 0, done.stderr
+    assert {span.name for span in Capture(tmp_path / "out" / "captures").spans} == {
+        "price_of",
+        "total",
+        "delivery",
+    }
+
+
+def test_a_symbol_in_the_script_itself_is_told_what_to_do_instead(tmp_path: Path) -> None:
+    write(tmp_path, "script.py", "def f(): pass\nf()")
+    write(tmp_path, "symbols.yaml", "- symbol: __main__:f")
+    done = execute(tmp_path, COMMAND, "run", "-o", "out", "--symbols", "symbols.yaml", "--", "script.py")
+    assert "__main__:f is not hooked" in done.stderr
+    assert "@msprof_rs.timed" in done.stderr

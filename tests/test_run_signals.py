@@ -105,8 +105,8 @@ def test_each_signal_reaches_the_command_once(
         number = getattr(signal, f"SIG{name}")
         to(run, number)
         assert run.line() == str(number)
-        # What comes after it: by then a second one would have come as well. Of another kind, since two of a kind
-        # that wait are one.
+        # What comes after it: by then a second one would have come as well. Of another kind, since two of
+        # a kind that wait are one.
         later = signal.SIGUSR2 if number == signal.SIGUSR1 else signal.SIGUSR1
         for _ in range(2):
             run.to_us(later)

@@ -513,7 +513,7 @@ mod tests {
         );
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
         let text = warning.to_string();
-        assert!(text.contains("\"acl_task_time\", \"npu_memory_usage_freq\" ask"), "{text}");
+        assert!(text.ends_with("hardware: \"acl_task_time\", \"npu_memory_usage_freq\""), "{text}");
     }
 
     #[test]

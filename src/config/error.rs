@@ -76,7 +76,7 @@ pub enum Warning {
         used: String,
     },
     /// Keys ask for something that only the hardware of other profilers has.
-    #[error("{}: {keys} ask for hardware profiling, which this profiler does not do: no effect here", path.display())]
+    #[error("{}: no effect here, since this profiler does not profile hardware: {keys}", path.display())]
     NoEffect {
         /// The file.
         path: PathBuf,

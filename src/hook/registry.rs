@@ -121,9 +121,16 @@ impl Registry {
             };
             if let Err(error) = outcome.unless_interrupted(py)? {
                 let error = message(py, &error)?;
+                let hint = if name == "__main__" { SCRIPT } else { "" };
                 // What a pack names and this version lacks is for `msprof-rs check` to tell, not for every process.
                 let level = if table.is_built_in() { log::Level::Debug } else { log::Level::Warn };
-                log::log!(level, "{}:{}: {} is not hooked: {error}", table.file, symbol.line, symbol.target);
+                log::log!(
+                    level,
+                    "{}:{}: {} is not hooked: {error}{hint}",
+                    table.file,
+                    symbol.line,
+                    symbol.target
+                );
             }
         }
         #[cfg(Py_3_13)]
@@ -178,6 +185,10 @@ impl Registry {
         domains
     }
 }
+
+/// Why a function of the script is not there.
+const SCRIPT: &str = " (a script's own functions are made after symbols are applied: put them into a module that it \
+                      imports, or write @msprof_rs.timed above them)";
 
 /// The entries for the versions that are installed.
 fn admitted(mut table: Table, frameworks: &Frameworks) -> Table {
