@@ -37,7 +37,7 @@ pub(super) struct Run {
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// The symbol file [default: that of PROFILING_SYMBOLS_PATH, else the built-in packs for what is installed]
+    /// The symbol file [default: that of `PROFILING_SYMBOLS_PATH`, else the built-in packs for what is installed]
     #[arg(long, value_name = "FILE")]
     symbols: Option<PathBuf>,
 

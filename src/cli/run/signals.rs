@@ -45,9 +45,8 @@ impl Held {
     pub(super) fn act(&self, signal: c_int) {
         // SAFETY: raises a signal for the calling thread.
         unsafe { libc::raise(signal) };
-        let alone = set_of(&[signal]);
-        change_mask(libc::SIG_UNBLOCK, &alone);
-        change_mask(libc::SIG_BLOCK, &alone);
+        change_mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
+        change_mask(libc::SIG_BLOCK, &self.signals);
     }
 
     /// What a new process calls so that nothing is held from it. It allocates nothing.
