@@ -299,10 +299,12 @@ def test_damage_in_a_capture_costs_a_block_and_is_told_by_every_command(program:
     ):
         file.write_bytes(damaged)
         parsed = run("parse", "--input-path", file.parent, "--output-path", program.folder / "out")
-        assert parsed.returncode == 3 and place in parsed.stdout, parsed.stdout
+        assert parsed.returncode == 3, parsed.stdout
+        assert place in parsed.stdout
         stats = run("stats", file.parent, "--json")
         (row,) = json.loads(stats.stdout)
-        assert stats.returncode == 3 and 15_000 < row["Instances"] <= 20_000, row
+        assert stats.returncode == 3
+        assert 15_000 < row["Instances"] <= 20_000
 
 
 def test_torchs_traces_stand_beside_the_server(served: Path, tmp_path: Path) -> None:
