@@ -115,6 +115,8 @@ pub struct Report {
     pub outputs: Vec<(&'static str, Outcome)>,
     /// Requests that do not stand in request.csv because of their id.
     pub unlisted_requests: usize,
+    /// Requests whose id others had at the same time: the front end's times are of neither.
+    pub shared_requests: usize,
     /// The first figures.
     pub figures: Figures,
 }
@@ -206,6 +208,7 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
         folder: folder.clone(),
         outputs,
         unlisted_requests: model.requests.len() - listed,
+        shared_requests: model.ids.shared(),
         figures: model.figures,
     })
 }

@@ -55,7 +55,7 @@ impl Summary<'_> {
     }
 
     fn missing(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report { intake, tally, unlisted_requests, .. } = self.0;
+        let Report { intake, tally, unlisted_requests, shared_requests, .. } = self.0;
         let mut lines = Vec::new();
         lines.extend(intake.torn.iter().map(damage));
         for file in &intake.unended {
@@ -119,6 +119,12 @@ impl Summary<'_> {
                 };
                 lines.push(format!("{} {why}", count(number, what)));
             }
+        }
+        if *shared_requests > 0 {
+            let requests = count(*shared_requests as u64, "request");
+            lines.push(format!(
+                "{requests} with an id that another had at the same time: their times are the engine's alone"
+            ));
         }
         let dropped = match tally.dropped {
             0 if tally.has_losses() => "see the notes".to_owned(),

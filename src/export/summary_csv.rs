@@ -16,7 +16,7 @@ const MILLIS: f64 = 1e6;
 pub fn requests(summary: &mut Summary, out: impl Write) -> io::Result<Outcome> {
     if summary.latency.count() == 0 {
         return Ok(Outcome::Nothing(
-            "no request has both its arrival and its answer in the capture (httpReq, httpRes)",
+            "no request has both its arrival and its end in the capture (httpReq and httpRes, or coreReq and coreRes)",
         ));
     }
     let rows = [
@@ -75,7 +75,7 @@ fn table<'a>(
 pub fn service(summary: &Summary, out: impl Write) -> io::Result<Outcome> {
     if summary.latency.count() == 0 {
         return Ok(Outcome::Nothing(
-            "no request has both its arrival and its answer in the capture (httpReq, httpRes)",
+            "no request has both its arrival and its end in the capture (httpReq and httpRes, or coreReq and coreRes)",
         ));
     }
     let seconds = summary.window as f64 / 1e9;

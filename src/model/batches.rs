@@ -5,8 +5,9 @@ use std::io;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::ids::{Ids, RequestId};
 use super::kv_cache::{KvState, is_kv_domain};
-use super::resources::{Amount, Ids, Phase, RequestId, Resource, Resources, Shape};
+use super::resources::{Amount, Phase, Resource, Resources, Shape};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId, Record, View};
 use crate::spool::{Sorted, Spool};
@@ -267,7 +268,7 @@ fn accepted_by_request(record: &Record, ids: &mut Ids) -> FxHashMap<RequestId, A
         return FxHashMap::default();
     };
     let accepted = |value: View<'_>| value.as_int().map_or(Amount::UNKNOWN, Amount::new);
-    entries.map(|(rid, value)| (ids.resolve(rid, false), accepted(value))).collect()
+    entries.map(|(rid, value)| (ids.engine(rid), accepted(value))).collect()
 }
 
 impl BatchTable {

@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::batches::SCHEDULE_NAMES;
-use super::resources::{RequestId, Resources};
+use super::ids::RequestId;
+use super::resources::Resources;
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, Places, ProcessId, Record};
 

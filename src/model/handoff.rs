@@ -7,7 +7,8 @@ use std::io;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::resources::{RequestId, Resources};
+use super::ids::RequestId;
+use super::resources::Resources;
 use crate::clock::Nanos;
 use crate::event::{ProcessId, Record};
 use crate::spool::{Sorted, Spool};

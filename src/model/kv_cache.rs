@@ -4,7 +4,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::resources::{RequestId, Resources};
+use super::ids::RequestId;
+use super::resources::Resources;
 use crate::clock::Nanos;
 use crate::event::{Name, ProcessId, Record};
 use crate::spool::{Sorted, Spool};

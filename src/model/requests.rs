@@ -1,6 +1,9 @@
 //! One row for each request: when it came, how long it waited, when its first token was there, when it was done.
 
-use super::resources::{Ids, RequestId, Resources, Shape};
+use rustc_hash::FxHashMap;
+
+use super::ids::{Ids, RequestId};
+use super::resources::{Resources, Shape};
 use crate::clock::Nanos;
 use crate::event::{ProcessId, Record};
 
@@ -15,7 +18,8 @@ pub struct Request {
     pub process: ProcessId,
     /// Start of its first `httpReq`; where the front end is not seen, the arrival that it has told the engine.
     pub arrival: Option<Nanos>,
-    /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`; without those, `coreRes`.
+    /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`; without an answer (its client hung up, or
+    /// there is no front end), `coreRes`. The first piece of a streamed answer ends nothing.
     pub end: Option<Nanos>,
     /// Tokens of the prompt.
     pub prompt_tokens: Option<i64>,
@@ -29,7 +33,7 @@ pub struct Request {
     pub cache_hit: Option<f64>,
     /// Sum of the durations of the `modelExec` spans that name it.
     pub execution: u64,
-    /// Whether both its arrival (`httpReq`) and its answer (`httpRes`) are in the capture.
+    /// Whether the capture has its arrival and its end, and it was not aborted.
     pub is_whole: bool,
     /// When it went from one hand to the next.
     pub marks: Marks,
@@ -83,6 +87,8 @@ struct State {
     process: ProcessId,
     arrival: Option<Nanos>,
     end: Option<Nanos>,
+    /// When the first piece of a streamed answer, which may have no last, went out.
+    begun_answer: Option<Nanos>,
     engine: Engine,
     prompt_tokens: Option<i64>,
     output_tokens: Option<i64>,
@@ -107,6 +113,9 @@ struct Engine {
     arrival: Option<Nanos>,
     first_token: Option<Nanos>,
     end: Option<Nanos>,
+    is_aborted: bool,
+    prompt_tokens: Option<i64>,
+    output_tokens: Option<i64>,
 }
 
 impl Request {
@@ -158,6 +167,8 @@ impl Requests {
         if matches!(record.domain(), "KVCache" | "PullKVCache") || name == "forward" {
             return;
         }
+        // A worker's warm-up steps, and inputs that became the request of another id, are no requests.
+        let is_evidence = !matches!(name, "modelRunnerExec" | "processInputs" | "generate" | "abort");
         // Old captures name the queue in `status`; those without either mean the waiting queue.
         let is_waiting = || {
             let queue = record.get("scope#QueueName").or_else(|| record.get("status"));
@@ -165,7 +176,7 @@ impl Requests {
         };
         for resource in &resources.list {
             let state = self.state(resource.request);
-            state.seen = true;
+            state.seen |= is_evidence;
             match name {
                 "httpReq" => {
                     state.is_asked = true;
@@ -178,10 +189,12 @@ impl Requests {
                 }
                 "DecodeEnd" => latest(&mut state.end, record.end),
                 "sendResponse" => {
-                    latest(&mut state.end, record.end);
                     earliest(&mut state.sent, record.end);
                     if record.get("chunk").is_some_and(|chunk| chunk.as_str() == Some("first")) {
                         earliest(&mut state.streamed, record.end);
+                        latest(&mut state.begun_answer, record.end);
+                    } else {
+                        latest(&mut state.end, record.end);
                     }
                 }
                 "coreReq" => {
@@ -191,7 +204,12 @@ impl Requests {
                     earliest(&mut state.engine.arrival, told_arrival(record));
                 }
                 "firstToken" => earliest(&mut state.engine.first_token, record.end),
-                "coreRes" => latest(&mut state.engine.end, record.end),
+                "coreRes" => {
+                    latest(&mut state.engine.end, record.end);
+                    let reason = record.get("reason");
+                    state.engine.is_aborted = reason
+                        .is_some_and(|reason| reason.as_str().is_some_and(|it| it.starts_with("abort")));
+                }
                 "outputSync" => {
                     latest(&mut state.end, record.end);
                     state.output_syncs += 1;
@@ -226,37 +244,65 @@ impl Requests {
         if resources.shape == Shape::Steps {
             return; // a batch: long, and without these
         }
+        let is_engine = matches!(name, "coreReq" | "coreRes");
         for (key, value) in record.entries() {
             let Some(tokens) = value.as_int() else { continue };
-            match key {
-                "recvTokenSize=" => {
-                    resources.list.iter().for_each(|r| self.state(r.request).prompt_tokens = Some(tokens));
+            for resource in &resources.list {
+                let state = self.state(resource.request);
+                match key {
+                    "recvTokenSize=" if is_engine => state.engine.prompt_tokens = Some(tokens),
+                    "recvTokenSize=" => state.prompt_tokens = Some(tokens),
+                    "replyTokenSize=" if is_engine => state.engine.output_tokens = Some(tokens),
+                    "replyTokenSize=" => state.output_tokens = Some(tokens),
+                    _ => {}
                 }
-                "replyTokenSize=" => {
-                    resources.list.iter().for_each(|r| self.state(r.request).output_tokens = Some(tokens));
-                }
-                _ => {}
             }
         }
     }
 
-    /// The rows in order of arrival; those whose arrival is not in the capture come last.
+    /// The rows in order of arrival; those whose arrival is not in the capture come last. What the front end knows of a
+    /// request with several answers, it knows of each.
     pub fn finish(self, ids: &Ids) -> Vec<Request> {
-        let row = |(position, state): (usize, State)| {
+        let fronts: FxHashMap<RequestId, State> = (0..self.states.len() as u32)
+            .map(RequestId)
+            .filter(|id| ids.has_parts(*id))
+            .map(|id| (id, self.states[id.0 as usize].clone()))
+            .collect();
+        let row = |(position, mut state): (usize, State)| {
+            let id = RequestId(position as u32);
+            if ids.has_parts(id) && !state.is_run() || is_health_check(ids.text(id)) {
+                return None;
+            }
+            if let Some(front) = ids.parent(id).and_then(|parent| fronts.get(&parent)) {
+                state.inherit(front);
+            }
+            if ids.is_shared(id) {
+                state.forget_front();
+            }
+            let is_answered = state.end.is_some();
             let is_sync = state.output_syncs > 0;
             let marks = Marks {
                 prefilled: state.prefilled.or(state.engine.first_token),
-                finished: state.engine.end.or(state.last_execution),
+                finished: state.engine.end.or(state.last_execution).map(|time| match state.marks.answered {
+                    Some(answered) => time.min(answered),
+                    None => time,
+                }),
                 ..state.marks
             };
             state.seen.then(|| Request {
-                id: ids.text(RequestId(position as u32)).to_owned(),
-                number: RequestId(position as u32),
+                id: ids.text(id).to_owned(),
+                number: id,
                 process: state.process,
                 arrival: state.arrival.or(state.engine.arrival),
-                end: state.end.or(state.engine.end),
-                prompt_tokens: state.prompt_tokens,
-                output_tokens: if is_sync { Some(state.output_syncs) } else { state.output_tokens },
+                end: state
+                    .end
+                    .or(state.engine.end.map(|end| state.begun_answer.map_or(end, |begun| begun.max(end)))),
+                prompt_tokens: state.prompt_tokens.or(state.engine.prompt_tokens),
+                output_tokens: if is_sync {
+                    Some(state.output_syncs)
+                } else {
+                    state.output_tokens.or(state.engine.output_tokens)
+                },
                 queue_wait: state.waited,
                 first_output: state
                     .streamed
@@ -266,7 +312,9 @@ impl Requests {
                     .or(state.sent),
                 cache_hit: state.cache_hit,
                 execution: state.execution,
-                is_whole: state.is_asked && state.marks.answered.is_some(),
+                is_whole: state.has_arrival()
+                    && (state.marks.answered.is_some()
+                        || !is_answered && state.engine.end.is_some() && !state.engine.is_aborted),
                 marks,
             })
         };
@@ -282,6 +330,42 @@ impl Requests {
         }
         &mut self.states[position]
     }
+}
+
+impl State {
+    fn has_arrival(&self) -> bool {
+        self.is_asked || self.engine.arrival.is_some()
+    }
+
+    /// Whether the engine, or what came of it, speaks of it.
+    fn is_run(&self) -> bool {
+        let engine = &self.engine;
+        [engine.arrival, engine.end, self.marks.enqueued, self.last_execution].iter().any(Option::is_some)
+            || self.output_tokens.is_some()
+    }
+
+    /// Takes over what the front end knows.
+    fn inherit(&mut self, front: &Self) {
+        if front.is_asked && !self.is_asked {
+            (self.is_asked, self.process, self.arrival) = (true, front.process, front.arrival);
+        }
+        front.end.into_iter().for_each(|time| latest(&mut self.end, time));
+        front.begun_answer.into_iter().for_each(|time| latest(&mut self.begun_answer, time));
+        front.streamed.into_iter().for_each(|time| earliest(&mut self.streamed, time));
+        front.sent.into_iter().for_each(|time| earliest(&mut self.sent, time));
+    }
+
+    /// What the front end said may be of another request.
+    fn forget_front(&mut self) {
+        (self.arrival, self.end, self.begun_answer, self.streamed) = (None, None, None, None);
+        (self.text, self.sent, self.marks.answered, self.is_asked) = (None, None, None, false);
+        (self.prompt_tokens, self.output_tokens) = (None, None);
+    }
+}
+
+/// SGLang asks its own engine for a token now and then, by a request whose id begins like this.
+fn is_health_check(id: &str) -> bool {
+    id.starts_with("HEALTH_CHECK")
 }
 
 /// When the front end got a request, by its own clock, or when the engine got it if that makes no sense.
@@ -393,11 +477,76 @@ mod tests {
     }
 
     #[test]
+    fn a_request_whose_client_hung_up_ends_where_the_engine_ended_it() {
+        let at = |time, name: &str, more: (&str, &str)| {
+            record((time, time), "Engine", name, &[("rid", text("a")), (more.0, text(more.1))])
+        };
+        let begun = [arrival(10, "a"), at(20, "sendResponse", ("chunk", "first"))];
+        let row = &build(&begun)[0];
+        assert_eq!((row.first_token(), row.latency()), (Some(10), None), "it may go on");
+        let row = &build(&[&begun[..], &[at(220, "coreRes", ("reason", "aborted"))]].concat())[0];
+        assert_eq!((row.first_token(), row.latency(), row.is_whole), (Some(10), Some(210), false));
+    }
+
+    #[test]
+    fn offline_each_request_is_one_row_and_whole() {
+        let at = |time, name: &str, rid: &str| record((time, time), "Engine", name, &[("rid", text(rid))]);
+        let records = [
+            at(1, "processInputs", "0"),
+            at(2, "coreReq", "0-9eb57e76"),
+            at(9, "coreRes", "0-9eb57e76"),
+            at(10, "httpRes", "0-9eb57e76"),
+        ];
+        let rows = build(&records);
+        assert_eq!(rows.iter().map(|row| (&row.id[..], row.is_whole)).collect::<Vec<_>>(), [("0", true)]);
+    }
+
+    #[test]
+    fn retries_and_several_answers_have_a_row_each() {
+        let at = |time, name: &str, rid: &str, tokens| {
+            let tokens = ("replyTokenSize=", Value::Int(tokens));
+            record((time, time), "Engine", name, &[("rid", text(rid)), tokens])
+        };
+        let once = |time, engine: &str| {
+            [arrival(time, "a"), at(time + 1, "coreReq", engine, 0), at(time + 20, "httpRes", "a", 2)]
+        };
+        let rows = build(&[once(10, "a-00000001"), once(310, "a-00000002")].concat());
+        let told: Vec<_> = rows.iter().map(|row| (&row.id[..], row.latency())).collect();
+        assert_eq!(told, [("a", Some(20)), ("a#2", Some(20))]);
+        let rows = build(&[
+            arrival(5, "c"),
+            at(6, "coreReq", "0_c-00000003", 0),
+            at(6, "coreReq", "1_c-00000003", 0),
+            at(15, "httpRes", "0_c-00000003", 3),
+            at(25, "httpRes", "1_c-00000003", 4),
+        ]);
+        let told: Vec<_> = rows.iter().map(|row| (&row.id[..], row.latency(), row.output_tokens)).collect();
+        assert_eq!(told, [("0_c", Some(10), Some(3)), ("1_c", Some(20), Some(4))]);
+    }
+
+    #[test]
+    fn what_two_with_one_id_at_once_have_of_the_front_end_counts_for_neither() {
+        let at = |time, name: &str, rid: &str| record((time, time), "Engine", name, &[("rid", text(rid))]);
+        let rows = build(&[
+            arrival(10, "a"),
+            arrival(11, "a"),
+            at(12, "coreReq", "a-00000001"),
+            at(13, "coreReq", "a-00000002"),
+            at(20, "coreRes", "a-00000001"),
+            at(40, "coreRes", "a-00000002"),
+            at(90, "sendResponse", "a"),
+        ]);
+        assert_eq!(rows.iter().map(Request::latency).collect::<Vec<_>>(), [Some(8), Some(27)]);
+    }
+
+    #[test]
     fn what_only_the_cache_or_a_forward_pass_speaks_of_is_no_request() {
         let rid = ("rid", text("warm-up"));
         let records = [
             record((1, 1), "KVCache", "Allocate", std::slice::from_ref(&rid)),
+            record((2, 3), "Execute", "modelRunnerExec", std::slice::from_ref(&rid)),
             record((2, 3), "Execute", "forward", &[rid]),
+            arrival(4, "HEALTH_CHECK_1"),
         ];
         assert!(build(&records).is_empty());
     }

@@ -1,14 +1,9 @@
-//! Which requests a record is about: the attribute `rid` in its three forms, and one identity for the ids that
-//! different processes give to one request.
+//! Which requests a record is about: the attribute `rid` in its three forms.
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Name, Places, Process, ProcessId, Record, View};
-
-/// A request: its position in [`Ids`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RequestId(pub u32);
+use super::ids::{Ids, RequestId, Role, spelled};
+use crate::event::{Name, Record, View};
 
 /// A number of tokens or steps that may be unknown. Four bytes, since batches hold many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,42 +64,6 @@ pub struct Resources {
     pub is_link: bool,
 }
 
-/// All request ids of a session. The engine adds `-<8 hex digits>` to the API server's id; both are one request,
-/// shown by the API server's id.
-#[derive(Debug, Default)]
-pub struct Ids {
-    texts: Vec<Box<str>>,
-    /// Whether the API server has named it: only then are longer ids that begin like it the same.
-    is_base: Vec<bool>,
-    known: FxHashMap<Box<str>, RequestId>,
-    /// Engine ids whose API server's id has not been seen, by what that id would be.
-    orphans: FxHashMap<Box<str>, RequestId>,
-    links: Links,
-}
-
-/// Ids that a process has declared to be another id's: records with `from` and `to`.
-#[derive(Debug, Default)]
-struct Links {
-    by_process: FxHashMap<(ProcessId, Box<str>), RequestId>,
-    /// Those of all processes but for numbers, which each process gives out anew.
-    of_all: FxHashMap<Box<str>, RequestId>,
-    /// By process, its parent on the same host.
-    parents: Vec<Option<ProcessId>>,
-    /// The process whose record is being read.
-    reading: ProcessId,
-}
-
-impl Links {
-    fn get(&self, text: &str) -> Option<RequestId> {
-        if self.by_process.is_empty() {
-            return None;
-        }
-        let parent = self.parents.get(self.reading.0 as usize).copied().flatten();
-        let of = |process: ProcessId| self.by_process.get(&(process, text.into()));
-        of(self.reading).or_else(|| of(parent?)).or_else(|| self.of_all.get(text)).copied()
-    }
-}
-
 impl Amount {
     /// Not known.
     pub const UNKNOWN: Self = Self(u32::MAX);
@@ -151,103 +110,20 @@ impl Resource {
     }
 }
 
-impl Ids {
-    /// Ids of a session with these processes: links that a process declares hold for its children too.
-    pub fn of(places: &Places) -> Self {
-        let parent = |process: &Process| {
-            places
-                .processes
-                .iter()
-                .position(|other| process.is_child_of(other))
-                .map(|position| ProcessId(position as u32))
-        };
-        let parents = places.processes.iter().map(parent).collect();
-        Self { links: Links { parents, ..Links::default() }, ..Self::default() }
-    }
-
-    /// From now on `to` is what `from` is, in this process and its children.
-    fn link(&mut self, from: &View<'_>, to: &View<'_>) {
-        let (Some(from), Some(to)) = (spelled(from), spelled(to)) else { return };
-        let request = self.resolve(&from, false);
-        if to.parse::<i64>().is_err() {
-            self.links.of_all.insert(to.as_str().into(), request);
-        }
-        self.links.by_process.insert((self.links.reading, to.into()), request);
-    }
-
-    /// The request of an id. `is_base`: the API server names it (`httpReq`, `tokenize`).
-    pub fn resolve(&mut self, text: &str, is_base: bool) -> RequestId {
-        if let Some(id) = self.links.get(text) {
-            return id;
-        }
-        if let Some(id) = self.known.get(text).copied() {
-            if is_base {
-                self.is_base[id.0 as usize] = true;
-            }
-            return id;
-        }
-        let id = if is_base { self.orphans.remove(text) } else { self.longest_base(text) };
-        let id = id.unwrap_or_else(|| {
-            self.texts.push(text.into());
-            self.is_base.push(false);
-            let id = RequestId(self.texts.len() as u32 - 1);
-            if !is_base && let Some(base) = without_engine_suffix(text) {
-                self.orphans.insert(base.into(), id);
-            }
-            id
-        });
-        if is_base {
-            self.texts[id.0 as usize] = text.into();
-            self.is_base[id.0 as usize] = true;
-        }
-        self.known.insert(text.into(), id);
-        id
-    }
-
-    /// The id as the user knows it.
-    pub fn text(&self, id: RequestId) -> &str {
-        self.texts.get(id.0 as usize).map_or("", |text| text)
-    }
-
-    /// All requests.
-    pub fn all(&self) -> impl Iterator<Item = RequestId> {
-        (0..self.texts.len() as u32).map(RequestId)
-    }
-
-    /// How many requests there are.
-    pub fn len(&self) -> usize {
-        self.texts.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
-    }
-
-    fn longest_base(&self, text: &str) -> Option<RequestId> {
-        let base = |(end, _)| self.known.get(&text[..end]).copied().filter(|id| self.is_base[id.0 as usize]);
-        text.rmatch_indices('-').find_map(base)
-    }
-}
-
-fn without_engine_suffix(text: &str) -> Option<&str> {
-    let (base, suffix) = text.rsplit_once('-')?;
-    (suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_hexdigit())).then_some(base)
-}
-
 impl Resources {
     /// Reads the requests of `record`, in place of those that were here.
     pub fn read(&mut self, record: &Record, ids: &mut Ids) {
         self.list.clear();
         self.batch_type = None;
-        ids.links.reading = record.process;
-        let is_base = matches!(record.name(), "httpReq" | "tokenize");
-        let (mut rid, mut from, mut to) = (None, None, None);
+        ids.read(record.process);
+        let role = Role::of(record.name());
+        let (mut rid, mut from, mut to, mut http_rid) = (None, None, None, None);
         for (key, value) in record.entries() {
             match key {
                 "from" => from = Some(value),
                 "to" => to = Some(value),
                 "rid" if rid.is_none() => rid = Some(value),
+                "http_rid" => http_rid = value.as_str(),
                 "batch_type" | "batchType" => self.batch_type = self.batch_type.or(stated_type(&value)),
                 _ => {}
             }
@@ -256,6 +132,7 @@ impl Resources {
         if let (Some(from), Some(to)) = (from, to) {
             ids.link(&from, &to);
         }
+        let role = http_rid.map_or(role, |text| Role::Named(text, role == Role::Arrival));
         self.shape = match rid {
             None => Shape::None,
             Some(View::Array(items)) => {
@@ -263,22 +140,25 @@ impl Resources {
                 for item in items {
                     if let View::Dict(entries) = item {
                         shape = Shape::Steps;
-                        self.list.extend(step(entries, ids, is_base));
+                        self.list.extend(step(entries, ids, role));
                     } else {
-                        self.list.extend(one(&item, ids, is_base));
+                        self.list.extend(one(&item, ids, role));
                     }
                 }
                 shape
             }
             Some(View::Dict(entries)) => {
-                self.list.extend(step(entries, ids, is_base));
+                self.list.extend(step(entries, ids, role));
                 Shape::Steps
             }
             Some(value) => {
-                self.list.extend(one(&value, ids, is_base));
+                self.list.extend(one(&value, ids, role));
                 Shape::One
             }
         };
+        if matches!(record.name(), "httpRes" | "coreRes" | "DecodeEnd") {
+            self.list.iter().for_each(|resource| ids.end(resource.request));
+        }
         let has = |phase| self.list.iter().any(|resource| resource.phase() == Some(phase));
         self.batch_type = self.batch_type.or_else(|| match (has(Phase::Prefill), has(Phase::Decode)) {
             (true, false) => Some(Name::new("Prefill")),
@@ -289,33 +169,24 @@ impl Resources {
     }
 }
 
-fn one(value: &View<'_>, ids: &mut Ids, is_base: bool) -> Option<Resource> {
+fn one(value: &View<'_>, ids: &mut Ids, role: Role<'_>) -> Option<Resource> {
     match value {
-        View::Str(text) => Some(Resource::new(ids.resolve(text, is_base))),
-        value => Some(Resource::new(ids.resolve(&spelled(value)?, is_base))),
-    }
-}
-
-/// An id as text. 7.0 and 7 are one id: some senders have no integers.
-fn spelled(id: &View<'_>) -> Option<String> {
-    match id {
-        View::Str(text) => Some((*text).to_owned()),
-        View::Int(_) | View::Double(_) => id.as_int().map(|number| number.to_string()),
-        _ => None,
+        View::Str(text) => Some(Resource::new(ids.resolve(text, role))),
+        value => Some(Resource::new(ids.resolve(&spelled(value)?, role))),
     }
 }
 
 fn step<'a>(
     entries: impl Iterator<Item = (&'a str, View<'a>)>,
     ids: &mut Ids,
-    is_base: bool,
+    role: Role<'_>,
 ) -> Option<Resource> {
     let mut resource = Resource::new(RequestId(0));
     let mut request = None;
     for (key, value) in entries {
         let amount = |value: &View<'_>| value.as_int().map_or(Amount::UNKNOWN, Amount::new);
         match key {
-            "rid" => request = one(&value, ids, is_base),
+            "rid" => request = one(&value, ids, role),
             "iter" => resource.iter = amount(&value),
             "type" => {
                 resource.phase = match value.as_int() {
@@ -352,54 +223,6 @@ fn stated_type(value: &View<'_>) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_engines_id_is_the_api_servers_whichever_came_first() {
-        let mut ids = Ids::default();
-        let first = ids.resolve("cmpl-a", true);
-        assert_eq!(ids.resolve("cmpl-a-0123abcd", false), first);
-        let second = ids.resolve("cmpl-b-89abcdef", false);
-        assert_eq!(ids.text(second), "cmpl-b-89abcdef");
-        assert_eq!(ids.resolve("cmpl-b", true), second);
-        assert_eq!(ids.text(second), "cmpl-b");
-        assert_eq!(ids.len(), 2);
-    }
-
-    #[test]
-    fn a_link_holds_for_its_process_and_the_children_of_it() {
-        let process = |pid, parent| Process { pid, parent, ..Process::default() };
-        let places = Places {
-            processes: vec![process(1, None), process(2, Some(1)), process(3, None)],
-            threads: Vec::new(),
-        };
-        let (mut ids, mut resources) = (Ids::of(&places), Resources::default());
-        let mut request_of = |number: u32, entries: &[(&str, crate::event::Value)]| {
-            let mut record = crate::source::fixture::record((1, 1), "Request", "r", entries);
-            record.process = ProcessId(number);
-            resources.read(&record, &mut ids);
-            resources.list.first().map(|resource| ids.text(resource.request).to_owned())
-        };
-        let number = |n| crate::event::Value::Int(n);
-        let text = crate::source::fixture::text;
-        request_of(0, &[("from", text("cmpl-a")), ("to", number(7))]);
-        request_of(0, &[("from", text("cmpl-a")), ("to", text("inner-a"))]);
-        assert_eq!(request_of(0, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
-        assert_eq!(request_of(1, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
-        assert_eq!(request_of(2, &[("rid", number(7))]).as_deref(), Some("7"), "numbers are a process's own");
-        assert_eq!(request_of(2, &[("rid", text("inner-a"))]).as_deref(), Some("cmpl-a"));
-    }
-
-    #[test]
-    fn ids_that_only_look_alike_stay_apart() {
-        let mut ids = Ids::default();
-        let short = ids.resolve("job-1", true);
-        let long = ids.resolve("job-1-x", true);
-        assert_ne!(short, long);
-        assert_eq!(ids.resolve("job-1-x-00000000", false), long, "the longest base wins");
-        assert_ne!(ids.resolve("job-12", false), short, "a base ends at a dash");
-        let left = ids.resolve("user-deadbeef", false);
-        assert_ne!(ids.resolve("user-cafecafe", false), left, "without a base, a suffix means nothing");
-    }
 
     #[test]
     fn a_prefill_is_complete_with_the_step_that_reaches_the_prompts_end() {

@@ -10,7 +10,8 @@ use rustc_hash::FxHashMap;
 
 use super::batches::SCHEDULE_NAMES;
 use super::distribution::{Distribution, percentile};
-use super::resources::{RequestId, Resources};
+use super::ids::RequestId;
+use super::resources::Resources;
 use crate::clock::Nanos;
 use crate::event::{Kind, Record};
 

@@ -6,12 +6,13 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::batches::{BATCH_NAMES, SCHEDULE_NAMES};
 use super::distribution::Distribution;
+use super::ids::RequestId;
 use super::requests::Request;
-use super::resources::{RequestId, Resources};
+use super::resources::Resources;
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, Record};
 
-/// Distributions over the requests whose arrival and answer are both in the capture, and over batches. Durations are
+/// Distributions over the requests whose arrival and end are both in the capture, and over batches. Durations are
 /// nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -45,8 +46,6 @@ pub struct Summaries {
     batches: FxHashSet<u64>,
     sizes: [Distribution; 2],
     executions: [Distribution; 2],
-    arrivals: Option<Nanos>,
-    answers: Option<Nanos>,
 }
 
 /// The steps of a request that is being computed.
@@ -85,14 +84,12 @@ impl Summaries {
     pub fn push(&mut self, record: &Record, resources: &Resources) {
         let name = record.name();
         match name {
-            "httpReq" => {
-                self.arrivals = Some(self.arrivals.map_or(record.start, |first| first.min(record.start)));
+            "httpReq" | "coreReq" => {
                 for resource in &resources.list {
                     self.requests.entry(resource.request).or_default().is_asked = true;
                 }
             }
-            "httpRes" => {
-                self.answers = Some(self.answers.map_or(record.end, |last| last.max(record.end)));
+            "httpRes" | "coreRes" => {
                 for resource in &resources.list {
                     let Some(mut steps) = self.requests.remove(&resource.request) else { continue };
                     steps.close();
@@ -142,12 +139,15 @@ impl Summaries {
             between_tokens: self.between_tokens,
             latency: whole.clone().filter_map(Request::latency).collect(),
             execution: whole.clone().map(|request| request.execution).collect(),
-            waiting: whole.clone().map(|request| request.queue_wait.unwrap_or_default()).collect(),
+            waiting: whole.clone().filter_map(|request| request.queue_wait).collect(),
             prompt_tokens: whole.clone().filter_map(|request| tokens(request.prompt_tokens)).collect(),
-            output_tokens: whole.filter_map(|request| tokens(request.output_tokens)).collect(),
+            output_tokens: whole.clone().filter_map(|request| tokens(request.output_tokens)).collect(),
             batch_sizes: self.sizes,
             batch_executions: self.executions,
-            window: match (self.arrivals, self.answers) {
+            window: match (
+                whole.clone().filter_map(|request| request.arrival).min(),
+                whole.filter_map(|request| request.end).max(),
+            ) {
                 (Some(first), Some(last)) => last.0.saturating_sub(first.0),
                 _ => 0,
             },

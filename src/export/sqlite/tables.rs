@@ -73,8 +73,8 @@ impl Tables<'_> {
                 request.prompt_tokens,
                 request.output_tokens,
                 request.latency().map(millis),
-                millis(request.queue_wait.unwrap_or_default()),
-                millis(request.first_token().unwrap_or_default()),
+                request.queue_wait.map(millis),
+                request.first_token().map(millis),
                 request.cache_hit.map_or("N/A".to_owned(), |share| share.to_string()),
                 request.arrival.map(|time| millis(time.0)),
             ])?;

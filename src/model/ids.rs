@@ -1,0 +1,430 @@
+//! One identity for the ids that different processes give to one request. This is the only place that decides it.
+//!
+//! A request is what the engine runs. vLLM's engine makes its id from the API server's: `<id>-<8 hex digits>`, and for
+//! `n` > 1 a child for each answer, `0_<id>…`. Records that have both (`rid`, the engine's, and `http_rid`, the API
+//! server's) say which belong together. Where none does, as in older captures and in those of other tools, ids are
+//! matched by their text; an id that comes again after its request has ended is a new request, and where two of the
+//! engine's requests bear one id at once, what names them by that id alone can't be told apart: it counts for neither.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Places, Process, ProcessId, View};
+
+/// A request: its position in [`Ids`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u32);
+
+/// How a record knows the requests that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role<'a> {
+    /// By the API server's id, when one arrives.
+    Arrival,
+    /// By the API server's id.
+    Front,
+    /// By whatever id.
+    Other,
+    /// By the engine's id, with the API server's beside it; whether it arrives.
+    Named(&'a str, bool),
+}
+
+/// All request ids of a session. A request is shown by the API server's id; if several had that, by `id`, `id#2` ….
+#[derive(Debug, Default)]
+pub struct Ids {
+    requests: Vec<Known>,
+    /// The newest request of each id.
+    by_text: FxHashMap<Box<str>, RequestId>,
+    /// Engine ids whose API server's id has not been seen, by what that id would be.
+    orphans: FxHashMap<Box<str>, RequestId>,
+    /// How many requests bear an id of the API server's.
+    bearers: FxHashMap<Box<str>, u32>,
+    links: Links,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    text: Box<str>,
+    /// The API server has named it: only then are longer ids that begin like it the same.
+    is_base: bool,
+    has_arrived: bool,
+    has_ended: bool,
+    /// An id of the engine's is known for it.
+    has_engine_id: bool,
+    /// The request of the API server's that this is a part of.
+    parent: Option<RequestId>,
+    has_parts: bool,
+    /// Another one of the engine's had the same id of the API server's at the same time.
+    is_shared: bool,
+}
+
+/// Ids that a process has declared to be another id's: records with `from` and `to`.
+#[derive(Debug, Default)]
+struct Links {
+    by_process: FxHashMap<(ProcessId, Box<str>), RequestId>,
+    /// Those of all processes but for numbers, which each process gives out anew.
+    of_all: FxHashMap<Box<str>, RequestId>,
+    /// By process, its parent on the same host.
+    parents: Vec<Option<ProcessId>>,
+    /// The process whose record is being read.
+    reading: ProcessId,
+}
+
+impl Role<'_> {
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "httpReq" => Self::Arrival,
+            "tokenize" | "processInputs" | "generate" => Self::Front,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Links {
+    fn get(&self, text: &str) -> Option<RequestId> {
+        if self.by_process.is_empty() {
+            return None;
+        }
+        let parent = self.parents.get(self.reading.0 as usize).copied().flatten();
+        let of = |process: ProcessId| self.by_process.get(&(process, text.into()));
+        of(self.reading).or_else(|| of(parent?)).or_else(|| self.of_all.get(text)).copied()
+    }
+}
+
+impl Ids {
+    /// Ids of a session with these processes: links that a process declares hold for its children too.
+    pub fn of(places: &Places) -> Self {
+        let parent = |process: &Process| {
+            let is_it = |other: &Process| process.is_child_of(other);
+            places.processes.iter().position(is_it).map(|position| ProcessId(position as u32))
+        };
+        let parents = places.processes.iter().map(parent).collect();
+        Self { links: Links { parents, ..Links::default() }, ..Self::default() }
+    }
+
+    /// The next records are this process's.
+    pub(super) fn read(&mut self, process: ProcessId) {
+        self.links.reading = process;
+    }
+
+    /// From now on `to` is what `from` is, in this process and its children.
+    pub(super) fn link(&mut self, from: &View<'_>, to: &View<'_>) {
+        let (Some(from), Some(to)) = (spelled(from), spelled(to)) else { return };
+        let request = self.resolve(&from, Role::Other);
+        if to.parse::<i64>().is_err() {
+            self.links.of_all.insert(to.as_str().into(), request);
+        }
+        self.links.by_process.insert((self.links.reading, to.into()), request);
+    }
+
+    /// The request of an id.
+    pub(super) fn resolve(&mut self, text: &str, role: Role<'_>) -> RequestId {
+        if let Some(id) = self.links.get(text) {
+            return id;
+        }
+        match role {
+            Role::Named(api, arrives) if api != text => self.named(text, api, arrives),
+            Role::Arrival | Role::Named(_, true) => self.arrival(text),
+            Role::Front => self.front(text),
+            Role::Other | Role::Named(_, false) => self.other(text),
+        }
+    }
+
+    /// The engine's id of a request that the engine or the API server names.
+    pub(super) fn engine(&mut self, text: &str) -> RequestId {
+        self.resolve(text, Role::Other)
+    }
+
+    /// It has ended: who comes with its id is another one.
+    pub(super) fn end(&mut self, id: RequestId) {
+        self.known(id).has_ended = true;
+    }
+
+    /// The id as the user knows it.
+    pub fn text(&self, id: RequestId) -> &str {
+        self.requests.get(id.0 as usize).map_or("", |known| &known.text)
+    }
+
+    /// The request of the API server's that it is a part of: one of `n` answers.
+    pub fn parent(&self, id: RequestId) -> Option<RequestId> {
+        self.requests.get(id.0 as usize)?.parent
+    }
+
+    /// Whether others are parts of it.
+    pub fn has_parts(&self, id: RequestId) -> bool {
+        self.requests.get(id.0 as usize).is_some_and(|known| known.has_parts)
+    }
+
+    /// Whether what names it by the API server's id may mean another one.
+    pub fn is_shared(&self, id: RequestId) -> bool {
+        self.requests.get(id.0 as usize).is_some_and(|known| known.is_shared)
+    }
+
+    /// How many requests are shared so.
+    pub fn shared(&self) -> usize {
+        self.requests.iter().filter(|known| known.is_shared).count()
+    }
+
+    /// How many requests there are.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    fn known(&mut self, id: RequestId) -> &mut Known {
+        &mut self.requests[id.0 as usize]
+    }
+
+    fn add(&mut self, text: &str, known: Known) -> RequestId {
+        let id = RequestId(self.requests.len() as u32);
+        self.requests.push(known);
+        self.by_text.insert(text.into(), id);
+        id
+    }
+
+    /// How a request with this id is shown: the second that bears it, and those after it, with their number.
+    fn shown(&mut self, api: &str) -> Box<str> {
+        let count = self.bearers.entry(api.into()).or_default();
+        *count += 1;
+        if *count == 1 { api.into() } else { format!("{api}#{count}").into() }
+    }
+
+    fn arrival(&mut self, text: &str) -> RequestId {
+        let before = self.by_text.get(text).copied();
+        let id = match self.orphans.remove(text).or(before) {
+            Some(id) if !(self.known(id).has_arrived && self.known(id).has_ended) => id,
+            _ => self.add(text, Known::default()),
+        };
+        if !self.known(id).has_arrived {
+            let shown = self.shown(text);
+            let known = self.known(id);
+            (known.text, known.has_arrived, known.is_base, known.is_shared) = (shown, true, true, false);
+        }
+        self.by_text.insert(text.into(), id);
+        id
+    }
+
+    fn front(&mut self, text: &str) -> RequestId {
+        let known = self.by_text.get(text).copied();
+        let id = known.or_else(|| self.orphans.remove(text));
+        let id = id.unwrap_or_else(|| self.add(text, Known::default()));
+        if !self.known(id).is_base {
+            let known = self.known(id);
+            (known.text, known.is_base) = (text.into(), true);
+        }
+        self.by_text.insert(text.into(), id);
+        id
+    }
+
+    fn named(&mut self, engine: &str, api: &str, arrives: bool) -> RequestId {
+        let child = child_of(engine).filter(|(_, parent)| parent.starts_with(api)).map(|(index, _)| index);
+        let before = self.by_text.get(engine).copied();
+        if let Some(id) = before.filter(|id| self.known(*id).has_engine_id && self.known(*id).is_base) {
+            self.known(id).has_arrived |= arrives;
+            return id;
+        }
+        // What only the API server has spoken of so far, unless it is one that was turned away.
+        let of_front = self.by_text.get(api).copied().filter(|_| before.is_none() && child.is_none());
+        let of_front = of_front.filter(|id| {
+            let known = self.known(*id);
+            known.is_base && !known.has_engine_id && !(arrives && known.has_arrived)
+        });
+        let id = of_front.or(before).unwrap_or_else(|| self.add(engine, Known::default()));
+        if of_front.is_none() || !self.known(id).has_arrived {
+            let shown = child.map_or_else(|| api.to_owned(), |index| format!("{index}_{api}"));
+            self.known(id).text = self.shown(&shown);
+        }
+        let known = self.known(id);
+        (known.is_base, known.has_engine_id, known.parent) = (true, true, None);
+        known.has_arrived |= arrives;
+        self.by_text.insert(engine.into(), id);
+        if child.is_none() {
+            self.by_text.insert(api.into(), id);
+        }
+        id
+    }
+
+    fn other(&mut self, text: &str) -> RequestId {
+        if let Some(id) = self.by_text.get(text) {
+            return *id;
+        }
+        if let Some((base, rest)) = self.longest_base(text) {
+            if !self.known(base).has_engine_id {
+                self.known(base).has_engine_id = true;
+                self.by_text.insert(text.into(), base);
+                return base;
+            }
+            let shared = rest.is_some_and(is_suffix);
+            let shown = if shared { self.shown(&text[..text.len() - 9]) } else { text.into() };
+            let parent = (!shared).then_some(base);
+            self.known(base).is_shared |= shared;
+            self.known(base).has_parts |= !shared;
+            let known =
+                Known { text: shown, has_engine_id: true, is_shared: shared, parent, ..Known::default() };
+            let id = self.add(text, known);
+            if shared && let Some(base) = without_engine_suffix(text) {
+                self.orphans.insert(base.into(), id);
+            }
+            return id;
+        }
+        if let Some((index, parent)) = child_of(text) {
+            let exact = self.by_text.get(parent).copied().filter(|id| self.requests[id.0 as usize].is_base);
+            if let Some(base) = exact.or_else(|| self.longest_base(parent).map(|(base, _)| base)) {
+                self.known(base).has_parts = true;
+                let shown = format!("{index}_{}", self.text(base)).into();
+                let known =
+                    Known { text: shown, has_engine_id: true, parent: Some(base), ..Known::default() };
+                return self.add(text, known);
+            }
+        }
+        let id = self.add(text, Known { text: text.into(), ..Known::default() });
+        if let Some(base) = without_engine_suffix(text) {
+            self.known(id).has_engine_id = true;
+            self.orphans.insert(base.into(), id);
+        }
+        id
+    }
+
+    /// The request of the API server's whose id this one begins with, and what follows it.
+    fn longest_base<'a>(&self, text: &'a str) -> Option<(RequestId, Option<&'a str>)> {
+        text.rmatch_indices('-').find_map(|(end, _)| {
+            let id = self.by_text.get(&text[..end]).copied()?;
+            self.requests[id.0 as usize].is_base.then(|| (id, text.get(end + 1..)))
+        })
+    }
+}
+
+fn is_suffix(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn without_engine_suffix(text: &str) -> Option<&str> {
+    let (base, suffix) = text.rsplit_once('-')?;
+    is_suffix(suffix).then_some(base)
+}
+
+/// `0_<id>`: the number of an answer, and the id of what has several.
+fn child_of(text: &str) -> Option<(&str, &str)> {
+    let (index, parent) = text.split_once('_')?;
+    (!index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())).then_some((index, parent))
+}
+
+/// An id as text. 7.0 and 7 are one id: some senders have no integers.
+pub(super) fn spelled(id: &View<'_>) -> Option<String> {
+    match id {
+        View::Str(text) => Some((*text).to_owned()),
+        View::Int(_) | View::Double(_) => id.as_int().map(|number| number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Resources;
+
+    #[test]
+    fn the_engines_id_is_the_api_servers_whichever_came_first() {
+        let mut ids = Ids::default();
+        let first = ids.resolve("cmpl-a", Role::Arrival);
+        assert_eq!(ids.engine("cmpl-a-0123abcd"), first);
+        let second = ids.engine("cmpl-b-89abcdef");
+        assert_eq!(ids.text(second), "cmpl-b-89abcdef");
+        assert_eq!(ids.resolve("cmpl-b", Role::Arrival), second);
+        assert_eq!(ids.text(second), "cmpl-b");
+        assert_eq!(ids.len(), 2);
+    }
+
+    #[test]
+    fn an_id_that_comes_again_is_another_request() {
+        let mut ids = Ids::default();
+        let first = ids.resolve("a", Role::Arrival);
+        assert_eq!(ids.engine("a-00000001"), first);
+        assert_eq!(ids.resolve("a", Role::Arrival), first, "it goes on");
+        ids.end(first);
+        let second = ids.resolve("a", Role::Arrival);
+        assert_eq!(ids.engine("a-00000002"), second);
+        assert_eq!(ids.engine("a-00000001"), first, "its late records are its own");
+        assert_eq!((ids.text(first), ids.text(second)), ("a", "a#2"));
+        assert!(!ids.is_shared(first) && !ids.is_shared(second));
+    }
+
+    #[test]
+    fn two_at_once_that_only_their_text_could_join_are_shared() {
+        let mut ids = Ids::default();
+        let first = ids.resolve("a", Role::Arrival);
+        ids.resolve("a", Role::Arrival);
+        assert_eq!(ids.engine("a-00000001"), first);
+        let second = ids.engine("a-00000002");
+        assert_ne!(first, second);
+        assert!(ids.is_shared(first) && ids.is_shared(second));
+    }
+
+    #[test]
+    fn records_with_both_ids_join_them_exactly() {
+        let mut ids = Ids::default();
+        ids.resolve("a", Role::Front);
+        let first = ids.resolve("a-00000001", Role::Named("a", true));
+        let second = ids.resolve("a-00000002", Role::Named("a", true));
+        assert_ne!(first, second);
+        assert_eq!(ids.engine("a-00000001"), first);
+        assert_eq!(ids.resolve("a-00000002", Role::Named("a", false)), second);
+        assert_eq!((ids.text(first), ids.text(second)), ("a", "a#2"));
+        assert!(!ids.is_shared(first));
+        let late = ids.engine("x-00000003");
+        assert_eq!(ids.resolve("x-00000003", Role::Named("x", false)), late);
+        assert_eq!(ids.text(late), "x");
+        let [zero, one] = ["0_c-00000004", "1_c-00000004"].map(|id| ids.resolve(id, Role::Named("c", true)));
+        assert_eq!((ids.text(zero), ids.text(one)), ("0_c", "1_c"));
+    }
+
+    #[test]
+    fn the_answers_of_one_request_are_its_parts() {
+        let mut ids = Ids::default();
+        let parent = ids.resolve("c", Role::Arrival);
+        let parts = ["0_c-00000001", "1_c-00000001"].map(|id| ids.engine(id));
+        assert!(ids.has_parts(parent));
+        for (part, shown) in parts.into_iter().zip(["0_c", "1_c"]) {
+            assert_eq!((ids.parent(part), ids.text(part)), (Some(parent), shown));
+        }
+    }
+
+    #[test]
+    fn a_link_holds_for_its_process_and_the_children_of_it() {
+        let process = |pid, parent| Process { pid, parent, ..Process::default() };
+        let places = Places {
+            processes: vec![process(1, None), process(2, Some(1)), process(3, None)],
+            threads: Vec::new(),
+        };
+        let (mut ids, mut resources) = (Ids::of(&places), Resources::default());
+        let mut request_of = |number: u32, entries: &[(&str, crate::event::Value)]| {
+            let mut record = crate::source::fixture::record((1, 1), "Request", "r", entries);
+            record.process = ProcessId(number);
+            resources.read(&record, &mut ids);
+            resources.list.first().map(|resource| ids.text(resource.request).to_owned())
+        };
+        let number = |n| crate::event::Value::Int(n);
+        let text = crate::source::fixture::text;
+        request_of(0, &[("from", text("cmpl-a")), ("to", number(7))]);
+        request_of(0, &[("from", text("cmpl-a")), ("to", text("inner-a"))]);
+        assert_eq!(request_of(0, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
+        assert_eq!(request_of(1, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
+        assert_eq!(request_of(2, &[("rid", number(7))]).as_deref(), Some("7"), "numbers are a process's own");
+        assert_eq!(request_of(2, &[("rid", text("inner-a"))]).as_deref(), Some("cmpl-a"));
+    }
+
+    #[test]
+    fn ids_that_only_look_alike_stay_apart() {
+        let mut ids = Ids::default();
+        let short = ids.resolve("job-1", Role::Arrival);
+        let long = ids.resolve("job-1-x", Role::Arrival);
+        assert_ne!(short, long);
+        assert_eq!(ids.engine("job-1-x-00000000"), long, "the longest base wins");
+        assert_ne!(ids.engine("job-12"), short, "a base ends at a dash");
+        let left = ids.engine("user-deadbeef");
+        assert_ne!(ids.engine("user-cafecafe"), left, "without a base, a suffix means nothing");
+    }
+}
