@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_number_that_the_program_takes_while_a_file_is_moved_stays_the_programs() {
         let folder = tempfile::tempdir().unwrap();
-        let ours = Identity::of(&File::create(folder.path().join("own")).unwrap()).unwrap();
+        let ours = Identity::of(File::create(folder.path().join("own")).unwrap()).unwrap();
         let theirs = File::create(folder.path().join("theirs")).unwrap();
         let number = theirs.as_raw_fd();
         let kept = out_of_the_way(theirs, ours);

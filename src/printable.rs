@@ -41,6 +41,14 @@ pub fn message(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// Several lines as they go on below a message.
+pub fn indented(text: &str) -> String {
+    text.lines().fold(String::new(), |mut out, line| {
+        let _ = write!(out, "\n{INDENT}{line}"); // into a text: can't fail
+        out
+    })
+}
+
 /// A value as a message quotes it: printable, in quotation marks, cut if it is long.
 pub fn quoted(value: &str) -> String {
     format!("\"{}\"", shortened(value))

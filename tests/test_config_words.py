@@ -184,7 +184,7 @@ def test_messages_speak_of_what_is_wrong_and_of_nothing_else(hooked: Program) ->
     msprof_rs.event("x", a=Mute())
     """
     _, err = hooked.run(code)
-    assert "module shapes has no nothing" in err
+    assert "module 'shapes' has no attribute 'nothing'" in err
     assert "circular" not in err
     assert lines_of(err, "mistaken") == []
     [span] = hooked.capture().spans

@@ -95,7 +95,7 @@ def assert_failures_were_told(err: str) -> None:
     assert len([line for line in lines if "[WARNING]" in line or "[WARN]" in line]) == 4, err
     (last,) = (n for n, line in enumerate(lines) if "[ERROR]" in line)
     assert "has failed 5 times" in lines[last]
-    assert lines[last + 1].startswith("Traceback"), err
+    assert lines[last + 1] == "    Traceback (most recent call last):", err
 
 
 FAILING: dict[str, tuple[str, str]] = {

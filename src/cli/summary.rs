@@ -6,7 +6,7 @@ use std::io::Write;
 use super::parse::Report;
 use crate::export::Outcome;
 use crate::printable::{Printable, printable};
-use crate::source::{DamagedFile, Unread};
+use crate::source::{DamagedFile, Intake, Unread};
 
 /// A report as a person reads it.
 #[derive(Debug)]
@@ -55,54 +55,27 @@ impl Summary<'_> {
     }
 
     fn missing(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let tally = &self.0.tally;
+        let dropped = match tally.dropped {
+            0 if tally.has_losses() => "see the notes".to_owned(),
+            0 => "nothing".to_owned(),
+            dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
+        };
+        writeln!(f, "Dropped  {dropped}")?;
+        let mut lines = of_files(&self.0.intake);
+        lines.extend(self.of_records());
+        paragraph(f, "Notes", &lines)
+    }
+
+    /// What is to be said of the records that were read.
+    fn of_records(&self) -> Vec<String> {
         let Report { intake, tally, unlisted_requests, shared_requests, .. } = self.0;
         let mut lines = Vec::new();
-        lines.extend(intake.torn.iter().map(damage));
-        for file in &intake.unended {
-            lines.push(format!(
-                "{}: its end is missing, how much is not known: the file was cut, or copied while it was written, or its \
-                 process was killed and the rings are gone",
-                file.display()
-            ));
-        }
-        if intake.adrift > 0 {
-            let events = count(intake.adrift, "event");
-            lines.push(format!("{events} left out, since what was stated before them is damaged"));
-        }
-        for refusal in &intake.refused {
-            lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
-        }
-        for copy in &intake.copies {
-            lines.push(format!("{}: left out, other files have all of it", copy.display()));
-        }
-        for damaged in &intake.damaged {
-            lines.push(format!("{}: {}", damaged.file.display(), damaged.reason));
-        }
-        for folder in &intake.unexported {
-            lines.push(format!(
-                "{}: not exported, so not read; run msprof --export=on --output={0} first",
-                folder.display()
-            ));
-        }
-        for ring in &intake.damaged_rings {
-            lines.push(format!(
-                "{}: the last events of a killed process can't be read in full",
-                ring.display()
-            ));
-        }
-        for Unread { capture, rings, reason, .. } in &intake.unread {
-            let rings = if *rings > 0 { count(*rings as u64, "ring") } else { "the rings".to_owned() };
-            lines.push(format!("{}: {rings} not read: {reason}", capture.display()));
-        }
         if tally.lost_rings > 0 {
             let rings = count(tally.lost_rings, "ring");
             lines.push(format!(
                 "{rings} of killed processes in private memory: the last events in there are lost"
             ));
-        }
-        if intake.recovered > 0 {
-            let recovered = count(intake.recovered, "event");
-            lines.push(format!("{recovered} recovered from the rings of processes that were killed"));
         }
         for (number, what) in [
             (intake.malformed + tally.malformed, "record"),
@@ -126,12 +99,6 @@ impl Summary<'_> {
                 "{requests} with an id that another had at the same time: their times are the engine's alone"
             ));
         }
-        let dropped = match tally.dropped {
-            0 if tally.has_losses() => "see the notes".to_owned(),
-            0 => "nothing".to_owned(),
-            dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
-        };
-        writeln!(f, "Dropped  {dropped}")?;
         if tally.ringless > 0 {
             let (events, threads) = (count(tally.ringless, "event"), count(tally.ringless_threads, "thread"));
             lines.push(format!(
@@ -160,7 +127,7 @@ impl Summary<'_> {
             let parts = count(tally.removed_parts, "oldest part");
             lines.push(format!("{parts} of the captures removed by the server, as session_mb says"));
         }
-        paragraph(f, "Notes", &lines)
+        lines
     }
 
     fn written(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -202,6 +169,50 @@ impl Summary<'_> {
             figures.idle_share.map_or_else(unknown, |share| format!("{:.1} % of the time", share * 100.0));
         writeln!(f, "         engine idle          {idle}")
     }
+}
+
+/// What is to be said of the files that were found.
+fn of_files(intake: &Intake) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(intake.torn.iter().map(damage));
+    for file in &intake.unended {
+        lines.push(format!(
+                "{}: its end is missing, how much is not known: the file was cut, or copied while it was written, or its \
+                 process was killed and the rings are gone",
+                file.display()
+            ));
+    }
+    if intake.adrift > 0 {
+        let events = count(intake.adrift, "event");
+        lines.push(format!("{events} left out, since what was stated before them is damaged"));
+    }
+    for refusal in &intake.refused {
+        lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
+    }
+    for copy in &intake.copies {
+        lines.push(format!("{}: left out, other files have all of it", copy.display()));
+    }
+    for damaged in &intake.damaged {
+        lines.push(format!("{}: {}", damaged.file.display(), damaged.reason));
+    }
+    for folder in &intake.unexported {
+        lines.push(format!(
+            "{}: not exported, so not read; run msprof --export=on --output={0} first",
+            folder.display()
+        ));
+    }
+    for ring in &intake.damaged_rings {
+        lines.push(format!("{}: the last events of a killed process can't be read in full", ring.display()));
+    }
+    for Unread { capture, rings, reason, .. } in &intake.unread {
+        let rings = if *rings > 0 { count(*rings as u64, "ring") } else { "the rings".to_owned() };
+        lines.push(format!("{}: {rings} not read: {reason}", capture.display()));
+    }
+    if intake.recovered > 0 {
+        let recovered = count(intake.recovered, "event");
+        lines.push(format!("{recovered} recovered from the rings of processes that were killed"));
+    }
+    lines
 }
 
 /// What is damaged in a file.

@@ -21,6 +21,7 @@ use super::interrupt::{self, Attempt, Interrupt};
 use super::reference::Reference;
 use crate::clock::{self, Ticks};
 use crate::event::{Attributes, Label};
+use crate::printable::indented;
 use crate::recorder::{self, Gate};
 
 /// A handler that fails so often is not called any more; the plain timer takes its place.
@@ -404,9 +405,9 @@ impl Hook {
         let traceback = error.traceback(py).map(|traceback| traceback.format().optional(py)).transpose()?;
         log::error!(
             "{}: its handler has failed {failures} times and is not called any more, the timer takes its place: \
-             {problem}\n{}",
+             {problem}{}",
             self.symbol,
-            traceback.flatten().unwrap_or_default()
+            indented(&traceback.flatten().unwrap_or_default())
         );
         Ok(())
     }

@@ -262,7 +262,7 @@ fn child<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAn
     owner.getattr(name).map_err(|error| match owner.cast::<PyModule>() {
         Ok(module) if error.is_instance_of::<PyAttributeError>(py) => {
             let module = module.name().map(|name| name.to_string()).unwrap_or_default();
-            PyAttributeError::new_err(format!("module {module} has no {name}"))
+            PyAttributeError::new_err(format!("module '{module}' has no attribute '{name}'"))
         }
         _ => error,
     })

@@ -42,6 +42,10 @@ pub struct Ids {
 }
 
 #[derive(Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all ways to combine them occur"
+)]
 struct Known {
     text: Box<str>,
     /// The API server has named it: only then are longer ids that begin like it the same.
