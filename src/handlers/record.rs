@@ -35,6 +35,8 @@ pub(super) use label;
 // The attribute names of msServiceProfiler's records, which the tables are built from.
 names! {
     RID = "rid";
+    /// The API server's id of a request, beside the engine's.
+    HTTP_RID = "http_rid";
     ITER = "iter";
     TYPE = "type";
     NUM_SCHEDULED_TOKENS = "num_scheduled_tokens";

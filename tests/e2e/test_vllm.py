@@ -141,7 +141,7 @@ def test_nothing_was_lost_and_the_parser_is_content(run: Run) -> None:
 def test_each_period_of_collection_has_a_folder_of_its_own(run: Run) -> None:
     assert len(run.sessions) == 2
     second = Capture(run.sessions[1])
-    requests = {event.attributes["rid"] for event in second.named("httpReq")}
+    requests = {event.attributes["http_rid"] for event in second.named("httpReq")}
     assert requests >= {f"cmpl-second-{i}-0" for i in range(20)}
     assert len(requests) == 20 + WARMUPS
 
@@ -151,7 +151,7 @@ def test_a_dump_of_a_flight_recorder_has_the_newest_requests_of_all_processes(ru
     assert [row["state"] for row in ours] == ["flight"] * PROCESSES
     assert all(row["dropped"] == 0 and row["bytes"] < 100_000 for row in ours)
     assert len(run.dump.files) == PROCESSES
-    requests = {event.attributes["rid"] for event in run.dump.named("httpReq")}
+    requests = {event.attributes["http_rid"] for event in run.dump.named("httpReq")}
     assert requests >= {f"cmpl-flight-{i}-0" for i in range(20)}
     assert len({span.pid for span in run.dump.spans}) == PROCESSES
 

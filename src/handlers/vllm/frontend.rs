@@ -9,37 +9,64 @@ use crate::clock::Ticks;
 use crate::event::Label;
 use crate::handlers::http;
 use crate::handlers::record::{
-    RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, append_ids, argument, datum, each, event, label, text,
+    HTTP_RID, RECV_TOKEN_SIZE, REPLY_TOKEN_SIZE, RID, append_ids, argument, datum, each, event, label, text,
 };
 use crate::hook::{Attempt, Call, Ending, Follower, Interrupt, utf8};
 
-/// `async add_request(self, request_id, …)`: `httpReq` at the moment when the request reached this server, `tokenize`
-/// when it is on its way to the engine.
+/// `async add_request(self, request_id, prompt, params, …)`: `httpReq` at the moment when the request reached this
+/// server, `tokenize` when it is on its way to the engine. Both are recorded when the engine has it, since only then the
+/// ids are known by which the engine knows it: they name the request by those, and have this server's beside them.
 pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> {
     let py = call.py;
     let rid = argument(call, 1, intern!(py, "request_id")).and_then(|rid| text(&rid))?;
-    call.when_ended(Ending::Handler(Box::new(Adding { rid })));
+    let params = argument(call, 3, intern!(py, "params"));
+    let answers = params.and_then(|params| params.getattr(intern!(py, "n"))?.extract()).optional(py)?;
+    let answers = answers.unwrap_or(1).min(MOST_ANSWERS);
+    call.when_ended(Ending::Handler(Box::new(Adding { rid, answers, arrival: None, served: None })));
     Ok(())
 }
 
+/// Nobody asks for more answers to one prompt.
+const MOST_ANSWERS: usize = 1_000;
+
 struct Adding {
     rid: String,
+    answers: usize,
+    arrival: Option<Ticks>,
+    served: Option<Py<http::Served>>,
 }
 
 impl Adding {
-    fn record(&self, label: Label, ticks: Ticks) {
-        event(label, ticks, |attributes| attributes.key(*RID).str(&self.rid));
+    fn record(&self, label: Label, ticks: Ticks, ids: &[String]) {
+        event(label, ticks, |attributes| {
+            match ids {
+                [rid] => attributes.key(*RID).str(rid),
+                ids => append_ids(attributes, ids),
+            }
+            if *ids != [self.rid.as_str()] {
+                attributes.key(*HTTP_RID).str(&self.rid);
+            }
+        });
+    }
+
+    /// By which the engine knows it: the collector of its outputs has the id, in versions where that is another one;
+    /// each of several answers is a request of its own.
+    fn engine_ids(&self, collector: &Bound<'_, PyAny>) -> Result<Vec<String>, Interrupt> {
+        let py = collector.py();
+        let id = collector.getattr(intern!(py, "request_id")).and_then(|id| text(&id)).optional(py)?;
+        let id = id.unwrap_or_else(|| self.rid.clone());
+        Ok(match self.answers {
+            0 | 1 => vec![id],
+            answers => (0..answers).map(|index| format!("{index}_{id}")).collect(),
+        })
     }
 }
 
 impl Follower for Adding {
     fn started(&mut self, py: Python<'_>) -> PyResult<()> {
         let served = http::served(py)?;
-        if let Some(served) = &served {
-            served.get().leads_to(&self.rid);
-        }
-        let arrival = served.map_or_else(Ticks::now, |served| served.get().arrival());
-        self.record(label!("Engine", "httpReq"), arrival);
+        self.arrival = Some(served.as_ref().map_or_else(Ticks::now, |served| served.get().arrival()));
+        self.served = served.map(Bound::unbind);
         Ok(())
     }
 
@@ -49,9 +76,18 @@ impl Follower for Adding {
         outcome: Result<&Bound<'_, PyAny>, &PyErr>,
         ticks: Ticks,
     ) -> PyResult<()> {
-        if outcome.is_ok() {
-            self.record(label!("Engine", "tokenize"), ticks);
+        let Some(arrival) = self.arrival else { return Ok(()) };
+        let Ok(collector) = outcome else {
+            // Turned away: the engine has no id for it.
+            self.record(label!("Engine", "httpReq"), arrival, std::slice::from_ref(&self.rid));
+            return Ok(());
+        };
+        let ids = self.engine_ids(collector)?;
+        if let Some(served) = &self.served {
+            ids.iter().for_each(|rid| served.get().leads_to(rid));
         }
+        self.record(label!("Engine", "httpReq"), arrival, &ids);
+        self.record(label!("Engine", "tokenize"), ticks, &ids);
         Ok(())
     }
 }
@@ -95,9 +131,13 @@ fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Tic
     };
     let prompt = datum(py, "RequestState.prompt_len", prompt)?;
     let generated = generated_tokens(state)?;
+    let http_rid = state.getattr(intern!(py, "external_req_id")).and_then(|id| text(&id)).optional(py)?;
     let rid = &*utf8(rid);
     event(label!("Engine", "httpRes"), ticks, |attributes| {
         attributes.key(*RID).str(rid);
+        if let Some(http_rid) = http_rid.filter(|http_rid| http_rid != rid) {
+            attributes.key(*HTTP_RID).str(&http_rid);
+        }
         if let Some(prompt) = prompt {
             attributes.key(*RECV_TOKEN_SIZE).int(prompt);
         }
