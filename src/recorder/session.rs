@@ -298,6 +298,7 @@ impl Session {
             return false;
         }
         if let Some(consumer) = thread.rings.pop_front() {
+            consumer.ring().forget_file();
             self.hall.stock.take_back(consumer.ring().clone());
         }
         if thread.rings.is_empty() {

@@ -201,6 +201,13 @@ impl Ring {
         if is_taking { &header.file_before } else { &header.file_after }.load(Ordering::Relaxed)
     }
 
+    /// Nothing of it is on its way to a file. How long that is, it says no more: it may lie by while parts come and go.
+    pub fn forget_file(&self) {
+        let header = self.header();
+        header.file_before.store(0, Ordering::Relaxed);
+        header.file_after.store(0, Ordering::Relaxed);
+    }
+
     /// Removes the ring's file; the memory stays until the last user is gone.
     pub fn remove_file(&self) {
         if let Place::File(path) = &self.place

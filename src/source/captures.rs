@@ -17,7 +17,7 @@ use super::imports::Damaged;
 use super::leavings::{Leavings, Unread};
 use super::places::{Facts, Gazetteer, Place};
 use super::records::CaptureRecords;
-use super::rings::{certain_length, cut_off, tail};
+use super::rings::{certain_length, cut_off, end_before_kill, tail};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
@@ -161,6 +161,8 @@ impl Intake {
 pub(super) struct Opened<'a> {
     pub(super) files: &'a CaptureFiles,
     pub(super) intake: Intake,
+    /// So many bytes of its last file are what was read of it.
+    pub(super) kept: u64,
     /// What each process says about itself, by its track.
     facts: FxHashMap<u64, Facts>,
     pub(super) capture: Capture,
@@ -221,7 +223,7 @@ impl Captures {
         }
         let (mut gazetteer, mut opened) = (Gazetteer::default(), Vec::new());
         let is_copy = copies(&all);
-        for (Opened { files, intake: own, facts, mut capture }, is_copy) in all.into_iter().zip(is_copy) {
+        for (Opened { files, intake: own, facts, mut capture, .. }, is_copy) in all.into_iter().zip(is_copy) {
             if is_copy {
                 intake.copies.extend(files.parts.first().cloned());
             } else {
@@ -299,6 +301,13 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
         last.shorten(certain_length(left, length) as usize);
     }
     let mut index = Index::of(&parts);
+    if let Some(end) = end_before_kill(left, &index, parts.len())
+        && let Some(last) = parts.last_mut()
+    {
+        last.shorten(end);
+        index = Index::of(&parts);
+    }
+    let kept = parts.last().map_or(0, |last| last.length() as u64);
     // Where the bytes of files are damaged; what is unpacked has none of these.
     let mut damage = index.damage.clone();
     let is_running = !left.are_final();
@@ -354,7 +363,7 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     }
     let (tracks, nowhere) = (FxHashMap::default(), Place::default());
     let capture = Capture { parts, index, tracks, nowhere };
-    Ok(Opened { files, intake, facts, capture })
+    Ok(Opened { files, intake, kept, facts, capture })
 }
 
 /// What is damaged in a file of so many bytes.

@@ -11,7 +11,6 @@ use rustix::io::Errno;
 use super::captures::{Opened, SourceError, open_with};
 use super::folder::{CaptureFiles, find};
 use super::leavings::Leavings;
-use super::rings::certain_length;
 use crate::event::names_log::{COMPLETED, MAGIC};
 use crate::files;
 use crate::own_file::Life;
@@ -73,11 +72,11 @@ fn complete(files: &CaptureFiles) -> Recovered {
     if left.names.iter().any(|path| !path.exists()) {
         return complete(files); // another command has just done it
     }
-    let Opened { intake, capture, .. } = match open_with(files, &left) {
+    let Opened { intake, kept, capture, .. } = match open_with(files, &left) {
         Ok(opened) => opened,
         Err(reason) => return Recovered::Failed(last, reason),
     };
-    if let Err(error) = append(&left, &last, capture.tail(), &names) {
+    if let Err(error) = append(&last, kept, capture.tail(), &names) {
         return Recovered::Failed(last, error.to_string());
     }
     for file in left.files().filter(|_| intake.damaged_rings.is_empty()) {
@@ -101,13 +100,12 @@ fn hold(path: &Path, owner: u32) -> io::Result<File> {
     }
 }
 
-/// Replaces a file by itself and more. It is whole at each instant: the old one, or the new one, which the names files
+/// Replaces a file by its first `kept` bytes and more. It is whole at each instant: the old one, or the new one, which the names files
 /// tell by its length: what is in it is not read from the rings again, should this command be killed.
-fn append(left: &Leavings, last: &Path, tail: &[u8], names: &[File]) -> io::Result<()> {
+fn append(last: &Path, kept: u64, tail: &[u8], names: &[File]) -> io::Result<()> {
     let mut former = files::open_regular(last)?;
     let length = former.metadata()?.len();
-    let certain = certain_length(left, length);
-    let completed = certain + tail.len() as u64;
+    let completed = kept + tail.len() as u64;
     let unfinished = last.with_extension("part");
     let mut write = || {
         // One that is there was left by a command that was killed.
@@ -117,7 +115,7 @@ fn append(left: &Leavings, last: &Path, tail: &[u8], names: &[File]) -> io::Resu
             return Err(error);
         }
         let mut file = files::create_private(&unfinished)?;
-        io::copy(&mut io::Read::take(&mut former, certain), &mut file)?;
+        io::copy(&mut io::Read::take(&mut former, kept), &mut file)?;
         file.write_all(tail)?;
         file.sync_all()?;
         for names in names.iter().filter(|_| completed != length) {

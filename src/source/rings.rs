@@ -118,11 +118,21 @@ pub(super) fn tail(
 
 /// How many bytes the last file of a capture had, beyond the `length` that it has, when its recorder was killed.
 pub(super) fn cut_off(left: &Leavings, length: u64) -> u64 {
-    if !left.are_final() {
-        return 0;
-    }
-    let known = left.rings.iter().filter_map(|path| Some(Ring::open(path, left.owner).ok()?.file_length()));
-    known.max().unwrap_or(0).saturating_sub(length)
+    known_length(left).unwrap_or(0).saturating_sub(length)
+}
+
+/// Where the last of so many files of a capture ends, if its recorder was killed while it wrote what lies behind: a part of a
+/// block with nothing in it that was in a ring.
+pub(super) fn end_before_kill(left: &Leavings, index: &Index, parts: usize) -> Option<usize> {
+    let known = known_length(left)?;
+    let last = index.damage.last().filter(|last| last.is_end && last.part + 1 == parts)?;
+    (last.offset as u64 >= known).then_some(last.offset)
+}
+
+/// How long the last file of a capture was, at least, when its recorder was killed. None: it lives, or there are no rings.
+fn known_length(left: &Leavings) -> Option<u64> {
+    let rings = left.rings.iter().filter(|_| left.are_final());
+    rings.filter_map(|path| Some(Ring::open(path, left.owner).ok()?.file_length())).max()
 }
 
 /// How many bytes of a capture's last file, which has `length`, are to be read: the process may have died while it wrote

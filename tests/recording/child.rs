@@ -189,13 +189,15 @@ pub(crate) struct Recorded {
     /// Rings in private memory that went with the process.
     pub(crate) lost_rings: u64,
     /// Files that are damaged, or whose end is missing.
-    pub(crate) damaged: usize,
+    pub(crate) damaged: Vec<String>,
 }
 
 impl Recorded {
     pub(crate) fn read(path: &Path) -> Self {
         let captures = Captures::open(path).unwrap();
-        let damaged = captures.intake().torn.len() + captures.intake().unended.len();
+        let intake = captures.intake();
+        let torn = intake.torn.iter().map(|torn| format!("{torn:?}"));
+        let damaged = torn.chain(intake.unended.iter().map(|file| format!("{file:?}"))).collect();
         let threads = captures.places().threads.len();
         let mut recorded = Self { threads, damaged, ..Self::default() };
         let mut records = captures.records();
