@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from program import Program
+
+# A shell ignores these for what it runs in the background, and children inherit that.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 IN_PLACE = sys.version_info >= (3, 12)
 """Whether functions are hooked in place by default; older Pythons have the wrapper only."""
