@@ -1,6 +1,6 @@
 //! `msprof-rs parse` and `analyze`: from the captures of a session to a timeline and tables, in one pass over the records.
 
-use std::fs::File;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
@@ -14,15 +14,16 @@ use super::progress::{self, Progress};
 use crate::clock::Nanos;
 use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
+use crate::export::delivery::{Delivery, Origin};
 use crate::export::output::{self, Output, OutputError};
 use crate::export::sqlite::{Database, TraceTables, write_tables};
 use crate::export::timeline::{Sink, Timeline};
 use crate::export::times::Calendar;
 use crate::export::{
-    Outcome, batch_csv, experts, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
+    Kind, Outcome, batch_csv, experts, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
     request_status_csv, spec_decode_csv, summary_csv,
 };
-use crate::files;
+use crate::files::{self, FileNames, cleaned};
 use crate::model::{Figures, Model, Tables};
 use crate::source::{Intake, Session, SourceError, Tally};
 
@@ -39,6 +40,18 @@ pub enum Format {
     Parquet,
     /// `timeline.pftrace`, for Perfetto: all processes, a track for each request, counters, idle times
     Perfetto,
+}
+
+impl Format {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Csv => Kind::Csv,
+            Self::Db => Kind::Database,
+            Self::Json => Kind::Json,
+            Self::Parquet => Kind::Parquet,
+            Self::Perfetto => Kind::Perfetto,
+        }
+    }
 }
 
 /// What `parse` is asked to do.
@@ -145,20 +158,53 @@ pub(super) fn calendar(timezone: Option<&str>) -> Result<Calendar, ParseError> {
 pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseError> {
     let calendar = calendar(options.timezone.as_deref())?;
     let session = Session::open(&options.input_path)?;
-    let folder = &options.output_path;
-    create_folder(folder)?;
+    let mut kinds: Vec<Kind> = options.format.iter().map(|format| format.kind()).collect();
+    if summaries {
+        kinds.push(Kind::Summaries);
+    }
+    let name = identity(&options.input_path, &session);
+    let origin = Origin { session: &name, inputs: session.inputs(), kinds: &kinds };
+    deliver(&options.output_path, &origin, |folder| write(options, summaries, &session, &calendar, folder))
+}
 
+/// Writes outputs: all of them come to the folder `target`, or none.
+pub(super) fn deliver<T>(
+    target: &Path,
+    origin: &Origin<'_>,
+    write: impl FnOnce(&Path) -> Result<T, ParseError>,
+) -> Result<T, ParseError> {
+    create_folder(target)?;
+    let delivery = Delivery::begin(target)?;
+    let written = write(delivery.folder()).map_err(|error| match error {
+        ParseError::Output(error) => ParseError::Output(delivery.error(error)),
+        other => other,
+    })?;
+    delivery.finish(origin)?;
+    Ok(written)
+}
+
+/// Tells a session from others, and from itself at another time.
+pub(super) fn identity(input: &Path, session: &Session) -> String {
+    let path = input.canonicalize().unwrap_or_else(|_| input.to_owned());
+    let Intake { files, bytes, recovered, .. } = session.intake();
+    format!("{}: {files} files, {bytes} bytes, {recovered} events in rings", path.display())
+}
+
+fn write(
+    options: &ParseOptions,
+    summaries: bool,
+    session: &Session,
+    calendar: &Calendar,
+    folder: &Path,
+) -> Result<Report, ParseError> {
     let places = session.places();
     let is_asked = |format| options.format.contains(&format);
     let tables_folder = folder.join("tables");
-    if is_asked(Format::Parquet) {
-        output::remove_folder(&tables_folder)?;
-    }
     // What needs no tables goes beside what makes them.
     let (read, parquet_rows) = thread::scope(|scope| {
         let records = is_asked(Format::Parquet)
-            .then(|| scope.spawn(|| parquet::write_records(&tables_folder, &session)));
-        let read = read(options, &session, &calendar);
+            .then(|| scope.spawn(|| parquet::write_records(&tables_folder, session)));
+        let read = read(options, session, calendar, folder);
         (read, records.map(joined).transpose())
     });
     let (Read { mut model, tally, mut outputs, database }, parquet_rows) = (read?, parquet_rows?);
@@ -169,7 +215,7 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
     let written = thread::scope(|scope| {
         let model = &model;
         let timeline =
-            is_asked(Format::Perfetto).then(|| scope.spawn(|| perfetto::write(folder, &session, model)));
+            is_asked(Format::Perfetto).then(|| scope.spawn(|| perfetto::write(folder, session, model)));
         let parquet = is_asked(Format::Parquet)
             .then(|| scope.spawn(|| parquet::write_tables(&tables_folder, places, model)));
         if let Some(database) = database {
@@ -197,7 +243,7 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
         intake: session.intake().clone(),
         places: (places.processes.len(), places.threads.len() - places.processes.len()),
         tally,
-        folder: folder.clone(),
+        folder: options.output_path.clone(),
         outputs,
         unlisted_requests: model.requests.len() - listed,
         figures: model.figures,
@@ -214,8 +260,13 @@ struct Read {
 }
 
 /// Builds the tables, and writes the timelines that are written record by record.
-fn read(options: &ParseOptions, session: &Session, calendar: &Calendar) -> Result<Read, ParseError> {
-    let (folder, places) = (&options.output_path, session.places());
+fn read(
+    options: &ParseOptions,
+    session: &Session,
+    calendar: &Calendar,
+    folder: &Path,
+) -> Result<Read, ParseError> {
+    let places = session.places();
     let chrome_name = if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" };
     let mut chrome = if options.format.contains(&Format::Json) {
         let output = Output::create(&folder.join(chrome_name))?;
@@ -307,18 +358,20 @@ impl Files<'_> {
 
 /// Puts the operators' tables of each `PROF_*` folder into a folder of that name.
 fn copy_operators(files: &[PathBuf], folder: &Path) -> Result<(), ParseError> {
+    let (mut profiles, mut names) = (HashMap::new(), FileNames::default());
     for file in files {
-        let profile = file.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
-        let target = folder.join(profile);
-        create_folder(&target)?;
-        let path = target.join(file.file_name().unwrap_or_default());
-        let copy = || io::copy(&mut files::open_regular(file)?, &mut File::create(&path)?);
+        let above = |count: usize| file.ancestors().nth(count).unwrap_or(file);
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Two that are called the same are kept apart.
+        let profile = profiles.entry(above(2)).or_insert_with(|| names.name(&name(above(2)), ""));
+        let path = folder.join(profile).join(cleaned(&name(file)));
+        let copy = || io::copy(&mut files::open_regular(file)?, &mut files::create_in_scratch(&path)?);
         copy().map_err(|error| OutputError::new(&path, error))?;
     }
     Ok(())
 }
 
-pub(super) fn create_folder(folder: &Path) -> Result<(), ParseError> {
+fn create_folder(folder: &Path) -> Result<(), ParseError> {
     use std::os::unix::fs::DirBuilderExt;
     // Prompts may be in request ids and attributes: outputs are not for everybody.
     let created = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
@@ -500,8 +553,8 @@ mod tests {
         session(input.path());
         let format = vec![Format::Db];
         let report = parse(&ParseOptions { format, ..options(input.path(), output.path()) }, false).unwrap();
-        let files: Vec<_> =
-            output.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names = output.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let files: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with('.')).collect();
         assert_eq!(files, ["profiler.db"]);
         assert_eq!(report.outputs.len(), 1);
     }
@@ -516,6 +569,7 @@ mod tests {
         let first = parse(&options, false).unwrap();
         let second = parse(&options, false).unwrap();
         assert_eq!((&second.intake, second.tally), (&first.intake, first.tally));
+        assert!(!output.join("former").exists(), "each output is known as such");
 
         for input_path in [output.join("timeline.pftrace"), output] {
             let alone = Session::open(&input_path).unwrap();

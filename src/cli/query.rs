@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::parse::{Format, ParseOptions, parse};
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, EXIT_FINE, ParseError};
-use crate::files;
+use crate::files::{self, Scratch};
 
 /// Ask a session's tables with SQL
 #[derive(Debug, Args)]
@@ -34,6 +34,8 @@ enum QueryError {
     Temporary(std::io::Error),
     #[error("{path}: the database can't be read: {error}")]
     Unreadable { path: PathBuf, error: std::io::Error },
+    #[error("{error}. There are {tables}")]
+    NoTable { error: rusqlite::Error, tables: String },
     #[error("{0}")]
     Sql(#[from] rusqlite::Error),
 }
@@ -61,7 +63,7 @@ impl Query {
             let file = if is_database { &self.folder } else { &written };
             return Ok((ask(&open(file)?, &self.sql)?, EXIT_FINE));
         }
-        let folder = tempfile::tempdir().map_err(QueryError::Temporary)?;
+        let folder = Scratch::create(&std::env::temp_dir()).map_err(QueryError::Temporary)?;
         let options = ParseOptions {
             input_path: self.folder.clone(),
             output_path: folder.path().to_owned(),
@@ -84,7 +86,24 @@ fn open(database: &Path) -> Result<Connection, QueryError> {
     Ok(Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
 }
 
-fn ask(connection: &Connection, sql: &str) -> rusqlite::Result<Report> {
+fn ask(connection: &Connection, sql: &str) -> Result<Report, QueryError> {
+    answer(connection, sql).map_err(|error| match tables(connection) {
+        Ok(tables) if error.to_string().contains("no such table") && !tables.is_empty() => {
+            QueryError::NoTable { error, tables }
+        }
+        _ => QueryError::Sql(error),
+    })
+}
+
+/// The names of all tables and views.
+fn tables(connection: &Connection) -> rusqlite::Result<String> {
+    let sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    let mut statement = connection.prepare(sql)?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    Ok(names.collect::<rusqlite::Result<Vec<_>>>()?.join(", "))
+}
+
+fn answer(connection: &Connection, sql: &str) -> rusqlite::Result<Report> {
     let mut statement = connection.prepare(sql)?;
     let mut report =
         Report { columns: statement.column_names().map(Into::into).collect(), ..Report::default() };

@@ -174,5 +174,5 @@ fn parse(captures: &Path, folder: &Path) {
         gzip: false,
         span: None,
     };
-    run_parse(&options, false);
+    run_parse(&options, false, false);
 }

@@ -6,14 +6,17 @@ use std::collections::HashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Serialize};
 
-use super::parse::{ParseOptions, calendar, create_folder};
+use super::parse::{ParseOptions, calendar, deliver, identity};
 use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId};
+use crate::export;
+use crate::export::delivery::Origin;
 use crate::export::output::{Output, OutputError};
 use crate::export::times::Calendar;
+use crate::files::FileNames;
 use crate::model::{Distribution, Ids, RequestId, Resources};
 use crate::source::{Session, Tally};
 use crate::spool::{Sorted, Spool};
@@ -87,16 +90,25 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
         })?;
     }
     let spans = spans.finish().map_err(ParseError::Temporary)?;
-    let folder = options.output_path.join("span_info");
-    create_folder(&folder)?;
-    for name in names.iter().filter(|name| totals.names.contains_key(name)) {
-        write(*name, &spans, &session, &folder, &mut calendar)?;
-    }
+    let name = identity(&options.input_path, &session);
+    let origin = Origin { session: &name, inputs: session.inputs(), kinds: &[export::Kind::Spans] };
+    deliver(&options.output_path, &origin, |folder| {
+        let mut file_names = FileNames::default();
+        let mut written = Vec::new();
+        for name in names.iter().filter(|name| totals.names.contains_key(name)) {
+            if !written.contains(name) {
+                written.push(*name);
+                let path = folder.join("span_info").join(file_names.name(name.as_str(), ".csv"));
+                write(*name, &spans, &session, &path, &mut calendar)?;
+            }
+        }
+        Ok(())
+    })?;
     for name in asked.iter().filter(|name| !totals.names.contains_key(&Name::new(name))) {
         log::warn!("there is no span {name:?} in the session");
     }
     print(&reports(totals, told, &slowest, &ids), Form::default());
-    log::info!("written: {}", folder.display());
+    log::info!("written: {}", options.output_path.join("span_info").display());
     Ok(exit_code(session.intake(), &tally))
 }
 
@@ -123,11 +135,10 @@ fn write(
     name: Name,
     spans: &Sorted<Span>,
     session: &Session,
-    folder: &std::path::Path,
+    path: &std::path::Path,
     calendar: &mut Calendar,
 ) -> Result<(), OutputError> {
-    let path = folder.join(format!("{}.csv", name.as_str().replace('/', "_")));
-    let mut output = Output::create(&path)?;
+    let mut output = Output::create(path)?;
     let mut rows = || {
         let mut csv = csv::Writer::from_writer(&mut output);
         csv.write_record([
@@ -152,7 +163,7 @@ fn write(
         }
         csv.flush()
     };
-    rows().map_err(|error| OutputError::new(&path, error))?;
+    rows().map_err(|error| OutputError::new(path, error))?;
     output.finish()
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::output::{self, OutputError};
 use super::{Outcome, picture};
 use crate::event::Places;
+use crate::files::FileNames;
 use crate::model::{ExpertTables, LAYERS};
 
 const NO_KERNELS: &str = "no kernel computed experts (GroupedMatmul in an MSPTI database)";
@@ -55,21 +56,21 @@ fn micros(nanos: f64) -> String {
 /// One can't be written.
 pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<Outcome, OutputError> {
     let mut count = 0;
-    let mut draw = |name: &str, drawn: &dyn Fn(&mut output::Output) -> io::Result<()>| {
+    let mut names = FileNames::default();
+    let mut draw = |of: &str, what: &str, drawn: &dyn Fn(&mut output::Output) -> io::Result<()>| {
         count += 1;
-        // A host is called as its capture says.
-        output::write(&folder.join(name.replace('/', "_")), |out| drawn(out).map(|()| Outcome::Rows(1)))
-            .map(drop)
+        let name = names.name(of, &format!("{what}.png"));
+        output::write(&folder.join(name), |out| drawn(out).map(|()| Outcome::Rows(1))).map(drop)
     };
     if !tables.balance.is_empty() {
         let layers = |layer| tables.balance.iter().map(|row| row.layers[layer] as f64).collect();
         let rows: Vec<Vec<f64>> = (0..LAYERS).map(layers).collect();
-        draw("ep_balance.png", &|out| picture::heat_map(&rows, out))?;
+        draw("ep_balance", "", &|out| picture::heat_map(&rows, out))?;
         let means: Vec<_> = tables.balance.iter().map(crate::model::Balance::mean).collect();
-        draw("moe_analysis.png", &|out| picture::bars(&means, out))?;
+        draw("moe_analysis", "", &|out| picture::bars(&means, out))?;
     }
     for instance in &tables.instances {
-        let name = if instance.name.is_empty() { "unknown" } else { &instance.name };
+        let name = &instance.name;
         for (number, placement) in instance.placements.iter().enumerate() {
             for (what, loads) in [
                 ("expert", &placement.by_expert()),
@@ -77,14 +78,14 @@ pub fn pictures(tables: &ExpertTables, folder: &std::path::Path) -> Result<Outco
                 ("model_expert", placement.by_model_expert()),
             ] {
                 if !loads.is_empty() {
-                    let file = format!("{name}_eplb_{number}_summed_hot_map_by_{what}.png");
-                    draw(&file, &|out| picture::heat_map(loads, out))?;
+                    let what = format!("_eplb_{number}_summed_hot_map_by_{what}");
+                    draw(name, &what, &|out| picture::heat_map(loads, out))?;
                 }
             }
         }
         let ratios: Vec<Vec<f64>> =
             instance.placements.iter().map(crate::model::Placement::balance).collect();
-        draw(&format!("{name}_balance_ratio.png"), &|out| picture::heat_map(&ratios, out))?;
+        draw(name, "_balance_ratio", &|out| picture::heat_map(&ratios, out))?;
     }
     Ok(Outcome::of_rows(count, "no load of experts was observed (expert_hot in domain eplb_observe)"))
 }

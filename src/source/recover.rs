@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::captures::{Opened, SourceError, open_capture};
 use super::folder::{CaptureFiles, find};
 use super::rings::{certain_length, is_running, leavings};
-use crate::files;
+use crate::files::{self, Scratch, undisturbed};
 
 /// What became of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,21 +73,12 @@ fn complete(files: &CaptureFiles) -> Recovered {
 fn append(files: &CaptureFiles, last: &Path, tail: &[u8]) -> io::Result<()> {
     let mut former = files::open_regular(last)?;
     let certain = certain_length(files, former.metadata()?.len());
-    let unfinished = last.with_extension("part");
-    let mut write = || {
-        // One that is there was left by a command that was killed.
-        if let Err(error) = fs::remove_file(&unfinished)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let mut file = files::create_private(&unfinished)?;
-        io::copy(&mut io::Read::take(&mut former, certain), &mut file)?;
-        file.write_all(tail)?;
-        file.sync_all()
-    };
-    write().and_then(|()| fs::rename(&unfinished, last)).inspect_err(|_| {
-        // It is of no use; that it can't be removed either adds nothing to the first error.
-        let _ = fs::remove_file(&unfinished);
-    })
+    let scratch = Scratch::create(last.parent().unwrap_or(Path::new(".")))?;
+    let whole = scratch.path().join("capture");
+    let mut file = files::create_in_scratch(&whole)?;
+    io::copy(&mut io::Read::take(&mut former, certain), &mut file)?;
+    file.write_all(tail)?;
+    file.set_permissions(former.metadata()?.permissions())?;
+    file.sync_all()?;
+    undisturbed(|| fs::rename(&whole, last))
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use super::Outcome;
 use super::output::{Output, OutputError};
 use crate::clock::{Nanos, Snapshot};
+use crate::files::FileNames;
 use crate::model::Model;
 use crate::source::Session;
 use crate::trace::Overlay;
@@ -46,8 +47,12 @@ pub fn write(
             .map(|()| out.1)
     };
     let bytes = written.map_err(|error| output.error(error))?;
+    if bytes == 0 {
+        output.discard()?;
+        return Ok((name, Outcome::Nothing("the session is empty")));
+    }
     output.finish()?;
-    Ok((name, if bytes > 0 { Outcome::Bytes(bytes) } else { Outcome::Nothing("the session is empty") }))
+    Ok((name, Outcome::Bytes(bytes)))
 }
 
 /// The clocks of a host; where no capture states them, unix time is taken for the time since boot.
@@ -105,15 +110,17 @@ fn archive(output: &mut Output, hosts: &BTreeSet<&str>, session: &Session, model
         });
         Ok::<_, io::Error>(())
     };
+    let mut names = FileNames::default();
+    let own = names.name("requests", ".pftrace");
     for name in hosts {
         let clocks = clocks(session, Some(name));
         let shown = if name.is_empty() { "unknown" } else { name };
-        let file = format!("{}.pftrace", shown.replace('/', "_"));
+        let file = names.name(name, ".pftrace");
         add(&file, Some(shown), &|mut out| host(&mut out, Some(name), clocks, session))?;
     }
     let time = session.first_time().unwrap_or(Nanos(0));
     let unix = Snapshot { boot: time, monotonic: time, real: time };
-    add("requests.pftrace", None, &|mut out| overlay(&mut out, unix, session, model))?;
+    add(&own, None, &|mut out| overlay(&mut out, unix, session, model))?;
     let manifest = serde_json::json!({"perfetto_manifest": {"version": 1, "files": files}}).to_string();
     append(&mut archive, "perfetto_manifest.json", manifest.len() as u64, &mut manifest.as_bytes())?;
     archive.finish()?;
