@@ -100,8 +100,9 @@ fn hold(path: &Path, owner: u32) -> io::Result<File> {
     }
 }
 
-/// Replaces a file by its first `kept` bytes and more. It is whole at each instant: the old one, or the new one, which the names files
-/// tell by its length: what is in it is not read from the rings again, should this command be killed.
+/// Replaces a file by its first `kept` bytes and more. It is whole at each instant: the old one, or the new one. The
+/// names files tell the new one by its length, so what is in it is not read from the rings again, should this command be
+/// killed.
 fn append(last: &Path, kept: u64, tail: &[u8], names: &[File]) -> io::Result<()> {
     let mut former = files::open_regular(last)?;
     let length = former.metadata()?.len();

@@ -197,7 +197,7 @@ impl Recorded {
         let captures = Captures::open(path).unwrap();
         let intake = captures.intake();
         let torn = intake.torn.iter().map(|torn| format!("{torn:?}"));
-        let damaged = torn.chain(intake.unended.iter().map(|file| format!("{file:?}"))).collect();
+        let damaged = torn.chain(intake.unended.iter().map(|file| file.display().to_string())).collect();
         let threads = captures.places().threads.len();
         let mut recorded = Self { threads, damaged, ..Self::default() };
         let mut records = captures.records();
