@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import duckdb
 import pytest
 
 from perfetto_sql import NODE, WHY_NOT, TraceProcessor
-from program import Program, wait_until
+from program import Program
 
 START = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -432,23 +431,3 @@ def test_single_spans_go_to_files_of_their_own(served: Path, tmp_path: Path) -> 
     assert rows[0] == "span_name,start_datetime,end_datetime,during_time(ms),hostname,pid"
     assert rows[1].endswith(",4.000,node,100")
     assert not (tmp_path / "request.csv").exists()
-
-
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    database = Database(tmp_path / "in")
-    steps = json.dumps({"type": 2, "rid": [step(f"r{number}", 3, 1) for number in range(20)]})
-    rows = (
-        (START + n * MS, "modelExec", "Execute", steps, START + n * MS + 500, 1, 1) for n in range(60_000)
-    )
-    database.connection.executemany(
-        "INSERT INTO slice (timestamp, name, cat, args, end_time, pid, tid) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    database.close()
-    output = tmp_path / "out"
-    command = [sys.executable, "-m", "msprof_rs", "parse", "--input-path", str(tmp_path / "in")]
-    with subprocess.Popen([*command, "--output-path", str(output)], stderr=subprocess.PIPE) as process:
-        wait_until(lambda: output.exists() and any(output.iterdir()), "a file is being written")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 128 + signal.SIGINT
-    assert list(output.iterdir()) == []

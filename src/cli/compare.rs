@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::parse::create_folder;
+use super::outputs::{deliver, identity};
 use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::event::{Kind, Name};
-use crate::export::Outcome;
-use crate::export::output;
+use crate::export::delivery::Origin;
 use crate::export::spreadsheet::Csv;
+use crate::export::{self, Outcome, output};
 use crate::model::{Difference, Distribution, Series, difference};
 use crate::source::Session;
+
+/// The output.
+const FILE: &str = "span_comparation_result.csv";
 
 /// Compare the spans of two sessions
 #[derive(Debug, Args)]
@@ -44,6 +47,15 @@ struct Durations {
     series: Series,
 }
 
+/// What was read of one session.
+struct Read {
+    spans: Spans,
+    /// The exit code that says whether they are all.
+    code: u8,
+    identity: String,
+    inputs: Vec<PathBuf>,
+}
+
 type Spans = HashMap<Name, Durations, rustc_hash::FxBuildHasher>;
 
 /// A name that one session or both have.
@@ -59,7 +71,7 @@ impl Compare {
         match self.compare() {
             Ok((report, code)) => {
                 print(&[report], self.form);
-                log::info!("written: {}", self.output_path.join("span_comparation_result.csv").display());
+                log::info!("written: {}", self.output_path.join(FILE).display());
                 code
             }
             Err(error) => {
@@ -71,7 +83,9 @@ impl Compare {
 
     /// The table, and the exit code.
     fn compare(&self) -> Result<(Report, u8), ParseError> {
-        let ((mut input, code), (mut golden, golden_code)) = (spans(&self.input)?, spans(&self.golden)?);
+        let (new, former) = (read(&self.input)?, read(&self.golden)?);
+        let inputs = [new.inputs, former.inputs].concat();
+        let (mut input, mut golden) = (new.spans, former.spans);
         let mut names: Vec<&'static str> =
             input.keys().chain(golden.keys()).map(|name| name.as_str()).collect();
         names.sort_unstable();
@@ -87,9 +101,10 @@ impl Compare {
             .filter(|row| row.golden.max() > 0 || row.input.max() > 0)
             .collect();
 
-        create_folder(&self.output_path)?;
-        let path = self.output_path.join("span_comparation_result.csv");
-        output::write(&path, |out| {
+        let session = format!("{}, compared with {}", new.identity, former.identity);
+        let kinds = &[export::Kind::Comparison];
+        let origin = Origin { session: &session, inputs: &inputs, kinds };
+        let write = |out: &mut output::Output| {
             let mut csv = Csv::new(out);
             csv.write_record([
                 "name",
@@ -111,8 +126,9 @@ impl Compare {
             }
             csv.flush()?;
             Ok(Outcome::Rows(compared.len() as u64))
-        })?;
-        Ok((report(&compared), code.max(golden_code)))
+        };
+        deliver(&self.output_path, &origin, |folder| Ok(output::write(&folder.join(FILE), write)?))?;
+        Ok((report(&compared), new.code.max(former.code)))
     }
 }
 
@@ -156,8 +172,7 @@ fn report(compared: &[Compared]) -> Report {
     report
 }
 
-/// A session's spans, and the exit code that says whether they are all.
-fn spans(folder: &Path) -> Result<(Spans, u8), ParseError> {
+fn read(folder: &Path) -> Result<Read, ParseError> {
     let session = Session::open(folder)?;
     let mut spans = Spans::default();
     let tally = progress::read(&session, |record| {
@@ -168,5 +183,6 @@ fn spans(folder: &Path) -> Result<(Spans, u8), ParseError> {
         }
         Ok(())
     })?;
-    Ok((spans, exit_code(session.intake(), &tally)))
+    let code = exit_code(session.intake(), &tally);
+    Ok(Read { spans, code, identity: identity(folder, &session), inputs: session.inputs().to_vec() })
 }

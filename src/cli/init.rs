@@ -26,6 +26,10 @@ pub(super) struct Init {
 enum InitError {
     #[error("{0} is there already; --force replaces it")]
     Exists(PathBuf),
+    #[error(
+        "{0} is a link, and what it stands for may be another's; remove it, or give the folder that it leads to"
+    )]
+    Link(PathBuf),
     #[error("{path} can't be written: {error}")]
     Io { path: PathBuf, error: io::Error },
 }
@@ -51,9 +55,12 @@ impl Init {
         let (source, pack) = frameworks.pack();
         // Both or none.
         if !self.force
-            && let Some(there) = [&config, &symbols].into_iter().find(|path| path.exists())
+            && let Some(there) = [&config, &symbols].into_iter().find(|path| is_there(path))
         {
             return Err(InitError::Exists(there.clone()));
+        }
+        if let Some(link) = [&config, &symbols].into_iter().find(|path| path.is_symlink()) {
+            return Err(InitError::Link(link.clone()));
         }
         std::fs::create_dir_all(&folder).map_err(|error| InitError::Io { path: folder.clone(), error })?;
         self.put(&config, &config_text(&folder))?;
@@ -72,9 +79,14 @@ impl Init {
 
     fn put(&self, path: &Path, text: &str) -> Result<(), InitError> {
         let outcome =
-            if self.force && path.exists() { replace_file(path, text) } else { create_file(path, text) };
+            if self.force && is_there(path) { replace_file(path, text) } else { create_file(path, text) };
         outcome.map_err(|error| InitError::Io { path: path.into(), error })
     }
+}
+
+/// Also if it is a link to nothing.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// JSON has no comments; keys that are not known have no effect, and stay when the file is rewritten.
@@ -105,17 +117,33 @@ mod tests {
     use crate::config::Collection;
     use crate::symbols::Table;
 
-    #[test]
-    fn both_files_are_written_once_and_are_read_without_a_word() {
-        let folder = tempfile::tempdir().unwrap();
-        let installation = Installation {
+    fn installation() -> Installation<'static> {
+        Installation {
             locate: &|_| None,
             frameworks: vec![("sglang".into(), Some("0.5.9".into()))],
             hooks_in_place: true,
             package: "".into(),
             executable: "".into(),
-        };
-        let init = |force| Init { folder: folder.path().join("new"), force }.write(&installation);
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let [config, theirs] = ["msprof.json", "theirs"].map(|name| folder.path().join(name));
+        std::os::unix::fs::symlink(&theirs, &config).unwrap();
+        let init = |force| Init { folder: folder.path().into(), force }.write(&installation());
+        assert!(matches!(init(false), Err(InitError::Exists(_))), "a link to nothing");
+        std::fs::write(&theirs, "{}").unwrap();
+        assert!(matches!(init(true), Err(InitError::Link(_))));
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "{}");
+        assert!(!folder.path().join("msprof_symbols.yaml").exists(), "both or none");
+    }
+
+    #[test]
+    fn both_files_are_written_once_and_are_read_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = |force| Init { folder: folder.path().join("new"), force }.write(&installation());
         let text = init(false).unwrap();
         assert!(text.contains("SERVICE_PROF_CONFIG_PATH=") && text.contains("sglang 0.5.9"));
         assert!(matches!(init(false), Err(InitError::Exists(_))));

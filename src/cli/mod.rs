@@ -9,6 +9,7 @@ mod interrupt;
 mod left_out;
 mod live;
 mod logger;
+mod outputs;
 mod parse;
 mod progress;
 mod query;
@@ -123,6 +124,10 @@ struct Parse {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
 
+    /// Say also why a table was not written: which records it would have needed
+    #[arg(short, long)]
+    verbose: bool,
+
     #[command(flatten)]
     cells: report::RawCsv,
 }
@@ -177,15 +182,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
     leave_texts_raw(cells.raw_csv);
     if matches!(
         &arguments.verb,
-        Verb::Parse(_) | Verb::Analyze(_) | Verb::Query(_) | Verb::Compare(_) | Verb::Split(_)
+        Verb::Parse(_)
+            | Verb::Analyze(_)
+            | Verb::Query(_)
+            | Verb::Compare(_)
+            | Verb::Split(_)
+            | Verb::Recover(_)
     ) {
         interrupt::clean_up_on_signals();
     }
     match arguments.verb {
         Verb::Init(verb) => verb.run(installation),
         Verb::Run(verb) => verb.run(installation),
-        Verb::Parse(verb) => run_parse(&verb.options, false),
-        Verb::Analyze(verb) => run_parse(&verb.options, true),
+        Verb::Parse(verb) => run_parse(&verb.options, false, verb.verbose),
+        Verb::Analyze(verb) => run_parse(&verb.options, true, verb.verbose),
         Verb::Stats(verb) => verb.run(),
         Verb::Query(verb) => verb.run(),
         Verb::Compare(verb) => verb.run(),
@@ -204,7 +214,7 @@ fn exit_code(intake: &Intake, tally: &Tally) -> u8 {
     if intake.is_whole() && tally.malformed == 0 && !tally.has_losses() { EXIT_FINE } else { EXIT_DAMAGED }
 }
 
-fn run_parse(options: &ParseOptions, summaries: bool) -> u8 {
+fn run_parse(options: &ParseOptions, summaries: bool, is_verbose: bool) -> u8 {
     if let Some(names) = &options.span {
         return span_info::run(options, names).unwrap_or_else(|error| {
             log::error!("{error}");
@@ -213,7 +223,7 @@ fn run_parse(options: &ParseOptions, summaries: bool) -> u8 {
     }
     match parse(options, summaries) {
         Ok(report) => {
-            summary::print(&Summary(&report));
+            summary::print(&Summary(&report), is_verbose);
             report.exit_code()
         }
         Err(error) => {

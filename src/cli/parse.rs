@@ -1,6 +1,7 @@
 //! `msprof-rs parse` and `analyze`: from the captures of a session to a timeline and tables, in one pass over the records.
 
-use std::fs::File;
+mod csv_files;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
@@ -9,20 +10,18 @@ use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use thiserror::Error;
 
+use self::csv_files::{CsvFiles, copy_operators};
 use super::exit_code;
+use super::outputs::{deliver, identity};
 use super::progress::{self, Progress};
 use crate::clock::Nanos;
-use crate::event::Places;
 use crate::export::chrome::ChromeTrace;
-use crate::export::output::{self, Output, OutputError};
+use crate::export::delivery::Origin;
+use crate::export::output::{Output, OutputError};
 use crate::export::sqlite::{Database, TraceTables, write_tables};
 use crate::export::timeline::{Sink, Timeline};
 use crate::export::times::Calendar;
-use crate::export::{
-    Outcome, batch_csv, experts, forward_csv, handoff_csv, kvcache_csv, parquet, perfetto, request_csv,
-    request_status_csv, spec_decode_csv, summary_csv,
-};
-use crate::files;
+use crate::export::{Kind, Outcome, parquet, perfetto, request_csv};
 use crate::model::{Figures, Model, Tables};
 use crate::source::{Intake, Session, SourceError, Tally};
 
@@ -39,6 +38,18 @@ pub enum Format {
     Parquet,
     /// `timeline.pftrace`, for Perfetto: all processes, a track for each request, counters, idle times
     Perfetto,
+}
+
+impl Format {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Csv => Kind::Csv,
+            Self::Db => Kind::Database,
+            Self::Json => Kind::Json,
+            Self::Parquet => Kind::Parquet,
+            Self::Perfetto => Kind::Perfetto,
+        }
+    }
 }
 
 /// What `parse` is asked to do.
@@ -153,20 +164,30 @@ pub(super) fn calendar(timezone: Option<&str>) -> Result<Calendar, ParseError> {
 pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseError> {
     let calendar = calendar(options.timezone.as_deref())?;
     let session = Session::open(&options.input_path)?;
-    let folder = &options.output_path;
-    create_folder(folder)?;
+    let mut kinds: Vec<Kind> = options.format.iter().map(|format| format.kind()).collect();
+    if summaries {
+        kinds.push(Kind::Summaries);
+    }
+    let name = identity(&options.input_path, &session);
+    let origin = Origin { session: &name, inputs: session.inputs(), kinds: &kinds };
+    deliver(&options.output_path, &origin, |folder| write(options, summaries, &session, &calendar, folder))
+}
 
+fn write(
+    options: &ParseOptions,
+    summaries: bool,
+    session: &Session,
+    calendar: &Calendar,
+    folder: &Path,
+) -> Result<Report, ParseError> {
     let places = session.places();
     let is_asked = |format| options.format.contains(&format);
     let tables_folder = folder.join("tables");
-    if is_asked(Format::Parquet) {
-        output::remove_folder(&tables_folder)?;
-    }
     // What needs no tables goes beside what makes them.
     let (read, parquet_rows) = thread::scope(|scope| {
         let records = is_asked(Format::Parquet)
-            .then(|| scope.spawn(|| parquet::write_records(&tables_folder, &session)));
-        let read = read(options, &session, &calendar);
+            .then(|| scope.spawn(|| parquet::write_records(&tables_folder, session)));
+        let read = read(options, session, calendar, folder);
         (read, records.map(joined).transpose())
     });
     let (Read { mut model, tally, mut outputs, database }, parquet_rows) = (read?, parquet_rows?);
@@ -177,14 +198,14 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
     let written = thread::scope(|scope| {
         let model = &model;
         let timeline =
-            is_asked(Format::Perfetto).then(|| scope.spawn(|| perfetto::write(folder, &session, model)));
+            is_asked(Format::Perfetto).then(|| scope.spawn(|| perfetto::write(folder, session, model)));
         let parquet = is_asked(Format::Parquet)
             .then(|| scope.spawn(|| parquet::write_tables(&tables_folder, places, model)));
         if let Some(database) = database {
             write_tables(&database, model, places, &mut calendar.clone())?;
             database.finish()?;
         }
-        let mut files = Files { folder, outputs: Vec::new() };
+        let mut files = CsvFiles { folder, outputs: Vec::new() };
         if is_asked(Format::Csv) {
             files.tables(model, places, &mut calendar.clone())?;
         }
@@ -196,7 +217,7 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
     outputs.extend(written?);
     copy_operators(&session.intake().operators, folder)?;
     if is_asked(Format::Csv) && summaries {
-        let mut files = Files { folder, outputs: Vec::new() };
+        let mut files = CsvFiles { folder, outputs: Vec::new() };
         files.summaries(&mut model)?;
         outputs.append(&mut files.outputs);
     }
@@ -205,7 +226,7 @@ pub fn parse(options: &ParseOptions, summaries: bool) -> Result<Report, ParseErr
         intake: session.intake().clone(),
         places: (places.processes.len(), places.threads.len() - places.processes.len()),
         tally,
-        folder: folder.clone(),
+        folder: options.output_path.clone(),
         outputs,
         unlisted_requests: model.requests.len() - listed,
         shared_requests: model.ids.shared(),
@@ -223,8 +244,13 @@ struct Read {
 }
 
 /// Builds the tables, and writes the timelines that are written record by record.
-fn read(options: &ParseOptions, session: &Session, calendar: &Calendar) -> Result<Read, ParseError> {
-    let (folder, places) = (&options.output_path, session.places());
+fn read(
+    options: &ParseOptions,
+    session: &Session,
+    calendar: &Calendar,
+    folder: &Path,
+) -> Result<Read, ParseError> {
+    let places = session.places();
     let chrome_name = if options.gzip { "chrome_tracing.json.gz" } else { "chrome_tracing.json" };
     let mut chrome = if options.format.contains(&Format::Json) {
         let output = Output::create(&folder.join(chrome_name))?;
@@ -263,75 +289,6 @@ fn read(options: &ParseOptions, session: &Session, calendar: &Calendar) -> Resul
 /// What a thread gives; if it panicked, so does this one.
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// The tables as CSV files.
-struct Files<'a> {
-    folder: &'a Path,
-    outputs: Vec<(&'static str, Outcome)>,
-}
-
-impl Files<'_> {
-    fn write(
-        &mut self,
-        name: &'static str,
-        rows: impl FnOnce(&mut Output) -> io::Result<Outcome>,
-    ) -> Result<(), OutputError> {
-        let outcome = output::write(&self.folder.join(name), rows)?;
-        self.outputs.push((name, outcome));
-        Ok(())
-    }
-
-    fn tables(&mut self, model: &Model, places: &Places, calendar: &mut Calendar) -> Result<(), OutputError> {
-        let Model { ids, batches, handoff, .. } = model;
-        self.write("request.csv", |out| request_csv::write(&model.requests, calendar, out))?;
-        self.write("request_status.csv", |out| {
-            request_status_csv::write(&model.queues, places, calendar, out)
-        })?;
-        self.write("batch.csv", |out| batch_csv::write(batches, ids, places, calendar, out))?;
-        self.write("kvcache.csv", |out| {
-            kvcache_csv::write(&model.kv_cache, model.kv_forms, ids, calendar, out)
-        })?;
-        self.write("forward.csv", |out| forward_csv::write(&model.forwards, places, calendar, out))?;
-        self.write("spec_decode.csv", |out| spec_decode_csv::write(batches, ids, places, calendar, out))?;
-        self.write("pd_split_communication.csv", |out| {
-            handoff_csv::communication(handoff, ids, calendar, out)
-        })?;
-        self.write("pd_split_kvcache.csv", |out| handoff_csv::pulls(handoff, ids, calendar, out))?;
-        self.write("coordinator.csv", |out| handoff_csv::coordinator(handoff, calendar, out))?;
-        self.write("ep_balance.csv", |out| experts::balance(&model.experts, places, out))?;
-        self.write("moe_analysis.csv", |out| experts::analysis(&model.experts, places, out))?;
-        let pictures = experts::pictures(&model.experts, self.folder)?;
-        self.outputs.push(("*.png", pictures));
-        Ok(())
-    }
-
-    fn summaries(&mut self, model: &mut Model) -> Result<(), OutputError> {
-        let summary = &mut model.summary;
-        self.write("request_summary.csv", |out| summary_csv::requests(summary, out))?;
-        self.write("batch_summary.csv", |out| summary_csv::batches(summary, out))?;
-        self.write("service_summary.csv", |out| summary_csv::service(summary, out))
-    }
-}
-
-/// Puts the operators' tables of each `PROF_*` folder into a folder of that name.
-fn copy_operators(files: &[PathBuf], folder: &Path) -> Result<(), ParseError> {
-    for file in files {
-        let profile = file.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
-        let target = folder.join(profile);
-        create_folder(&target)?;
-        let path = target.join(file.file_name().unwrap_or_default());
-        let copy = || io::copy(&mut files::open_regular(file)?, &mut File::create(&path)?);
-        copy().map_err(|error| OutputError::new(&path, error))?;
-    }
-    Ok(())
-}
-
-pub(super) fn create_folder(folder: &Path) -> Result<(), ParseError> {
-    use std::os::unix::fs::DirBuilderExt;
-    // Prompts may be in request ids and attributes: outputs are not for everybody.
-    let created = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
-    created.map_err(|error| ParseError::Folder { path: folder.to_owned(), error })
 }
 
 #[cfg(test)]
@@ -509,8 +466,8 @@ mod tests {
         session(input.path());
         let format = vec![Format::Db];
         let report = parse(&ParseOptions { format, ..options(input.path(), output.path()) }, false).unwrap();
-        let files: Vec<_> =
-            output.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names = output.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let files: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with('.')).collect();
         assert_eq!(files, ["profiler.db"]);
         assert_eq!(report.outputs.len(), 1);
     }
@@ -525,6 +482,7 @@ mod tests {
         let first = parse(&options, false).unwrap();
         let second = parse(&options, false).unwrap();
         assert_eq!((&second.intake, second.tally), (&first.intake, first.tally));
+        assert!(!output.join("former").exists(), "each output is known as such");
 
         for input_path in [output.join("timeline.pftrace"), output] {
             let alone = Session::open(&input_path).unwrap();

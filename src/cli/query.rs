@@ -12,6 +12,8 @@ use super::parse::{Format, ParseOptions, parse};
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, EXIT_FINE, ParseError};
 use crate::database::{Database, Views};
+use crate::files::Scratch;
+use crate::printable::shortened;
 
 /// Ask a session's tables with SQL
 #[derive(Debug, Args)]
@@ -48,6 +50,8 @@ enum QueryError {
     TooLong(u64),
     #[error("the answer has more than {} MB; ask for less of it, or for a sum", MOST >> 20)]
     TooMuch,
+    #[error("{error}. There are {tables}")]
+    NoTable { error: rusqlite::Error, tables: String },
     #[error("{0}")]
     Sql(rusqlite::Error),
 }
@@ -75,7 +79,7 @@ impl Query {
             let file = if is_database { &self.folder } else { &written };
             return Ok((self.ask(&self.open(file)?)?, EXIT_FINE));
         }
-        let folder = tempfile::tempdir().map_err(QueryError::Temporary)?;
+        let folder = Scratch::create(&std::env::temp_dir()).map_err(QueryError::Temporary)?;
         let options = ParseOptions {
             input_path: self.folder.clone(),
             output_path: folder.path().to_owned(),
@@ -103,6 +107,13 @@ impl Query {
                 QueryError::NoReading(error)
             }
             _ if database.took_too_long(&error) => QueryError::TooLong(self.time_limit),
+            _ if error.to_string().contains("no such table") => {
+                database.go_on();
+                match tables(database) {
+                    Ok(tables) if !tables.is_empty() => QueryError::NoTable { error, tables },
+                    _ => QueryError::Sql(error),
+                }
+            }
             _ => QueryError::Sql(error),
         };
         let mut statement = database.connection().prepare(&self.sql).map_err(told)?;
@@ -121,6 +132,15 @@ impl Query {
         }
         Ok(report)
     }
+}
+
+/// The names of the tables and views.
+fn tables(database: &Database) -> rusqlite::Result<String> {
+    let sql = "SELECT name FROM sqlite_master \
+               WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name LIMIT 100";
+    let mut statement = database.connection().prepare(sql)?;
+    let names = statement.query_map([], |row| Ok(shortened(&row.get::<_, String>(0)?)))?;
+    Ok(names.collect::<rusqlite::Result<Vec<_>>>()?.join(", "))
 }
 
 fn cell(value: ValueRef<'_>) -> Cell {

@@ -6,12 +6,15 @@ use std::collections::HashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Serialize};
 
-use super::parse::{ParseOptions, calendar, create_folder};
+use super::outputs::{deliver, identity};
+use super::parse::{ParseOptions, calendar};
 use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId};
+use crate::export;
+use crate::export::delivery::Origin;
 use crate::export::output::{Output, OutputError};
 use crate::export::spreadsheet::Csv;
 use crate::export::times::Calendar;
@@ -72,7 +75,12 @@ impl Bubbles {
 pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseError> {
     let mut calendar = calendar(options.timezone.as_deref())?;
     let session = Session::open(&options.input_path)?;
-    let names: Vec<Name> = asked.iter().map(String::as_str).chain(ALWAYS).map(Name::new).collect();
+    let mut names = Vec::new();
+    for name in asked.iter().map(String::as_str).chain(ALWAYS).map(Name::new) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let (mut spans, mut totals) = (Spool::default(), Totals::default());
     let (ids, tally) = each(&session, &names, |span, resources| {
         totals.push(&span, resources);
@@ -90,18 +98,21 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
         })?;
     }
     let spans = spans.finish().map_err(ParseError::Temporary)?;
-    let folder = options.output_path.join("span_info");
-    create_folder(&folder)?;
-    let mut naming = Naming::default();
-    for name in names.iter().filter(|name| totals.names.contains_key(name)) {
-        let path = folder.join(format!("{}.csv", naming.name(name.as_str())));
-        write(*name, &spans, &session, &path, &mut calendar)?;
-    }
+    let name = identity(&options.input_path, &session);
+    let origin = Origin { session: &name, inputs: session.inputs(), kinds: &[export::Kind::Spans] };
+    deliver(&options.output_path, &origin, |folder| {
+        let mut naming = Naming::default();
+        for name in names.iter().filter(|name| totals.names.contains_key(name)) {
+            let path = folder.join("span_info").join(format!("{}.csv", naming.name(name.as_str())));
+            write(*name, &spans, &session, &path, &mut calendar)?;
+        }
+        Ok(())
+    })?;
     for name in asked.iter().filter(|name| !totals.names.contains_key(&Name::new(name))) {
         log::warn!("there is no span {} in the session", quoted(name));
     }
     print(&reports(totals, told, &slowest, &ids), Form::default());
-    log::info!("written: {}", folder.display());
+    log::info!("written: {}", options.output_path.join("span_info").display());
     Ok(exit_code(session.intake(), &tally))
 }
 

@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use clap::Args;
 use rustc_hash::FxHashMap;
 
-use super::parse::create_folder;
+use super::outputs::{deliver, identity};
 use super::progress;
 use super::report::RawCsv;
 use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, ThreadId};
-use crate::export::Outcome;
+use crate::export::delivery::Origin;
 use crate::export::output::{self, Output};
 use crate::export::spreadsheet::Csv;
 use crate::export::times::Millis;
+use crate::export::{self, Outcome};
 use crate::model::{Distribution, Ids, Phase, RequestId, Resources};
 use crate::source::Session;
 
@@ -148,7 +149,7 @@ impl Split {
         })?;
         parts.sort_by_key(|part| part.start);
         let (_, steps) = FRAMEWORKS[framework];
-        let mut written = false;
+        let mut wanted = Vec::new();
         for (name, phase, size, number, rid) in [
             ("prefill", Phase::Prefill, self.prefill_batch_size, self.prefill_number, &self.prefill_rid),
             ("decode", Phase::Decode, self.decode_batch_size, self.decode_number, &self.decode_rid),
@@ -162,15 +163,29 @@ impl Split {
                 missing(&parts, steps[0], phase, name, size, rid);
                 continue;
             }
-            create_folder(&self.output_path)?;
-            let path = self.output_path.join(format!("{name}.csv"));
-            output::write(&path, |out| {
-                write(out, &batches, session.places(), &ids, phase == Phase::Prefill)
-            })?;
-            log::info!("written: {} ({} of the batches)", path.display(), batches.len());
-            written = true;
+            wanted.push((format!("{name}.csv"), batches, phase == Phase::Prefill));
         }
-        Ok(written.then(|| exit_code(session.intake(), &tally)))
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let name = identity(&self.input_path, &session);
+        let origin = Origin { session: &name, inputs: session.inputs(), kinds: &[export::Kind::Batches] };
+        deliver(&self.output_path, &origin, |folder| {
+            for (file, batches, with_rid) in &wanted {
+                output::write(&folder.join(file), |out| {
+                    write(out, batches, session.places(), &ids, *with_rid)
+                })?;
+            }
+            Ok(())
+        })?;
+        for (file, batches, _) in &wanted {
+            log::info!(
+                "written: {} ({} of the batches)",
+                self.output_path.join(file).display(),
+                batches.len()
+            );
+        }
+        Ok(Some(exit_code(session.intake(), &tally)))
     }
 }
 

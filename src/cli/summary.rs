@@ -2,20 +2,22 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
+use std::path::Path;
 
 use super::parse::Report;
 use crate::export::Outcome;
 use crate::printable::{Printable, printable};
 use crate::source::{DamagedFile, Intake, Unread};
 
-/// A report as a person reads it.
+/// A report as a person reads it; with `{:#}`, also why something was not written.
 #[derive(Debug)]
 pub struct Summary<'a>(pub &'a Report);
 
 /// Prints to stdout.
-pub(super) fn print(summary: &Summary<'_>) {
+pub(super) fn print(summary: &Summary<'_>, is_verbose: bool) {
+    let text = if is_verbose { format!("{summary:#}") } else { summary.to_string() };
     // A reader that has gone away (`| head`) is no reason to fail.
-    let _ = write!(std::io::stdout(), "{summary}");
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 impl Display for Summary<'_> {
@@ -26,6 +28,10 @@ impl Display for Summary<'_> {
         self.figures(f)
     }
 }
+
+/// One of these has rows where a server of models was recorded.
+const OF_SERVERS: [&str; 5] =
+    ["request.csv", "request_status.csv", "batch.csv", "kvcache.csv", "forward.csv"];
 
 /// Lines, with a word before the first; nothing if there are none.
 fn paragraph(f: &mut Formatter<'_>, head: &str, lines: &[String]) -> fmt::Result {
@@ -74,7 +80,8 @@ impl Summary<'_> {
         if tally.lost_rings > 0 {
             let rings = count(tally.lost_rings, "ring");
             lines.push(format!(
-                "{rings} of killed processes in private memory: the last events in there are lost"
+                "{rings} in private memory of processes that ended before all was written: the last events in \
+                 there are lost"
             ));
         }
         for (number, what) in [
@@ -133,6 +140,7 @@ impl Summary<'_> {
     fn written(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "Written  to {}", Printable(self.0.folder.display()))?;
         let mut missing = Vec::new();
+        let mut serves_model = false;
         for (name, outcome) in &self.0.outputs {
             match outcome {
                 Outcome::Rows(rows) => {
@@ -143,13 +151,34 @@ impl Summary<'_> {
                         "*.png" => "picture",
                         _ => "row",
                     };
+                    serves_model |= OF_SERVERS.contains(name);
                     writeln!(f, "         {name:20} {}", count(*rows, what))?;
                 }
                 Outcome::Bytes(bytes) => writeln!(f, "         {name:20} {:.1} MB", *bytes as f64 / 1e6)?,
-                Outcome::Nothing(why) => missing.push(format!("{name}: {why}")),
+                Outcome::Nothing(why) => missing.push((*name, *why)),
             }
         }
-        paragraph(f, "Missing", &missing)
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if f.alternate() {
+            let lines: Vec<String> = missing.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            return paragraph(f, "Missing", &lines);
+        }
+        let is_of_server =
+            |name: &str| Path::new(name).extension().is_some_and(|it| it == "csv" || it == "png");
+        if !serves_model && missing.iter().any(|(name, _)| is_of_server(name)) {
+            missing.retain(|(name, _)| !is_of_server(name));
+            let what = "the tables of a server: nothing here tells of requests or batches";
+            writeln!(f, "Missing  {what} (`-v` says what would)")?;
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> =
+            missing.iter().map(|(name, _)| name.strip_suffix(".csv").unwrap_or(name)).collect();
+        let tables = count(names.len() as u64, "table");
+        writeln!(f, "Missing  {tables} without data: {} (`-v` says why)", names.join(", "))
     }
 
     fn figures(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -202,7 +231,10 @@ fn of_files(intake: &Intake) -> Vec<String> {
         ));
     }
     for ring in &intake.damaged_rings {
-        lines.push(format!("{}: the last events of a killed process can't be read in full", ring.display()));
+        lines.push(format!(
+            "{}: the last events of a process that ended can't be read in full",
+            ring.display()
+        ));
     }
     for Unread { capture, rings, reason, .. } in &intake.unread {
         let rings = if *rings > 0 { count(*rings as u64, "ring") } else { "the rings".to_owned() };
@@ -210,7 +242,9 @@ fn of_files(intake: &Intake) -> Vec<String> {
     }
     if intake.recovered > 0 {
         let recovered = count(intake.recovered, "event");
-        lines.push(format!("{recovered} recovered from the rings of processes that were killed"));
+        lines.push(format!(
+            "{recovered} recovered from the rings of processes that ended before all was written"
+        ));
     }
     lines
 }
@@ -252,6 +286,62 @@ fn count(number: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Figures;
+    use crate::source::{Intake, Tally};
+
+    fn report(outputs: &[(&'static str, Outcome)]) -> Report {
+        Report {
+            intake: Intake::default(),
+            places: (1, 1),
+            tally: Tally::default(),
+            folder: "output".into(),
+            outputs: outputs.to_vec(),
+            unlisted_requests: 0,
+            shared_requests: 0,
+            figures: Figures::default(),
+        }
+    }
+
+    fn missing(text: &str) -> Vec<String> {
+        let lines = text.lines().skip_while(|line| !line.starts_with("Missing"));
+        lines.take_while(|line| !line.starts_with("Figures")).map(|line| line[9..].to_owned()).collect()
+    }
+
+    const NOTHING: Outcome = Outcome::Nothing("no such record");
+
+    #[test]
+    fn tables_without_data_are_one_line_and_the_reasons_are_told_to_who_asks() {
+        let report =
+            report(&[("request.csv", Outcome::Rows(2)), ("coordinator.csv", NOTHING), ("*.png", NOTHING)]);
+        let summary = Summary(&report);
+        assert_eq!(
+            missing(&summary.to_string()),
+            ["2 tables without data: coordinator, *.png (`-v` says why)"]
+        );
+        assert_eq!(
+            missing(&format!("{summary:#}")),
+            ["coordinator.csv: no such record", "*.png: no such record"]
+        );
+    }
+
+    #[test]
+    fn a_program_that_serves_no_model_hears_nothing_of_experts_and_coordinators() {
+        let outputs = [("request.csv", NOTHING), ("coordinator.csv", NOTHING), ("ep_balance.csv", NOTHING)];
+        let [line] = &missing(&Summary(&report(&outputs)).to_string())[..] else { panic!("several lines") };
+        assert!(line.contains("tables of a server") && !line.contains("coordinator"), "{line}");
+        let whole = report(&[("profiler.db", Outcome::Rows(2))]);
+        assert_eq!(missing(&Summary(&whole).to_string()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nobody_is_said_to_have_been_killed() {
+        let mut report = report(&[]);
+        report.intake.recovered = 3;
+        report.tally.lost_rings = 1;
+        let text = Summary(&report).to_string();
+        assert!(text.contains("3 events recovered from the rings of processes that ended"), "{text}");
+        assert!(!text.contains("killed"), "{text}");
+    }
 
     #[test]
     fn numbers_have_their_noun() {

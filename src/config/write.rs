@@ -88,14 +88,14 @@ fn write_beside(path: &Path, text: &str, mode: u32) -> io::Result<PathBuf> {
     let (temporary, mut file) = loop {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
             // Left by a process of the same number that was killed.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             opened => break (temporary, opened?),
         }
     };
     let written =
-        file.set_permissions(fs::Permissions::from_mode(mode)).and_then(|()| file.write_all(text.as_bytes()));
+        file.write_all(text.as_bytes()).and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)));
     match written {
         Ok(()) => Ok(temporary),
         Err(error) => {

@@ -1,14 +1,17 @@
-//! The outputs, one file per deliverable. Each takes rows or records and a writer; [`output`] gives a file its name
-//! only when it is whole.
+//! The outputs, one file per deliverable. Each takes rows or records and a writer; [`delivery`] puts all of them into
+//! their folder when they are whole.
 
 pub mod batch_csv;
 pub mod chrome;
+pub mod delivery;
 pub mod experts;
 mod flows;
 pub mod forward_csv;
 pub mod handoff_csv;
 mod json;
+mod kind;
 pub mod kvcache_csv;
+mod manifest;
 pub mod output;
 pub mod parquet;
 pub mod perfetto;
@@ -22,6 +25,8 @@ pub mod sqlite;
 pub mod summary_csv;
 pub mod timeline;
 pub mod times;
+
+pub use kind::Kind;
 
 /// What came of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]

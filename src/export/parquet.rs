@@ -15,7 +15,7 @@ use parquet::schema::types::Type;
 use rustc_hash::FxHashMap;
 
 use super::json;
-use super::output::{OutputError, Partial};
+use super::output::OutputError;
 use crate::event::{Kind, Places, ProcessId};
 use crate::files;
 use crate::model::{Ids, Model, Phase, Request, Resources};
@@ -184,7 +184,7 @@ enum Values {
 /// A file.
 struct Table {
     writer: SerializedFileWriter<File>,
-    partial: Partial,
+    path: PathBuf,
     columns: Vec<(Values, Vec<i16>)>,
     rows: usize,
     most_rows: usize,
@@ -192,11 +192,7 @@ struct Table {
 
 impl Table {
     fn create(path: &Path, columns: Columns, most_rows: usize) -> Result<Self, OutputError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| OutputError::new(path, error))?;
-        }
-        let partial = Partial::new(path);
-        let file = File::create(partial.temporary()).map_err(|error| OutputError::new(path, error))?;
+        let file = files::create_in_scratch(path).map_err(|error| OutputError::new(path, error))?;
         let open = || {
             let field = |(name, holds): &(&str, Holds)| {
                 let (physical, converted) = match holds {
@@ -222,7 +218,8 @@ impl Table {
             };
             (values, Vec::new())
         };
-        Ok(Self { writer, partial, columns: columns.iter().map(empty).collect(), rows: 0, most_rows })
+        let columns = columns.iter().map(empty).collect();
+        Ok(Self { writer, path: path.to_owned(), columns, rows: 0, most_rows })
     }
 
     fn row<const N: usize>(&mut self, cells: [Cell<'_>; N]) -> Result<(), OutputError> {
@@ -251,7 +248,7 @@ impl Table {
 
     fn write_rows(&mut self) -> Result<(), OutputError> {
         self.rows = 0;
-        let Self { writer, columns, partial, .. } = self;
+        let Self { writer, columns, path, .. } = self;
         let write = || {
             let mut group = writer.next_row_group()?;
             for (values, levels) in columns {
@@ -279,16 +276,15 @@ impl Table {
             }
             group.close().map(drop)
         };
-        write().map_err(|error: ParquetError| OutputError::other(partial.path(), error))
+        write().map_err(|error: ParquetError| OutputError::other(path, error))
     }
 
     fn finish(mut self) -> Result<(), OutputError> {
         if self.rows > 0 {
             self.write_rows()?;
         }
-        let Self { writer, partial, .. } = self;
-        writer.close().map_err(|error| OutputError::other(partial.path(), error))?;
-        partial.finish()
+        let Self { writer, path, .. } = self;
+        writer.close().map(drop).map_err(|error| OutputError::other(&path, error))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::SCRATCH_PREFIX;
 use crate::stem;
 
 /// What `parse` itself writes, perhaps into the session's folder: captures with more laid over them. It is read where
@@ -75,7 +76,9 @@ pub(super) fn search(path: &Path) -> io::Result<Found> {
             for entry in folder.read_dir()? {
                 let entry = entry?;
                 let (is_folder, path) = (entry.file_type()?.is_dir(), entry.path());
-                if is_folder {
+                if is_folder && entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+                    // A command is writing there.
+                } else if is_folder {
                     is_exported |= entry.file_name() == "mindstudio_profiler_output";
                     folders.push(path);
                 } else if let Some(form) = form(&path) {

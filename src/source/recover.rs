@@ -12,7 +12,7 @@ use super::captures::{Opened, SourceError, open_with};
 use super::folder::{CaptureFiles, find};
 use super::leavings::Leavings;
 use crate::event::names_log::{COMPLETED, MAGIC};
-use crate::files;
+use crate::files::{self, Scratch, undisturbed};
 use crate::own_file::Life;
 
 /// What became of one capture.
@@ -107,29 +107,19 @@ fn append(last: &Path, kept: u64, tail: &[u8], names: &[File]) -> io::Result<()>
     let mut former = files::open_regular(last)?;
     let length = former.metadata()?.len();
     let completed = kept + tail.len() as u64;
-    let unfinished = last.with_extension("part");
-    let mut write = || {
-        // One that is there was left by a command that was killed.
-        if let Err(error) = fs::remove_file(&unfinished)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
+    let scratch = Scratch::create(last.parent().unwrap_or(Path::new(".")))?;
+    let whole = scratch.path().join("capture");
+    let mut file = files::create_in_scratch(&whole)?;
+    io::copy(&mut io::Read::take(&mut former, kept), &mut file)?;
+    file.write_all(tail)?;
+    file.set_permissions(former.metadata()?.permissions())?;
+    file.sync_all()?;
+    for names in names.iter().filter(|_| completed != length) {
+        let mut magic = [0; size_of::<u64>()];
+        names.read_exact_at(&mut magic, 0)?;
+        if u64::from_le_bytes(magic) == MAGIC {
+            names.write_all_at(&completed.to_le_bytes(), COMPLETED as u64)?;
         }
-        let mut file = files::create_private(&unfinished)?;
-        io::copy(&mut io::Read::take(&mut former, kept), &mut file)?;
-        file.write_all(tail)?;
-        file.sync_all()?;
-        for names in names.iter().filter(|_| completed != length) {
-            let mut magic = [0; size_of::<u64>()];
-            names.read_exact_at(&mut magic, 0)?;
-            if u64::from_le_bytes(magic) == MAGIC {
-                names.write_all_at(&completed.to_le_bytes(), COMPLETED as u64)?;
-            }
-        }
-        Ok(())
-    };
-    write().and_then(|()| fs::rename(&unfinished, last)).inspect_err(|_| {
-        // It is of no use; that it can't be removed either adds nothing to the first error.
-        let _ = fs::remove_file(&unfinished);
-    })
+    }
+    undisturbed(|| fs::rename(&whole, last))
 }

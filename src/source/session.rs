@@ -1,6 +1,6 @@
 //! A session: all that its folder holds, our own captures and what other tools recorded, as one stream of records.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::captures::{Captures, Intake, SourceError};
 use super::folder::{Form, search};
@@ -25,6 +25,7 @@ pub struct Session {
     first_imported: Option<Nanos>,
     places: Places,
     intake: Intake,
+    inputs: Vec<PathBuf>,
 }
 
 /// Yields the records of a session in the order in which they ended; unfinished spans come last.
@@ -88,6 +89,9 @@ impl Session {
         }
         intake.unexported = found.unexported;
         intake.operators = found.operators;
+        let captured = found.captures.into_iter().flat_map(|capture| capture.parts);
+        let imported_files = found.imports.into_iter().map(|(_, file)| file);
+        let inputs = captured.chain(imported_files).chain(intake.operators.iter().cloned()).collect();
         let imported_tally = Tally {
             spans: imports.spans,
             instants: imports.instants,
@@ -105,7 +109,15 @@ impl Session {
             let first = intake.damaged.first().map(|damaged| damaged.reason.clone()).unwrap_or_default();
             return Err(SourceError::AllRefused { path: path.to_owned(), count: intake.files, first });
         }
-        Ok(Self { captures, imported, imported_tally, first_imported, places: imports.places, intake })
+        Ok(Self {
+            captures,
+            imported,
+            imported_tally,
+            first_imported,
+            places: imports.places,
+            intake,
+            inputs,
+        })
     }
 
     /// The processes and threads.
@@ -116,6 +128,11 @@ impl Session {
     /// What was opened.
     pub fn intake(&self) -> &Intake {
         &self.intake
+    }
+
+    /// The files that were found.
+    pub fn inputs(&self) -> &[PathBuf] {
+        &self.inputs
     }
 
     /// Our own captures, if there are any.

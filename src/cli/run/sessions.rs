@@ -26,7 +26,7 @@ pub(super) fn parse(captures: &Path, folder: &Path, symbols: Option<&Path>) {
         let output = if number == 1 { "output".to_owned() } else { format!("output-{number}") };
         match outputs_of(&session, folder.join(output)) {
             Ok(report) => {
-                summary::print(&Summary(&report));
+                summary::print(&Summary(&report), false);
                 events += report.events();
             }
             Err(error) => log::error!("{}: {error}", session.display()),

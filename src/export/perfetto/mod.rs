@@ -49,8 +49,12 @@ pub fn write(
             .map(|()| out.1)
     };
     let bytes = written.map_err(|error| output.error(error))?;
+    if bytes == 0 {
+        output.discard()?;
+        return Ok((name, Outcome::Nothing("the session is empty")));
+    }
     output.finish()?;
-    Ok((name, if bytes > 0 { Outcome::Bytes(bytes) } else { Outcome::Nothing("the session is empty") }))
+    Ok((name, Outcome::Bytes(bytes)))
 }
 
 /// The clocks of a host; where no capture states them, unix time is taken for the time since boot.

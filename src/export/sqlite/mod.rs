@@ -3,31 +3,33 @@
 mod tables;
 mod trace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::output::{OutputError, Partial};
+use super::output::OutputError;
+use crate::files;
 
 pub use tables::write as write_tables;
 pub use trace::TraceTables;
 
-/// A database that does not have its name yet.
+/// A database that is being written.
 #[derive(Debug)]
 pub struct Database {
     connection: Connection,
-    partial: Partial,
+    path: PathBuf,
 }
 
 impl Database {
-    /// Begins the database that will be called `path`, with its schema.
+    /// Begins the database, with its schema.
     ///
     /// # Errors
-    /// It can't be written.
+    /// It can't be written, or there is such a file already.
     pub fn create(path: &Path) -> Result<Self, OutputError> {
-        let partial = Partial::new(path);
+        // SQLite takes an empty file for an empty database.
+        files::create_in_scratch(path).map_err(|error| OutputError::new(path, error))?;
         let open = || {
-            let connection = Connection::open(partial.temporary())?;
+            let connection = Connection::open(path)?;
             // It is whole or not there at all, so nothing has to be kept safe on the way.
             connection.execute_batch(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; \
@@ -38,7 +40,7 @@ impl Database {
             Ok(connection)
         };
         let connection = open().map_err(|error: rusqlite::Error| OutputError::other(path, error))?;
-        Ok(Self { connection, partial })
+        Ok(Self { connection, path: path.to_owned() })
     }
 
     /// The database, to be read and written.
@@ -46,20 +48,19 @@ impl Database {
         &self.connection
     }
 
-    /// Gives the database its name, replacing an older one.
+    /// Writes the last pages.
     ///
     /// # Errors
-    /// The last pages can't be written, or the file can't be renamed.
+    /// They can't be written.
     pub fn finish(self) -> Result<(), OutputError> {
-        let Self { connection, partial } = self;
+        let Self { connection, path } = self;
         connection
             .execute_batch("COMMIT")
             .and_then(|()| connection.close().map_err(|(_, error)| error))
-            .map_err(|error| OutputError::other(partial.path(), error))?;
-        partial.finish()
+            .map_err(|error| OutputError::other(&path, error))
     }
 
     fn error(&self, error: rusqlite::Error) -> OutputError {
-        OutputError::other(self.partial.path(), error)
+        OutputError::other(&self.path, error)
     }
 }

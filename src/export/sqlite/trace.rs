@@ -50,7 +50,7 @@ impl TraceTables {
     /// Begins to write into the database.
     pub fn begin(database: Database) -> Self {
         let (sender, receiver) = bounded::<Bundle>(WAITING);
-        let path = database.partial.path().to_owned();
+        let path = database.path.clone();
         let write = move || {
             for bundle in receiver {
                 bundle.write(&database).map_err(|error| database.error(error))?;
