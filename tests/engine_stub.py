@@ -50,9 +50,12 @@ class Request:
     def __init__(self, request_id, prompt, max_tokens, arrival_time=1.0):
         self.request_id, self.prompt_token_ids, self.max_tokens = request_id, prompt, max_tokens
         self.num_prompt_tokens, self.num_computed_tokens, self.replied = len(prompt), 0, 0
-        self.arrival_time, self.steps = arrival_time, 0
+        self.arrival_time, self.steps, self.has_ended = arrival_time, 0, False
     @property
     def num_tokens(self): return self.num_prompt_tokens + self.replied
+    @property
+    def num_output_tokens(self): return self.replied
+    def is_finished(self): return self.has_ended
 
 class Scheduler:
     def __init__(self, blocks=1000, budget=1000, drafts=0):
@@ -146,7 +149,7 @@ class Scheduler:
     def finish_requests(self, request_ids, finished_status):
         every = self.requests if request_ids is None else request_ids
         for rid in [every] if isinstance(every, str) else list(every):
-            if rid in self.requests:
+            if rid in self.requests and not self.requests[rid].has_ended:
                 self._free_request(self.requests[rid])
 
     def _free_request(self, request):

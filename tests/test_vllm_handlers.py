@@ -95,6 +95,29 @@ serve(engine)
 
 
 @pytest.mark.parametrize("version", engine_stub.GENERATIONS)
+def test_an_abort_tells_the_tokens_of_what_never_ran_or_ran_before_collection(
+    program: Program, version: str
+) -> None:
+    code = """
+engine = EngineCore(budget=5)
+for n in range(3):
+    engine.add_request(Request(f"r{n}", [n] * 5, max_tokens=9))
+engine.step(); engine.step()
+msprof_rs.start()
+engine.scheduler.requests["r1"].has_ended = True  # its blocks are kept for another engine
+engine.abort_requests(["r0", "r1", "r2"])
+msprof_rs.stop()
+print("[[], []]")
+"""
+    _, _, capture = run(program, version, code, enable=0)
+    ends = [event.attributes for event in capture.named("coreRes")]
+    assert [(end["rid"], end["recvTokenSize="], end["replyTokenSize="]) for end in ends] == [
+        ("r0", 5, 2),
+        ("r2", 5, 0),
+    ]
+
+
+@pytest.mark.parametrize("version", engine_stub.GENERATIONS)
 def test_who_ends_leaves_its_queue(program: Program, version: str) -> None:
     code = """
 engine = EngineCore(budget=10)

@@ -136,14 +136,10 @@ pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<
     } else {
         each(&ids)?
     };
-    let mut there = Vec::new();
-    for id in ids {
-        let is_there = all.as_ref().map(|all| all.contains(&id).optional(py)).transpose()?.flatten();
-        if is_there.unwrap_or(true) {
-            there.push(id);
-        }
+    let mut leavers = Vec::new();
+    for rid in ids {
+        leavers.extend(Leaver::of(rid, all.as_ref())?);
     }
-    let ids = there;
     let running = datum(py, "Scheduler.running", running(&scheduler))?;
     if call.proceed().is_none() {
         return Ok(());
@@ -152,10 +148,11 @@ pub(in crate::handlers) fn finish_requests(call: &mut Call<'_, '_>) -> PyResult<
     let reason = status.getattr(intern!(py, "name")).and_then(|name| text(&name));
     let reason = datum(py, "RequestStatus", reason)?.unwrap_or_default();
     if let Some(running) = running {
-        datum(py, "Scheduler.waiting", record_leavers(&scheduler, &running, &ids, ticks))?;
+        datum(py, "Scheduler.waiting", record_leavers(&scheduler, &running, &leavers, ticks))?;
     }
-    for rid in ids {
-        record_end(&rid, reason.trim_start_matches("FINISHED_").to_lowercase().as_str(), ticks);
+    let reason = reason.trim_start_matches("FINISHED_").to_lowercase();
+    for leaver in leavers {
+        record_end(&leaver.rid, &reason, leaver.tokens, ticks);
     }
     Ok(())
 }
@@ -202,9 +199,38 @@ pub(in crate::handlers) fn update_from_output(call: &mut Call<'_, '_>) -> PyResu
         datum(py, "Scheduler.waiting", record_leavers(&scheduler, &running, &ended, ticks))?;
     }
     for answer in ended {
-        record_end(answer.as_ref(), &answer.reason, ticks);
+        record_end(answer.as_ref(), &answer.reason, (None, None), ticks);
     }
     Ok(())
+}
+
+/// A request that ends from outside, and how long its prompt and its answer are. The scheduler knows this of one that never
+/// ran, and of one that collection began in the middle of.
+struct Leaver {
+    rid: String,
+    tokens: (Option<i64>, Option<i64>),
+}
+
+impl AsRef<str> for Leaver {
+    fn as_ref(&self) -> &str {
+        &self.rid
+    }
+}
+
+impl Leaver {
+    /// None for one that is not there, or is there still though it has ended: its blocks may be another engine's to read.
+    fn of(rid: String, all: Option<&Bound<'_, PyAny>>) -> Result<Option<Self>, Interrupt> {
+        let Some(all) = all else { return Ok(Some(Self { rid, tokens: (None, None) })) };
+        let py = all.py();
+        let Some(request) = all.get_item(&rid).optional(py)? else { return Ok(None) };
+        let has_ended = request.call_method0(intern!(py, "is_finished")).and_then(|ended| ended.is_truthy());
+        if has_ended.optional(py)?.unwrap_or(false) {
+            return Ok(None);
+        }
+        let number = |name| request.getattr(name).and_then(|number| number.extract()).optional(py);
+        let tokens = (number(intern!(py, "num_prompt_tokens"))?, number(intern!(py, "num_output_tokens"))?);
+        Ok(Some(Self { rid, tokens }))
+    }
 }
 
 /// What a step brought to a request.
@@ -285,17 +311,18 @@ pub(super) fn append_accepted(attributes: &mut Attributes, accepted: &[(String, 
     }
 }
 
-/// A request has ended for the engine.
-fn record_end(rid: &str, reason: &str, ticks: Ticks) {
+/// A request has ended for the engine; `prompt` and `replied` are its tokens, as far as its end tells them.
+fn record_end(rid: &str, reason: &str, (prompt, replied): (Option<i64>, Option<i64>), ticks: Ticks) {
     let known = requests().find(rid).copied();
+    // Where collection began in the middle of it, the tokens before are not known.
+    let counted = known.filter(|request| request.is_whole).map(|request| request.replied);
     event(label!("Engine", "coreRes"), ticks, |attributes| {
         attributes.key(*RID).str(rid);
-        if let Some(prompt) = known.and_then(|request| request.prompt_tokens) {
+        if let Some(prompt) = prompt.or(known.and_then(|request| request.prompt_tokens)) {
             attributes.key(*RECV_TOKEN_SIZE).int(prompt);
         }
-        // Where collection began in the middle of it, the tokens before are not known.
-        if let Some(request) = known.filter(|request| request.is_whole) {
-            attributes.key(*REPLY_TOKEN_SIZE).int(request.replied);
+        if let Some(replied) = replied.or(counted) {
+            attributes.key(*REPLY_TOKEN_SIZE).int(replied);
         }
         attributes.key(*REASON).str(reason);
     });
