@@ -20,6 +20,8 @@ pub struct RequestId(pub u32);
 pub(super) enum Role<'a> {
     /// By the API server's id, when one arrives.
     Arrival,
+    /// By the API server's id, before the engine has it.
+    Coming,
     /// By the API server's id.
     Front,
     /// By whatever id.
@@ -77,7 +79,8 @@ impl Role<'_> {
     pub(super) fn of(name: &str) -> Self {
         match name {
             "httpReq" => Self::Arrival,
-            "tokenize" | "processInputs" | "generate" => Self::Front,
+            "processInputs" => Self::Coming,
+            "tokenize" | "generate" => Self::Front,
             _ => Self::Other,
         }
     }
@@ -128,7 +131,8 @@ impl Ids {
         match role {
             Role::Named(api, arrives) if api != text => self.named(text, api, arrives),
             Role::Arrival | Role::Named(_, true) => self.arrival(text),
-            Role::Front => self.front(text),
+            Role::Coming => self.front(text, false),
+            Role::Front => self.front(text, true),
             Role::Other | Role::Named(_, false) => self.other(text),
         }
     }
@@ -196,6 +200,15 @@ impl Ids {
         if *count == 1 { api.into() } else { format!("{api}#{count}").into() }
     }
 
+    /// The API server has named it: from now on it is shown by that id.
+    fn show(&mut self, id: RequestId, api: &str) {
+        if !self.known(id).is_base {
+            let shown = self.shown(api);
+            let known = self.known(id);
+            (known.text, known.is_base) = (shown, true);
+        }
+    }
+
     fn arrival(&mut self, text: &str) -> RequestId {
         let before = self.by_text.get(text).copied();
         let id = match self.orphans.remove(text).or(before) {
@@ -203,22 +216,21 @@ impl Ids {
             _ => self.add(text, Known::default()),
         };
         if !self.known(id).has_arrived {
-            let shown = self.shown(text);
+            self.show(id, text);
             let known = self.known(id);
-            (known.text, known.has_arrived, known.is_base, known.is_shared) = (shown, true, true, false);
+            (known.has_arrived, known.is_shared) = (true, false);
         }
         self.by_text.insert(text.into(), id);
         id
     }
 
-    fn front(&mut self, text: &str) -> RequestId {
-        let known = self.by_text.get(text).copied();
-        let id = known.or_else(|| self.orphans.remove(text));
-        let id = id.unwrap_or_else(|| self.add(text, Known::default()));
-        if !self.known(id).is_base {
-            let known = self.known(id);
-            (known.text, known.is_base) = (text.into(), true);
+    fn front(&mut self, text: &str, may_run: bool) -> RequestId {
+        let mut known = self.by_text.get(text).copied();
+        if known.is_none() && may_run {
+            known = self.orphans.remove(text);
         }
+        let id = known.unwrap_or_else(|| self.add(text, Known::default()));
+        self.show(id, text);
         self.by_text.insert(text.into(), id);
         id
     }
@@ -237,12 +249,10 @@ impl Ids {
             known.is_base && !known.has_engine_id && !(arrives && known.has_arrived)
         });
         let id = of_front.or(before).unwrap_or_else(|| self.add(engine, Known::default()));
-        if of_front.is_none() || !self.known(id).has_arrived {
-            let shown = child.map_or_else(|| api.to_owned(), |index| format!("{index}_{api}"));
-            self.known(id).text = self.shown(&shown);
-        }
+        let shown = child.map_or_else(|| api.to_owned(), |index| format!("{index}_{api}"));
+        self.show(id, &shown);
         let known = self.known(id);
-        (known.is_base, known.has_engine_id, known.parent) = (true, true, None);
+        (known.has_engine_id, known.parent) = (true, None);
         known.has_arrived |= arrives;
         self.by_text.insert(engine.into(), id);
         if child.is_none() {
@@ -383,6 +393,20 @@ mod tests {
         assert_eq!(ids.text(late), "x");
         let [zero, one] = ["0_c-00000004", "1_c-00000004"].map(|id| ids.resolve(id, Role::Named("c", true)));
         assert_eq!((ids.text(zero), ids.text(one)), ("0_c", "1_c"));
+    }
+
+    #[test]
+    fn no_two_requests_are_shown_alike() {
+        let mut ids = Ids::default();
+        let before = ids.engine("a-00000001");
+        let next = ids.resolve("a", Role::Coming);
+        assert_ne!(before, next, "what the engine has is not what comes");
+        assert_eq!(ids.resolve("a-00000002", Role::Named("a", true)), next);
+        assert_eq!((ids.text(before), ids.text(next)), ("a-00000001", "a"));
+        let before = ids.engine("b-00000001");
+        assert_eq!(ids.resolve("b", Role::Front), before);
+        let next = ids.resolve("b-00000002", Role::Named("b", true));
+        assert_eq!((ids.text(before), ids.text(next)), ("b", "b#2"));
     }
 
     #[test]

@@ -72,23 +72,27 @@ pub struct Shares {
 /// Builds the requests.
 ///
 /// The first output is, by what the capture has: when the first piece of a streamed answer went out (`sendResponse` with
-/// `chunk` = `first`); else the end of the first `detokenize` or `decode` that names the request (the API server has its
-/// text); else the engine's `firstToken`; else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that
+/// `chunk` = `first`), or its own text was there (the end of the first `detokenize` or `decode` that names it) where that
+/// was later, since several requests may share an answer; else that text; else the engine's `firstToken`; else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that
 /// completed its prefill; else the first `sendResponse`.
 #[derive(Debug, Default)]
 pub struct Requests {
     states: Vec<State>,
+    /// Whose answer began last, and when.
+    begun_last: Option<(RequestId, Nanos)>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// A row is written only for a request that something other than the KV cache speaks of.
+    /// Something other than the KV cache, a worker or an input speaks of it.
     seen: bool,
     process: ProcessId,
     arrival: Option<Nanos>,
     end: Option<Nanos>,
     /// When the first piece of a streamed answer, which may have no last, went out.
     begun_answer: Option<Nanos>,
+    /// That piece was the answer's to several requests, and may have been another's.
+    shares_answer: bool,
     engine: Engine,
     prompt_tokens: Option<i64>,
     output_tokens: Option<i64>,
@@ -127,6 +131,15 @@ impl Request {
     /// From arrival to the end, in nanoseconds.
     pub fn latency(&self) -> Option<u64> {
         Some(self.end?.0.saturating_sub(self.arrival?.0))
+    }
+
+    /// Whether there is anything to tell: of one that ended when collection began, the last piece of its answer may be all.
+    fn says_something(&self) -> bool {
+        let numbers = [self.prompt_tokens, self.output_tokens];
+        self.arrival.is_some()
+            || self.queue_wait.is_some()
+            || self.execution > 0
+            || numbers.iter().any(Option::is_some)
     }
 
     /// Where its time went.
@@ -193,6 +206,7 @@ impl Requests {
                     if record.get("chunk").is_some_and(|chunk| chunk.as_str() == Some("first")) {
                         earliest(&mut state.streamed, record.end);
                         latest(&mut state.begun_answer, record.end);
+                        self.begins(resource.request, record.end);
                     } else {
                         latest(&mut state.end, record.end);
                     }
@@ -223,6 +237,8 @@ impl Requests {
                         state.execution = state.execution.saturating_add(record.duration());
                     }
                     latest(&mut state.last_execution, record.end);
+                    let prompt = resource.prompt.get().map(i64::from);
+                    state.engine.prompt_tokens = state.engine.prompt_tokens.or(prompt);
                 }
                 "Enqueue" if is_waiting() => {
                     earliest(&mut state.marks.enqueued, record.start);
@@ -289,7 +305,12 @@ impl Requests {
                 }),
                 ..state.marks
             };
-            state.seen.then(|| Request {
+            let output_tokens = if is_sync {
+                Some(state.output_syncs)
+            } else {
+                state.output_tokens.or(state.engine.output_tokens)
+            };
+            let row = Request {
                 id: ids.text(id).to_owned(),
                 number: id,
                 process: state.process,
@@ -298,29 +319,35 @@ impl Requests {
                     .end
                     .or(state.engine.end.map(|end| state.begun_answer.map_or(end, |begun| begun.max(end)))),
                 prompt_tokens: state.prompt_tokens.or(state.engine.prompt_tokens),
-                output_tokens: if is_sync {
-                    Some(state.output_syncs)
-                } else {
-                    state.output_tokens.or(state.engine.output_tokens)
-                },
+                output_tokens,
                 queue_wait: state.waited,
+                // What an answer began with was another's, where the engine made nothing of this one.
                 first_output: state
-                    .streamed
-                    .or(state.text)
-                    .or(state.engine.first_token)
-                    .or(state.prefilled)
-                    .or(state.sent),
+                    .first_output()
+                    .filter(|_| !state.engine.is_aborted || output_tokens != Some(0)),
                 cache_hit: state.cache_hit,
                 execution: state.execution,
                 is_whole: state.has_arrival()
                     && (state.marks.answered.is_some()
                         || !is_answered && state.engine.end.is_some() && !state.engine.is_aborted),
                 marks,
-            })
+            };
+            (state.seen && row.says_something()).then_some(row)
         };
         let mut rows: Vec<Request> = self.states.into_iter().enumerate().filter_map(row).collect();
         rows.sort_by_key(|request| (request.arrival.is_none(), request.arrival));
         rows
+    }
+
+    /// The first piece of an answer goes out, which is recorded for each of its requests at one instant.
+    fn begins(&mut self, request: RequestId, time: Nanos) {
+        if let Some((other, begun)) = self.begun_last.replace((request, time))
+            && begun == time
+            && other != request
+        {
+            self.state(other).shares_answer = true;
+            self.state(request).shares_answer = true;
+        }
     }
 
     fn state(&mut self, request: RequestId) -> &mut State {
@@ -344,12 +371,26 @@ impl State {
             || self.output_tokens.is_some()
     }
 
+    /// See [`Requests`].
+    fn first_output(&self) -> Option<Nanos> {
+        let streamed = match self.text {
+            Some(text) => self.streamed.map(|time| time.max(text)),
+            None => self.streamed.filter(|_| !self.shares_answer),
+        };
+        streamed
+            .or(self.text)
+            .or(self.engine.first_token)
+            .or(self.prefilled)
+            .or(self.sent.filter(|_| !self.shares_answer))
+    }
+
     /// Takes over what the front end knows.
     fn inherit(&mut self, front: &Self) {
         if front.is_asked && !self.is_asked {
             (self.is_asked, self.process, self.arrival) = (true, front.process, front.arrival);
         }
         front.end.into_iter().for_each(|time| latest(&mut self.end, time));
+        self.shares_answer |= front.streamed.is_some();
         front.begun_answer.into_iter().for_each(|time| latest(&mut self.begun_answer, time));
         front.streamed.into_iter().for_each(|time| earliest(&mut self.streamed, time));
         front.sent.into_iter().for_each(|time| earliest(&mut self.sent, time));
@@ -486,6 +527,48 @@ mod tests {
         assert_eq!((row.first_token(), row.latency()), (Some(10), None), "it may go on");
         let row = &build(&[&begun[..], &[at(220, "coreRes", ("reason", "aborted"))]].concat())[0];
         assert_eq!((row.first_token(), row.latency(), row.is_whole), (Some(10), Some(210), false));
+    }
+
+    #[test]
+    fn of_several_in_one_answer_each_has_its_own_first_output() {
+        let at = |time, name: &str, rid: &str, more: (&str, Value)| {
+            record((time, time), "Engine", name, &[("rid", text(rid)), ("http_rid", text("c")), more])
+        };
+        let first = || ("chunk", text("first"));
+        let rows = build(&[
+            at(5, "httpReq", "0_c-00000003", first()),
+            at(5, "httpReq", "1_c-00000003", first()),
+            at(5, "httpReq", "2_c-00000003", first()),
+            at(5, "httpReq", "3_c-00000003", first()),
+            at(15, "detokenize", "0_c-00000003", first()),
+            at(16, "sendResponse", "0_c-00000003", first()),
+            at(16, "sendResponse", "1_c-00000003", first()),
+            at(16, "sendResponse", "2_c-00000003", first()),
+            at(16, "sendResponse", "3_c-00000003", first()),
+            at(25, "detokenize", "1_c-00000003", first()),
+            record(
+                (30, 30),
+                "Engine",
+                "coreRes",
+                &[
+                    ("rid", text("2_c-00000003")),
+                    ("replyTokenSize=", Value::Int(0)),
+                    ("reason", text("aborted")),
+                ],
+            ),
+        ]);
+        let told: Vec<_> = rows.iter().map(|row| (&row.id[..], row.first_token())).collect();
+        assert_eq!(told, [("0_c", Some(11)), ("1_c", Some(20)), ("2_c", None), ("3_c", None)]);
+    }
+
+    #[test]
+    fn a_request_of_which_only_the_last_piece_was_seen_has_no_row() {
+        let rid = ("rid", text("a-00000001"));
+        let last = record((5, 5), "Engine", "sendResponse", &[rid.clone(), ("chunk", text("last"))]);
+        assert!(build(std::slice::from_ref(&last)).is_empty());
+        let step = Value::Array(vec![step("a-00000001", 7, 1, 12, 30)]);
+        let row = &build(&[record((1, 3), "Execute", "modelExec", &[("rid", step)]), last])[0];
+        assert_eq!((row.prompt_tokens, row.latency()), (Some(12), None));
     }
 
     #[test]

@@ -103,7 +103,10 @@ fn check_request(row: &HashMap<String, String>, truth: &Truth) {
     is("queue_wait_time(ms)", millis(truth.queue_wait.unwrap_or_default()));
     is("cache_hit_rate", truth.cache_hit.map_or("N/A".into(), |share| share.to_string()));
     let is_answered = truth.end.is_some();
-    is("recv_token_size", if is_answered { truth.prompt.to_string() } else { String::new() });
+    // Of one that goes on, its steps tell the prompt, if there were any.
+    if is_answered || !row["recv_token_size"].is_empty() {
+        is("recv_token_size", truth.prompt.to_string());
+    }
     is("reply_token_size", if is_answered { truth.output.to_string() } else { String::new() });
 }
 
