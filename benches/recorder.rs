@@ -29,6 +29,8 @@ impl Bench {
             before_start: || {},
             domains: None,
         })?;
+        // While nothing is collected, nobody waits for the thread: it names itself when it first runs.
+        wait_until(|| flusher_time().is_ok());
         Ok(bench)
     }
 

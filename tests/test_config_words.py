@@ -146,6 +146,26 @@ def test_what_no_module_has_is_told_at_the_end_by_the_main_process_alone(hooked:
     assert re.findall(r"line (\d)", methods) == ["7"], err
 
 
+def test_no_package_is_loaded_to_find_out_what_it_has_not(
+    hooked: Program,
+) -> None:
+    package = hooked.folder / "goods"
+    package.mkdir()
+    (package / "__init__.py").write_text("import sys\nprint('goods are loaded', file=sys.stderr)\n")
+    hooked.hook("- symbol: goods.crat:add\n")
+    code = """
+    import importlib.util, os, sys
+    sys.path.insert(0, os.getcwd())
+    spec = importlib.util.find_spec("goods")
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    goods = sys.modules["goods"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(goods)
+    """
+    _, err = hooked.run(code)
+    assert lines_of(err, "modules that there are not"), err
+    assert not lines_of(err, "goods are loaded"), err
+
+
 def test_built_in_symbols_that_meet_nothing_are_not_told(program: Program) -> None:
     for _ in range(2):  # the first time the file is made
         assert "check" not in program.run("pass")[1]

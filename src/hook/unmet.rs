@@ -3,7 +3,7 @@
 //! imported is no news, and only one that can't be found is.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyModule};
 
 use super::interrupt::Attempt;
 use crate::printable::shortened;
@@ -116,8 +116,15 @@ fn missing<'py>(
         }
         let path = match &package {
             None => None,
-            Some(package) if package.hasattr("__path__")? => Some(package.getattr("__path__")?),
-            Some(_) => return Ok(Some(Missing::Module)),
+            // Not by its attribute: one that is to be loaded when it is first used would be loaded by that.
+            Some(package) => match package.cast::<PyModule>() {
+                Ok(package) => match package.dict().get_item("__path__")? {
+                    None => return Ok(Some(Missing::Module)),
+                    path => path,
+                },
+                // Whatever stands there in a module's place may find its parts in its own way.
+                Err(_) => return Ok(None),
+            },
         };
         for finder in finders {
             let args = (module, path.as_ref(), None::<&Bound<'py, PyAny>>);

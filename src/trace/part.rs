@@ -147,12 +147,26 @@ impl Window {
     #[allow(clippy::inline_always, reason = "as of Fields::next")]
     #[inline(always)]
     pub(super) fn next(&mut self, part: &Part) -> Result<Option<(u32, Wire<'_>)>, Malformed> {
+        self.next_before(part, usize::MAX)
+    }
+
+    /// The next field's number and value; none at the range's end. One that goes beyond `end` is malformed.
+    #[allow(clippy::inline_always, reason = "as of Fields::next")]
+    #[inline(always)]
+    pub(super) fn next_before(
+        &mut self,
+        part: &Part,
+        end: usize,
+    ) -> Result<Option<(u32, Wire<'_>)>, Malformed> {
         loop {
             let unread = &self.buffer[self.next..self.filled];
             let mut fields = Fields(unread);
             if let Ok(Some((number, value))) = fields.next() {
                 self.field = self.next;
                 self.next += unread.len() - fields.0.len();
+                if self.position() > end {
+                    return Err(Malformed);
+                }
                 // Once more from the buffer, which may not be lent while it may still be filled.
                 let value = match value {
                     Wire::Number(value) => Wire::Number(value),

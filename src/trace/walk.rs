@@ -7,7 +7,7 @@ use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::block::{Header, MAGIC, MAGIC_AT, SIZE};
-use super::fields::{Fields, Malformed, Wire};
+use super::fields::{Malformed, Wire};
 use super::part::{LARGE_PIECE, Part, SMALL_PIECE, Window};
 
 /// Blocks whose checksum is wrong may have so many times the part's bytes: somebody may have made many long ones that lie
@@ -107,16 +107,16 @@ impl<'a> Walk<'a> {
     }
 
     /// The section's next packet, or another field; none at its end.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "as of Fields::next")]
+    #[inline(always)]
     pub(super) fn packet(&mut self) -> Result<Option<(u32, Wire<'_>)>, Malformed> {
         if self.window.position() >= self.end {
             return Ok(None);
         }
-        let is_there = self.window.next(self.part)?.is_some();
-        if !is_there || self.window.position() > self.end {
-            return Err(Malformed);
+        match self.window.next_before(self.part, self.end)? {
+            None => Err(Malformed),
+            field => Ok(field),
         }
-        Fields(self.window.field()).next()
     }
 
     /// Whether a block of the stream that comes behind `at` has one of these numbers.
