@@ -151,6 +151,27 @@ def test_nothing_is_written_through_links(tmp_path: Path) -> None:
     assert (output / "former" / "request.csv").is_symlink()
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "fifo", "text"])
+def test_what_bears_the_name_of_the_list_and_is_none_is_kept_and_named(tmp_path: Path, kind: str) -> None:
+    session, output = server(tmp_path / "in"), tmp_path / "out"
+    output.mkdir()
+    theirs = output / ".msprof_rs.json"
+    if kind == "folder":
+        theirs.mkdir()
+    elif kind == "link":
+        theirs.symlink_to("/etc/passwd")
+    elif kind == "fifo":
+        os.mkfifo(theirs)
+    else:
+        theirs.write_text("mine")
+    before = theirs.lstat()
+    result = parse(session, output, "--format", "csv")
+    after = (output / "former" / ".msprof_rs.json").lstat()
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    assert ".msprof_rs.json: not used: " in result.stderr
+    assert parse(session, output, "--format", "csv").stderr == ""
+
+
 def test_outputs_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> None:
     session = server(tmp_path / "in")
     for umask, expected in ((0o027, 0o640), (0o077, 0o600)):

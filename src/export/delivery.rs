@@ -127,31 +127,44 @@ impl Delivery {
     fn deliver(&self, origin: &Origin<'_>) -> Result<(), OutputError> {
         let at_target = |error| OutputError::new(&self.target, error);
         let new = self.scratch.files().map_err(at_target)?;
+        debug_assert!(new.iter().all(|path| Kind::of(path).is_some()), "an output without a kind: {new:?}");
         let new_entries = new.iter().map(|path| self.entry(path, origin)).collect::<Result<Vec<_>, _>>()?;
         let inputs: HashSet<_> = origin.inputs.iter().filter_map(|path| identity(path)).collect();
         let is_input = |path: &Path| identity(&self.target.join(path)).is_some_and(|it| inputs.contains(&it));
-        let mut former = Manifest::read(&self.target);
+        let (mut former, is_foreign) = match Manifest::read(&self.target, self.scratch.owner()) {
+            Ok(former) => (former, false),
+            Err(error) => {
+                log::warn!("{}: not used: {error}", self.target.join(MANIFEST).display());
+                (Vec::new(), true)
+            }
+        };
         let replaceable: HashSet<&Path> =
             former.iter().map(|entry| Path::new(&entry.path)).filter(|path| !is_input(path)).collect();
 
         let mut in_the_way = self.strays(origin, &replaceable).map_err(at_target)?;
         in_the_way.retain(|path| !is_input(path));
         in_the_way.extend(new.iter().filter_map(|path| self.obstacle(path, &replaceable)));
-        self.set_aside(in_the_way)?;
+        in_the_way.extend(is_foreign.then(|| PathBuf::from(MANIFEST)));
 
-        // Whatever ends this command from here on: all that is ours stays known as such.
-        self.write_manifest(former.iter().chain(&new_entries).cloned().collect())?;
-        for path in &new {
-            self.put(path)?;
-        }
+        // All that is written is written before the first file is moved: a full disk stops nothing half way.
+        let all = former.iter().chain(&new_entries).cloned().collect();
+        let meanwhile = self.write_manifest("meanwhile", all)?;
         let is_new: HashSet<&str> = new_entries.iter().map(|entry| entry.path.as_str()).collect();
         former.retain(|entry| !is_new.contains(entry.path.as_str()));
         let goes = |entry: &Entry| origin.replaces(entry) && !is_input(Path::new(&entry.path));
         let (gone, kept): (Vec<_>, Vec<_>) = former.into_iter().partition(goes);
+        let at_last = self.write_manifest("at-last", kept.into_iter().chain(new_entries).collect())?;
+
+        self.set_aside(in_the_way)?;
+        // Whatever ends this command from here on: all that is ours stays known as such.
+        self.put(&meanwhile, Path::new(MANIFEST))?;
+        for path in &new {
+            self.put(path, path)?;
+        }
         for entry in &gone {
             self.remove(Path::new(&entry.path))?;
         }
-        self.write_manifest(kept.into_iter().chain(new_entries).collect())
+        self.put(&at_last, Path::new(MANIFEST))
     }
 
     fn entry(&self, path: &Path, origin: &Origin<'_>) -> Result<Entry, OutputError> {
@@ -185,9 +198,8 @@ impl Delivery {
         let mut folders: Vec<&Path> =
             path.ancestors().skip(1).filter(|folder| *folder != Path::new("")).collect();
         folders.reverse();
-        let user = rustix::process::geteuid().as_raw();
         let is_fit = |folder: &Path| match self.target.join(folder).symlink_metadata() {
-            Ok(found) => found.is_dir() && found.uid() == user,
+            Ok(found) => found.is_dir() && found.uid() == self.scratch.owner(),
             Err(_) => true,
         };
         let folder = folders.into_iter().find(|folder| !is_fit(folder));
@@ -219,24 +231,25 @@ impl Delivery {
                 }
             })
             .unwrap_or_else(|| Ok(self.target.join(FORMER)))?;
+        let names: Vec<_> = paths.iter().take(3).map(|path| path.display().to_string()).collect();
+        let more = if paths.len() > names.len() { " …" } else { "" };
+        log::warn!(
+            "{}: moved here, because this version of msprof-rs has not written it, it was changed since, or it has just \
+             been read: {}{more}",
+            folder.display(),
+            names.join(", ")
+        );
         for path in &paths {
             let to = folder.join(path);
             make_folders(&to)?;
             let from = self.target.join(path);
             std::fs::rename(&from, to).map_err(|error| OutputError::new(&from, error))?;
         }
-        let names: Vec<_> = paths.iter().take(3).map(|path| path.display().to_string()).collect();
-        let more = if paths.len() > names.len() { " …" } else { "" };
-        log::warn!(
-            "{}: moved here, because this version of msprof-rs has not written it, or it was changed since: {}{more}",
-            folder.display(),
-            names.join(", ")
-        );
         Ok(())
     }
 
-    fn put(&self, path: &Path) -> Result<(), OutputError> {
-        let (from, to) = (self.folder().join(path), self.target.join(path));
+    fn put(&self, from: &Path, to: &Path) -> Result<(), OutputError> {
+        let (from, to) = (self.folder().join(from), self.target.join(to));
         make_folders(&to)?;
         std::fs::set_permissions(&from, self.permissions.clone())
             .and_then(|()| std::fs::rename(&from, &to))
@@ -261,11 +274,11 @@ impl Delivery {
         Ok(())
     }
 
-    fn write_manifest(&self, files: Vec<Entry>) -> Result<(), OutputError> {
-        let path = self.folder().join(MANIFEST);
-        Manifest::write(&path, files)
-            .map_err(|error| OutputError::new(&path, error))
-            .and_then(|()| self.put(Path::new(MANIFEST)))
+    /// Writes a list, under a name that it has until it is put in its place.
+    fn write_manifest(&self, name: &str, files: Vec<Entry>) -> Result<PathBuf, OutputError> {
+        let written = Manifest::write(&self.folder().join(name), files);
+        written.map_err(|error| OutputError::new(&self.folder().join(MANIFEST), error))?;
+        Ok(name.into())
     }
 }
 

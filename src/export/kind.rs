@@ -61,7 +61,10 @@ impl Kind {
                 is_table(table, parts.next()).then_some(Self::Parquet)
             }
             ("span_info", Some(_)) if has_ending("csv") => Some(Self::Spans),
-            (folder, Some(name)) if folder.starts_with("PROF_") && name.starts_with("op_") => Some(Self::Csv),
+            // In a folder that is called after the profile's, which is `PROF_*` as a rule.
+            (folder, Some(name)) if folder != "tables" && is_of_operators(name) && has_ending("csv") => {
+                parts.next().is_none().then_some(Self::Csv)
+            }
             _ => None,
         }
     }
@@ -79,6 +82,11 @@ fn is_picture(name: &str) -> bool {
             && ["expert", "rank", "model_expert"]
                 .iter()
                 .any(|what| name.ends_with(&format!("_summed_hot_map_by_{what}.png")))
+}
+
+/// A table of operators that an Ascend profiler has exported.
+fn is_of_operators(name: &str) -> bool {
+    name.starts_with("op_summary_") || name.starts_with("op_statistic_")
 }
 
 /// A table in one file, or in a file for each process.
@@ -102,6 +110,7 @@ mod tests {
             ("request.csv", Some(Kind::Csv)),
             ("node_eplb_0_summed_hot_map_by_rank.png", Some(Kind::Csv)),
             ("PROF_1/op_summary_0.csv", Some(Kind::Csv)),
+            ("node/op_statistic_0.csv", Some(Kind::Csv)),
             ("chrome_tracing.json.gz", Some(Kind::Json)),
             ("tables/requests.parquet", Some(Kind::Parquet)),
             ("tables/records/host=a/pid=1/0.parquet", Some(Kind::Parquet)),
@@ -111,6 +120,7 @@ mod tests {
             ("tables/thesis.txt", None),
             ("tables/records/mine.parquet", None),
             ("tables/records/host=a/pid=1/notes.txt", None),
+            ("tables/op_summary_0.csv", None),
             ("sub/request.csv", None),
         ] {
             assert_eq!(Kind::of(Path::new(path)), kind, "{path}");

@@ -41,14 +41,17 @@ impl Entry {
         Self { path: path.to_owned(), session: session.to_owned(), bytes, modified }
     }
 
-    /// Whether the file in this folder is the one that we have written.
-    fn is_there(&self, folder: &Path) -> bool {
+    /// Whether the file in this folder is the one that we have written. One behind a link never is.
+    fn is_there(&self, folder: &Path, owner: u32) -> bool {
         let path = Path::new(&self.path);
+        let look = |path: &Path| folder.join(path).symlink_metadata();
         let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+        let mut folders = path.ancestors().skip(1).filter(|above| *above != Path::new(""));
         is_below
-            && folder.join(path).symlink_metadata().is_ok_and(|found| {
+            && folders.all(|above| look(above).is_ok_and(|found| found.is_dir()))
+            && look(path).is_ok_and(|found| {
                 found.is_file()
-                    && found.uid() == rustix::process::geteuid().as_raw()
+                    && found.uid() == owner
                     && (found.len(), modified(&found)) == (self.bytes, self.modified)
             })
     }
@@ -59,33 +62,21 @@ fn modified(metadata: &Metadata) -> i64 {
 }
 
 impl Manifest {
-    /// What we have written into a folder and is still there as it was. Nothing, if there is no list of ours.
-    pub(super) fn read(folder: &Path) -> Vec<Entry> {
-        let path = folder.join(MANIFEST);
-        let read = || {
-            let file = files::open_unlinked(&path)?;
-            if file.metadata()?.uid() != rustix::process::geteuid().as_raw() {
-                return Err(io::Error::other("it is another user's"));
-            }
-            let bytes = files::read_to_limit(file, files::TEXT_LIMIT)?;
-            let manifest: Self = serde_json::from_slice(&bytes)?;
-            if manifest.format != FORMAT {
-                return Err(io::Error::other(format!("its format is not {FORMAT:?}")));
-            }
-            Ok(manifest.files)
+    /// What we have written into a folder, as files of this owner, and is still there as it was. Nothing, if there is no
+    /// list.
+    ///
+    /// # Errors
+    /// There is something of that name which is no list of ours, or can't be read.
+    pub(super) fn read(folder: &Path, owner: u32) -> io::Result<Vec<Entry>> {
+        let file = match files::open_own(&folder.join(MANIFEST), owner) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened?,
         };
-        match read() {
-            Ok(mut entries) => {
-                entries.retain(|entry| entry.is_there(folder));
-                entries
-            }
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    log::warn!("{}: not used: {error}", path.display());
-                }
-                Vec::new()
-            }
+        let manifest: Self = serde_json::from_slice(&files::read_to_limit(file, files::TEXT_LIMIT)?)?;
+        if manifest.format != FORMAT {
+            return Err(io::Error::other(format!("its format is not {FORMAT:?}")));
         }
+        Ok(manifest.files.into_iter().filter(|entry| entry.is_there(folder, owner)).collect())
     }
 
     /// Writes the list of these files to a new file.
@@ -94,5 +85,65 @@ impl Manifest {
         let mut text = serde_json::to_vec_pretty(&manifest)?;
         text.push(b'\n');
         files::create_private(path)?.write_all(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with this list in it.
+    fn listed(folder: &Path, entries: Vec<Entry>) -> Vec<Entry> {
+        let _ = std::fs::remove_file(folder.join(MANIFEST));
+        Manifest::write(&folder.join(MANIFEST), entries).unwrap();
+        Manifest::read(folder, files::user()).unwrap()
+    }
+
+    fn entry(folder: &Path, path: &str) -> Entry {
+        Entry::new(path, "a", &folder.join(path).metadata().unwrap())
+    }
+
+    #[test]
+    fn either_version_of_a_file_is_ours_while_one_takes_the_others_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for (path, text) in [("former.csv", "1"), ("new.csv", "22")] {
+            std::fs::write(folder.join(path), text).unwrap();
+        }
+        let under_one_name = |path: &str| Entry { path: "batch.csv".into(), ..entry(folder, path) };
+        let both = vec![under_one_name("former.csv"), under_one_name("new.csv")];
+        for (path, expected) in [("former.csv", both[0].clone()), ("new.csv", both[1].clone())] {
+            std::fs::rename(folder.join(path), folder.join("batch.csv")).unwrap();
+            assert_eq!(listed(folder, both.clone()), [expected]);
+        }
+        std::fs::write(folder.join("batch.csv"), "changed").unwrap();
+        assert_eq!(listed(folder, both), []);
+    }
+
+    #[test]
+    fn what_lies_elsewhere_is_not_ours_whatever_a_list_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (outputs, elsewhere) = (folder.path().join("outputs"), folder.path().join("elsewhere"));
+        for folder in [&outputs, &elsewhere] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("requests.parquet"), "1").unwrap();
+        }
+        std::os::unix::fs::symlink(&elsewhere, outputs.join("tables")).unwrap();
+        std::os::unix::fs::symlink("requests.parquet", outputs.join("link")).unwrap();
+        let absolute = elsewhere.join("requests.parquet").to_string_lossy().into_owned();
+        let foreign = ["tables/requests.parquet", "../elsewhere/requests.parquet", "link", &absolute];
+        let entries = foreign.into_iter().chain(["requests.parquet"]).map(|path| entry(&outputs, path));
+        assert_eq!(listed(&outputs, entries.collect()), [entry(&outputs, "requests.parquet")]);
+    }
+
+    #[test]
+    fn what_is_no_list_of_ours_is_an_error_and_none_is_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || Manifest::read(folder.path(), files::user());
+        assert_eq!(read().unwrap(), []);
+        for text in ["", "{}", r#"{"format": "msprof_rs outputs 2", "files": []}"#] {
+            std::fs::write(folder.path().join(MANIFEST), text).unwrap();
+            assert!(read().is_err(), "{text:?}");
+        }
     }
 }

@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::{create_private, open_unlinked};
+use super::{create_private, open_unlinked, user};
 
 /// What the names of these folders begin with. Readers pass them over.
 pub const SCRATCH_PREFIX: &str = ".msprof-rs-";
 
-/// A file in each, which has this name once its owner holds a lock on it.
+/// A file in each that its maker holds a lock on.
 const MARK: &str = "not-whole-yet";
 
-/// How often a folder is removed that another thread may be writing to.
+/// How often a folder is made that another command may take for one that was left, or removed that another thread may be
+/// writing to.
 const ATTEMPTS: usize = 8;
 
 /// All that there are in this process.
@@ -30,8 +31,9 @@ static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    /// Holds the lock. None where the file system has no locks: what is left there stays.
-    _lock: Option<File>,
+    owner: u32,
+    /// Holds the lock. Where the file system has no locks, what is left stays.
+    _mark: File,
 }
 
 impl Scratch {
@@ -40,23 +42,22 @@ impl Scratch {
     /// # Errors
     /// Nothing can be made there.
     pub fn create(parent: &Path) -> io::Result<Self> {
-        remove_abandoned(parent);
+        remove_abandoned(parent, user());
         let mut folders = FOLDERS.lock();
-        let made = tempfile::Builder::new()
-            .prefix(SCRATCH_PREFIX)
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(parent)?;
-        let unlocked = made.path().join("lock");
-        let lock = create_private(&unlocked)?;
-        let is_locked = lock.lock().is_ok();
-        if is_locked {
-            std::fs::rename(unlocked, made.path().join(MARK))?;
-        } else {
-            std::fs::remove_file(unlocked)?;
-        }
-        let path = made.keep();
+        let (path, mark) = make(parent)?;
         folders.push(path.clone());
-        Ok(Self { path, _lock: is_locked.then_some(lock) })
+        drop(folders);
+        let scratch = Self { owner: mark.metadata()?.uid(), path, _mark: mark };
+        if scratch.owner != user() {
+            remove_abandoned(parent, scratch.owner);
+        }
+        Ok(scratch)
+    }
+
+    /// Whose a file is that this process makes here. Remote file systems, and those of other systems, may have it that it is
+    /// not this user's.
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// Where it is.
@@ -96,6 +97,31 @@ impl Scratch {
         std::fs::remove_file(probe)?;
         Ok(Permissions::from_mode(mode))
     }
+}
+
+/// Makes a folder, and the mark in it.
+fn make(parent: &Path) -> io::Result<(PathBuf, File)> {
+    let mut attempts = 1;
+    loop {
+        let made = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(parent)?;
+        match mark(made.path()) {
+            Ok(mark) => return Ok((made.keep(), mark)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => attempts += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Marks a new folder as in use. It is not found if another command was there first and has removed it.
+fn mark(folder: &Path) -> io::Result<File> {
+    let path = folder.join(MARK);
+    let mark = create_private(&path)?;
+    let _ = mark.lock(); // not all file systems have locks
+    path.symlink_metadata()?;
+    Ok(mark)
 }
 
 impl Drop for Scratch {
@@ -147,20 +173,28 @@ fn remove(path: &Path) {
     }
 }
 
-/// Removes what killed commands of this user have left in a folder.
-fn remove_abandoned(parent: &Path) {
+/// Removes what killed commands of a user have left in a folder.
+fn remove_abandoned(parent: &Path, owner: u32) {
     let Ok(entries) = parent.read_dir() else { return };
-    let user = rustix::process::geteuid().as_raw();
     for entry in entries.flatten() {
         if !entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
             continue;
         }
         let path = entry.path();
-        let is_ours = path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == user);
-        // One without a mark is just being made.
-        if is_ours && open_unlinked(&path.join(MARK)).is_ok_and(|mark| mark.try_lock().is_ok()) {
-            log::info!("{}: removed, a command that was killed has left it", path.display());
-            remove(&path);
+        let is_ours = path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == owner);
+        if !is_ours {
+            continue;
+        }
+        match open_unlinked(&path.join(MARK)) {
+            Ok(mark) if mark.try_lock().is_ok() => {
+                log::info!("{}: removed, a command that was killed has left it", path.display());
+                remove(&path);
+            }
+            // Perhaps it is just being made; then its maker notices, and makes another.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let _ = std::fs::remove_dir(&path); // if nothing is in it
+            }
+            _ => {}
         }
     }
 }
@@ -200,17 +234,37 @@ mod tests {
     #[test]
     fn what_a_killed_command_left_goes_and_what_a_living_one_uses_stays() {
         let parent = tempfile::tempdir().unwrap();
-        let [abandoned, unmarked, theirs] =
-            ["killed", "young", "theirs"].map(|name| parent.path().join(format!("{SCRATCH_PREFIX}{name}")));
-        let theirs = theirs.with_file_name("theirs");
-        for folder in [&abandoned, &unmarked, &theirs] {
+        let [abandoned, empty, unmarked, theirs] =
+            [".msprof-rs-1", ".msprof-rs-2", ".msprof-rs-3", "theirs"].map(|name| parent.path().join(name));
+        for folder in [&abandoned, &empty, &unmarked, &theirs] {
             std::fs::create_dir(folder).unwrap();
         }
-        std::fs::write(abandoned.join(MARK), "").unwrap();
-        std::fs::write(theirs.join(MARK), "").unwrap();
+        for file in [abandoned.join(MARK), abandoned.join("half"), unmarked.join("half"), theirs.join(MARK)] {
+            std::fs::write(file, "").unwrap();
+        }
         let living = Scratch::create(parent.path()).unwrap();
-        assert!(!abandoned.exists() && unmarked.exists() && theirs.exists());
+        assert!(!abandoned.exists() && !empty.exists() && unmarked.exists() && theirs.exists());
         let _other = Scratch::create(parent.path()).unwrap();
         assert!(living.path().exists());
+    }
+
+    #[test]
+    fn commands_that_begin_at_once_each_have_a_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, user) = (parent.path(), user());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                // As in other processes, which do not wait for this one's lock.
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        remove_abandoned(path, user);
+                        let (folder, _mark) = make(path).unwrap();
+                        assert!(folder.join(MARK).exists());
+                    }
+                });
+            }
+        });
+        remove_abandoned(path, user);
+        assert_eq!(path.read_dir().unwrap().count(), 0);
     }
 }

@@ -5,7 +5,7 @@ mod trace;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::output::OutputError;
 use crate::files;
@@ -28,8 +28,16 @@ impl Database {
     pub fn create(path: &Path) -> Result<Self, OutputError> {
         // SQLite takes an empty file for an empty database.
         files::create_in_scratch(path).map_err(|error| OutputError::new(path, error))?;
+        // A link in the place of that file is refused, and so are those on the way to it.
+        let folder = path.parent().unwrap_or(path).canonicalize();
+        let real = folder
+            .map(|folder| folder.join(path.file_name().unwrap_or_default()))
+            .map_err(|error| OutputError::new(path, error))?;
         let open = || {
-            let connection = Connection::open(path)?;
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX
+                | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+            let connection = Connection::open_with_flags(real, flags)?;
             // It is whole or not there at all, so nothing has to be kept safe on the way.
             connection.execute_batch(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; \
