@@ -18,8 +18,8 @@ pub struct Request {
     pub process: ProcessId,
     /// Start of its first `httpReq`; where the front end is not seen, the arrival that it has told the engine.
     pub arrival: Option<Nanos>,
-    /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`; without an answer (its client hung up, or
-    /// there is no front end), `coreRes`. The first piece of a streamed answer ends nothing.
+    /// End of the last of `httpRes`, `DecodeEnd`, `sendResponse`, `outputSync`; without an answer (its client hung up: it was
+    /// aborted, without `httpRes`; or there is no front end), `coreRes`. The first piece of a streamed answer ends nothing.
     pub end: Option<Nanos>,
     /// Tokens of the prompt.
     pub prompt_tokens: Option<i64>,
@@ -305,6 +305,10 @@ impl Requests {
                 }),
                 ..state.marks
             };
+            let engine_end =
+                state.engine.end.map(|end| state.begun_answer.map_or(end, |begun| begun.max(end)));
+            // What was sent last to a client that hung up was no answer.
+            let is_broken_off = state.engine.is_aborted && state.marks.answered.is_none();
             let output_tokens = if is_sync {
                 Some(state.output_syncs)
             } else {
@@ -315,9 +319,7 @@ impl Requests {
                 number: id,
                 process: state.process,
                 arrival: state.arrival.or(state.engine.arrival),
-                end: state
-                    .end
-                    .or(state.engine.end.map(|end| state.begun_answer.map_or(end, |begun| begun.max(end)))),
+                end: if is_broken_off { engine_end } else { state.end.or(engine_end) },
                 prompt_tokens: state.prompt_tokens.or(state.engine.prompt_tokens),
                 output_tokens,
                 queue_wait: state.waited,
@@ -527,6 +529,15 @@ mod tests {
         assert_eq!((row.first_token(), row.latency()), (Some(10), None), "it may go on");
         let row = &build(&[&begun[..], &[at(220, "coreRes", ("reason", "aborted"))]].concat())[0];
         assert_eq!((row.first_token(), row.latency(), row.is_whole), (Some(10), Some(210), false));
+        // Without streaming, vLLM sends nothing that counts to who has gone, and lets go of the request then.
+        let left = [&begun[..1], &[at(200, "sendResponse", ("chunk", "last"))]].concat();
+        let row = &build(&[&left[..], &[at(220, "coreRes", ("reason", "aborted"))]].concat())[0];
+        assert_eq!(row.latency(), Some(210));
+        // A stop string is the API server's to find: it has the whole text, and aborts what the engine goes on with.
+        let stopped =
+            [&begun[..], &[at(100, "httpRes", ("x", "")), at(110, "sendResponse", ("chunk", "last"))]];
+        let row = &build(&[&stopped.concat()[..], &[at(220, "coreRes", ("reason", "aborted"))]].concat())[0];
+        assert_eq!(row.latency(), Some(100));
     }
 
     #[test]
