@@ -1,7 +1,7 @@
 //! The five figures that a person asks first.
 
 use super::distribution::percentile;
-use super::requests::Request;
+use super::request::Request;
 
 /// The figures of a session. Times are nanoseconds; none where the capture does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

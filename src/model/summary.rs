@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::batches::{BATCH_NAMES, SCHEDULE_NAMES};
 use super::distribution::Distribution;
 use super::ids::RequestId;
-use super::requests::Request;
+use super::request::Request;
 use super::resources::Resources;
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, Record};
