@@ -12,10 +12,15 @@ TOKENS = [5, 9, 3, 7]
 """That each prompt of a call is answered with."""
 ANSWERS = [1, 1, 3, 1]
 """To each prompt."""
+BEAMS = 2
+BEAM_TOKENS = 3
+BEAM_PROMPT = "eeeeee"
 
 
 def main(model: str, figures: Path) -> None:
-    """Two calls of `generate`: the engine numbers its requests through."""
+    """Two calls of `generate` and one of `beam_search`: the engine numbers its requests through."""
+    from vllm.sampling_params import BeamSearchParams
+
     from vllm import LLM, SamplingParams
 
     llm = LLM(
@@ -39,7 +44,10 @@ def main(model: str, figures: Path) -> None:
             for output in outputs
         ]
         calls.append({"begun": begun, "over": over, "requests": requests})
-    figures.write_text(json.dumps(calls))
+    search = BeamSearchParams(beam_width=BEAMS, max_tokens=BEAM_TOKENS, ignore_eos=True)
+    (found,) = llm.beam_search([{"prompt": BEAM_PROMPT}], search)
+    beams = [len(sequence.tokens) for sequence in found.sequences]
+    figures.write_text(json.dumps({"calls": calls, "beams": beams}))
 
 
 if __name__ == "__main__":

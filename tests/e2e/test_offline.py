@@ -1,4 +1,4 @@
-"""`LLM.generate` at a real vLLM, without a server: one row for each request, with what it gave."""
+"""`LLM.generate` and `LLM.beam_search` at a real vLLM: one row for each request, with what it gave."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import make_model
 import pytest
 from environment import VLLM, Environment
 from install_vllm import DEFAULT_VERSION
+from offline import BEAM_PROMPT, BEAM_TOKENS, BEAMS
 from parsed import SAME_TIME, Parsed
 from server import BENCHMARK_SECONDS, PASSED_ON, VLLM_SETTINGS
 
@@ -43,7 +44,9 @@ class Run:
             timeout=BENCHMARK_SECONDS,
         )
         assert done.returncode == 0, done.stdout[-4000:]
-        self.calls: list[dict[str, Any]] = json.loads(figures.read_text())
+        written = json.loads(figures.read_text())
+        self.calls: list[dict[str, Any]] = written["calls"]
+        self.beams: list[int] = written["beams"]
         (session,) = program.sessions()
         self.parsed = Parsed(environment, session, folder / "output")
 
@@ -64,8 +67,17 @@ def given(call: dict[str, Any]) -> dict[str, tuple[int, int]]:
     return answers
 
 
+def of_beams(run: Run) -> dict[str, tuple[int, int]]:
+    """The same of a search: each step of each beam is a request for one token, the first of one beam."""
+    prompt = len(BEAM_PROMPT)
+    assert run.beams == [prompt + BEAM_TOKENS] * BEAMS
+    lengths = [prompt] + [prompt + step for step in range(1, BEAM_TOKENS) for _ in range(BEAMS)]
+    before = sum(len(call["requests"]) for call in run.calls)
+    return {str(before + number): (length, 1) for number, length in enumerate(lengths)}
+
+
 def test_each_request_is_one_row_with_its_tokens(run: Run) -> None:
-    expected = {name: tokens for call in run.calls for name, tokens in given(call).items()}
+    expected = {name: tokens for call in run.calls for name, tokens in given(call).items()} | of_beams(run)
     assert len(run.parsed.rows) == len(expected)
     assert {row.id: (row.prompt, row.tokens) for row in run.parsed.rows} == expected
     assert re.search(rf"^Figures +requests +{len(expected)}$", run.parsed.summary, re.MULTILINE)
@@ -84,7 +96,7 @@ def test_times_lie_within_those_of_the_call(run: Run) -> None:
 
 
 def test_the_session_is_summed_up(run: Run) -> None:
-    tokens = sum(tokens for call in run.calls for _, tokens in given(call).values())
+    tokens = sum(tokens for call in run.calls for _, tokens in given(call).values()) + len(of_beams(run))
     figures = {row["Metric"]: float(row["Value"]) for row in run.parsed.table("service_summary.csv")}
     assert figures["total_generated_token_num"] == tokens
     (latency,) = [
