@@ -122,7 +122,7 @@ def test_something_else_among_what_a_killed_process_has_left(program: Program, t
         put(thing, path)
     outcome = parse(program, session)
     assert outcome.returncode == DAMAGED, outcome.stdout + outcome.stderr
-    assert ".ring: the last events of a killed process can't be read" in outcome.stdout
+    assert ".ring: the last events of a process that ended can't be read" in outcome.stdout
 
 
 def test_something_else_among_what_a_users_processes_share(program: Program, thing: str) -> None:
