@@ -188,3 +188,23 @@ def test_recover_completes_the_capture_of_a_killed_process(program: Program) -> 
         with TraceProcessor(capture.read_bytes()) as processor:
             (row,) = processor.query("select count(*) as n from slice where name = 'add' and dur >= 0")
             assert row["n"] == 20000
+
+
+def test_a_capture_is_whole_when_stop_returns(program: Program) -> None:
+    out, _ = program.run(
+        """
+        import glob, threading
+
+        def record():
+            for number in range(2_000):
+                msprof_rs.event("number", number=number)
+
+        for session in range(10):
+            msprof_rs.start()
+            threads = [threading.Thread(target=record) for _ in range(16)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            print(msprof_rs.stop(), glob.glob("captures/*/*.ring"))
+        """
+    )
+    assert out == "True []\n" * 10

@@ -150,7 +150,8 @@ pub fn forked_child() -> std::io::Result<()> {
 }
 
 /// Switches collection on or off in the collection config, so for all processes that share it, and waits until this
-/// one has followed. Returns whether it has: a limit or an error may keep it from that.
+/// one has followed: it records, or its capture is whole. Returns whether it has: a limit or an error may keep it from
+/// that.
 ///
 /// # Errors
 /// The config can't be changed.
@@ -161,7 +162,14 @@ pub fn switch(on: bool) -> Result<bool, ConfigError> {
     while thread::is_recording() != on && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(thread::is_recording() == on)
+    let has_followed = thread::is_recording() == on;
+    if on || !has_followed {
+        return Ok(has_followed);
+    }
+    // What was recorded until now may still be on its way to the file.
+    let (done, wait) = crossbeam_channel::bounded(1);
+    handle.command(Command::Answer(done));
+    Ok(wait.recv_deadline(deadline).is_ok())
 }
 
 /// Has all flight recorders of this server write what they remember. Gives the folder once this process has written

@@ -44,6 +44,8 @@ const NICENESS: i32 = 5;
 pub(super) enum Command {
     /// Write everything, say so, and end.
     Shutdown(Sender<()>),
+    /// Say that what came before is done.
+    Answer(Sender<()>),
     /// Write what is remembered; answer with the folder.
     Dump { reason: String, done: Option<Sender<Result<PathBuf, DumpError>>> },
 }
@@ -161,6 +163,7 @@ impl Flusher {
                         let _ = done.send(());
                         return;
                     }
+                    Command::Answer(done) => drop(done.send(())), // as above
                     Command::Dump { reason, done } => {
                         let outcome = self.dump(&reason);
                         match (done, outcome) {
