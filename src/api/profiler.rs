@@ -9,11 +9,11 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::harmless::{self, complete, harmless};
 use super::labels::label;
-use super::spans::append;
+use super::spans::{append, append_as};
 use crate::clock::Ticks;
 use crate::config::Level;
 use crate::event::{Attributes, Label};
-use crate::hook::{text_of, utf8, with_buffer};
+use crate::hook::{Content, text_of, utf8, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 type This<'py> = Bound<'py, Profiler>;
@@ -255,7 +255,7 @@ impl Profiler {
                 let mut ends = Attributes::default();
                 for (end, rid) in [("from", from_rid), ("to", to_rid)] {
                     let rid = rid.ok_or_else(|| PyTypeError::new_err("an id is missing"))?;
-                    append(&mut ends, end, &rid)?;
+                    append_as(&mut ends, end, &rid, Content::RequestIds)?;
                 }
                 Self::with(slf, |py, state| {
                     state.attributes = ends;

@@ -15,7 +15,7 @@ use super::harmless::{self, harmless, tell};
 use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
-use crate::hook::{Args, Attempt, Interrupt, append_error, append_value, utf8, with_buffer};
+use crate::hook::{Args, Attempt, Content, Interrupt, append_error, append_value, utf8, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 const INFO: u32 = 20;
@@ -288,6 +288,19 @@ impl<'a, 'py> Request<'a, 'py> {
 /// # Errors
 /// It was interrupted.
 pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
+    append_as(buffer, key, value, Content::of(key))
+}
+
+/// Appends an attribute with that content.
+///
+/// # Errors
+/// It was interrupted.
+pub(super) fn append_as(
+    buffer: &mut Attributes,
+    key: &str,
+    value: &Bound<'_, PyAny>,
+    content: Content,
+) -> Result<(), Interrupt> {
     // The trace's flows are made of the attribute of that very name.
     static RID: Lazy<Name> = Lazy::new(|| Name::new("rid"));
     let mark = buffer.mark();
@@ -297,7 +310,7 @@ pub(super) fn append(buffer: &mut Attributes, key: &str, value: &Bound<'_, PyAny
         buffer.key_text(key)
     };
     let _muted = recorder::mute();
-    let appended = append_value(buffer, value);
+    let appended = append_value(buffer, value, content);
     if appended.is_err() {
         buffer.truncate(mark);
     }

@@ -128,6 +128,8 @@ pub struct Report {
     pub unlisted_requests: usize,
     /// Requests whose id others had at the same time: the front end's times are of neither.
     pub shared_requests: usize,
+    /// Ids that were cut in some records and not in others: what has them counts for no request.
+    pub cut_ids: usize,
     /// The first figures.
     pub figures: Figures,
 }
@@ -230,6 +232,7 @@ fn write(
         outputs,
         unlisted_requests: model.requests.len() - listed,
         shared_requests: model.ids.shared(),
+        cut_ids: model.ids.cut().len(),
         figures: model.figures,
     })
 }

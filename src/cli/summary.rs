@@ -75,7 +75,7 @@ impl Summary<'_> {
 
     /// What is to be said of the records that were read.
     fn of_records(&self) -> Vec<String> {
-        let Report { intake, tally, unlisted_requests, shared_requests, .. } = self.0;
+        let Report { intake, tally, unlisted_requests, shared_requests, cut_ids, .. } = self.0;
         let mut lines = Vec::new();
         if tally.lost_rings > 0 {
             let rings = count(tally.lost_rings, "ring");
@@ -104,6 +104,13 @@ impl Summary<'_> {
             let requests = count(*shared_requests as u64, "request");
             lines.push(format!(
                 "{requests} with an id that another had at the same time: their times are the engine's alone"
+            ));
+        }
+        if *cut_ids > 0 {
+            let ids = count(*cut_ids as u64, "request id");
+            lines.push(format!(
+                "{ids} cut by an earlier release, in some records only: what these tell can be several requests', and \
+                 counts for none"
             ));
         }
         if tally.ringless > 0 {
@@ -298,6 +305,7 @@ mod tests {
             outputs: outputs.to_vec(),
             unlisted_requests: 0,
             shared_requests: 0,
+            cut_ids: 0,
             figures: Figures::default(),
         }
     }

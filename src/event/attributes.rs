@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+use super::request_id::shortened;
 use super::{Name, Value};
 
 const FALSE: u8 = 0;
@@ -76,6 +77,11 @@ impl Attributes {
         self
     }
 
+    /// A key that is a request's id.
+    pub fn key_id(&mut self, id: &str) -> &mut Self {
+        self.key_text(&shortened(id))
+    }
+
     /// A truth value.
     pub fn bool(&mut self, value: bool) {
         self.bytes.push(if value { TRUE } else { FALSE });
@@ -97,6 +103,11 @@ impl Attributes {
     pub fn str(&mut self, value: &str) {
         self.bytes.push(STR);
         self.text(value);
+    }
+
+    /// A request's id, cut if it is long.
+    pub fn id(&mut self, id: &str) {
+        self.str(&shortened(id));
     }
 
     /// A list of `items` values, which follow.

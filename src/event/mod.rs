@@ -4,6 +4,7 @@ mod attributes;
 mod name;
 pub mod names_log;
 mod record;
+pub mod request_id;
 mod value;
 mod view;
 

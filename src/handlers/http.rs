@@ -51,7 +51,7 @@ impl Served {
         let ticks = Ticks::now();
         for rid in &*self.requests.lock() {
             event(*SEND, ticks, |attributes| {
-                attributes.key(*RID).str(rid);
+                attributes.key(*RID).id(rid);
                 attributes.key(*CHUNK).str(chunk);
             });
         }

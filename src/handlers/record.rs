@@ -210,5 +210,5 @@ pub(super) fn event(label: Label, ticks: Ticks, append: impl FnOnce(&mut Attribu
 /// Appends `rid` as a list of ids.
 pub(super) fn append_ids<S: AsRef<str>>(attributes: &mut Attributes, ids: &[S]) {
     attributes.key(*RID).array(ids.len());
-    ids.iter().for_each(|rid| attributes.str(rid.as_ref()));
+    ids.iter().for_each(|rid| attributes.id(rid.as_ref()));
 }

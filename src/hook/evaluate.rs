@@ -13,6 +13,7 @@ use super::args::Args;
 use super::interrupt::{self, Attempt, Interrupt};
 use super::limits::{Refused, refused};
 use super::reference::Reference;
+use super::value::Content;
 use super::walk::walkable;
 use super::{operators, value};
 use crate::event::{Attributes, Name};
@@ -23,6 +24,7 @@ create_exception!(msprof_rs, Unreturned, PyException, "A call that raised has no
 /// An attribute and the program that gives its value, with all its texts as Python objects.
 pub(crate) struct Evaluated {
     name: Name,
+    content: Content,
     ops: Box<[Op]>,
     constants: Box<[Py<PyAny>]>,
     names: Box<[Py<PyString>]>,
@@ -53,6 +55,7 @@ impl Evaluated {
         });
         Ok(Self {
             name: Name::new(name),
+            content: Content::of(name),
             ops: program.ops().into(),
             constants: constants.collect::<PyResult<_>>()?,
             names: program.names().iter().map(interned).collect(),
@@ -77,7 +80,7 @@ impl Evaluated {
         let value = self.run(py, args, result)?;
         if !value.is_none() {
             buffer.key(self.name);
-            value::append(buffer, &value)?;
+            value::append(buffer, &value, self.content)?;
         }
         Ok(())
     }

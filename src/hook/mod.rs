@@ -45,6 +45,6 @@ pub(crate) use registry::Registry;
 pub(crate) use stack::learn_stack;
 pub(crate) use text::utf8;
 pub(crate) use thread_name::thread_name;
-pub(crate) use value::append as append_value;
+pub(crate) use value::{Content, append as append_value};
 pub(crate) use walk::refuse_iterator;
 pub(crate) use wrapper::stood_for;

@@ -21,6 +21,7 @@ use super::text::utf8;
 use super::walk::Base;
 use crate::config::Limits;
 use crate::event::Attributes;
+use crate::event::request_id::CUT;
 use crate::recorder;
 
 /// Containers in containers deeper than this are only marked.
@@ -30,19 +31,37 @@ const DEEPEST: usize = 6;
 /// lists would else be written as often.
 const MOST_VALUES: usize = 100_000;
 
-/// Where something was left out.
-const CUT: &str = "…";
-
 /// Appends the value of a Python object.
 ///
 /// # Errors
 /// Its `str()` raised, or another method that had to be asked.
-pub(crate) fn append(attributes: &mut Attributes, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    Writer { attributes, limits: recorder::limits(), left: MOST_VALUES }.append(value, 0)
+pub(crate) fn append(
+    attributes: &mut Attributes,
+    value: &Bound<'_, PyAny>,
+    content: Content,
+) -> PyResult<()> {
+    Writer { attributes, content, limits: recorder::limits(), left: MOST_VALUES }.append(value, 0)
+}
+
+/// What the texts of a value are, which decides how they are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Anything.
+    Any,
+    /// Ids of requests, as the built-in handlers record them: the tables are built from these.
+    RequestIds,
+}
+
+impl Content {
+    /// What an attribute has, by its name.
+    pub(crate) fn of(name: &str) -> Self {
+        if matches!(name, "rid" | "http_rid") { Self::RequestIds } else { Self::Any }
+    }
 }
 
 struct Writer<'a> {
     attributes: &'a mut Attributes,
+    content: Content,
     limits: Limits,
     /// Values that may still be written.
     left: usize,
@@ -51,7 +70,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn append(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
         if value.is_instance_of::<PyString>() {
-            self.attributes.str(&self.text(value)?);
+            self.text_value(value)?;
         } else if let Ok(truth) = value.cast::<PyBool>() {
             self.attributes.bool(truth.is_true());
         } else if value.is_instance_of::<PyInt>() {
@@ -72,7 +91,16 @@ impl Writer<'_> {
             self.attributes.key_text("dtype");
             self.attributes.str(&self.text(&dtype)?);
         } else {
-            self.attributes.str(&self.text(value)?);
+            self.text_value(value)?;
+        }
+        Ok(())
+    }
+
+    fn text_value(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let text = self.text(value)?;
+        match self.content {
+            Content::Any => self.attributes.str(&text),
+            Content::RequestIds => self.attributes.id(&text),
         }
         Ok(())
     }
@@ -80,7 +108,7 @@ impl Writer<'_> {
     fn int(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         match value.extract::<i64>() {
             Ok(number) => self.attributes.int(number),
-            Err(_) => self.attributes.str(&self.text(value)?),
+            Err(_) => self.text_value(value)?,
         }
         Ok(())
     }
@@ -111,17 +139,28 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Only some values of a mapping are ids, and no key.
     fn dict(&mut self, dict: &Bound<'_, PyDict>, depth: usize) -> PyResult<()> {
+        let content = std::mem::replace(&mut self.content, Content::Any);
+        let written = self.entries(dict, depth);
+        self.content = content;
+        written
+    }
+
+    fn entries(&mut self, dict: &Bound<'_, PyDict>, depth: usize) -> PyResult<()> {
         let Some(count) = self.take(dict.len(), depth) else { return Ok(()) };
         let entries: Vec<_> = dict.iter().take(count).collect();
         let more = dict.len().saturating_sub(entries.len());
         self.attributes.dict(entries.len() + usize::from(more > 0));
         for (key, value) in &entries {
-            self.attributes.key_text(&self.text(key)?);
+            let key = self.text(key)?;
+            self.attributes.key_text(&key);
+            self.content = Content::of(&key);
             self.append(value, depth + 1)?;
+            self.content = Content::Any;
         }
         if more > 0 {
-            self.attributes.key_text(CUT);
+            self.attributes.key_text(CUT.encode_utf8(&mut [0; 4]));
             self.attributes.str(&format!("and {more} more"));
         }
         Ok(())
@@ -129,25 +168,31 @@ impl Writer<'_> {
 
     /// How many of `length` items are written. None: the container is marked as left out.
     fn take(&mut self, length: usize, depth: usize) -> Option<usize> {
-        let count = length.min(self.limits.max_items);
+        let count = match self.content {
+            Content::Any => length.min(self.limits.max_items),
+            Content::RequestIds => length,
+        };
         if (depth >= DEEPEST && length > 0) || count > self.left {
-            self.attributes.str(CUT);
+            self.attributes.str(CUT.encode_utf8(&mut [0; 4]));
             return None;
         }
         self.left -= count;
         Some(count)
     }
 
-    /// A text, or an object as text, cut to the longest that is kept.
+    /// A text, or an object as text, cut to the longest that is kept; ids are whole.
     fn text<'a>(&self, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
-        let longest = self.limits.text_length;
+        let longest = match self.content {
+            Content::Any => self.limits.text_length,
+            Content::RequestIds => usize::MAX,
+        };
         if let Ok(text) = value.cast::<PyString>() {
             return cut_text(text, longest);
         }
         if let Some((bytes, length)) = first_bytes(value, longest) {
             let mut text = cut(&readable(&bytes), longest).into_owned();
             if length > longest && !text.ends_with(CUT) {
-                text.push_str(CUT);
+                text.push(CUT);
             }
             return Ok(text.into());
         }
@@ -169,7 +214,7 @@ fn cut_text<'a>(text: &'a Bound<'_, PyString>, longest: usize) -> PyResult<Cow<'
         let start = ffi::PyUnicode_Substring(text.as_ptr(), 0, longest as ffi::Py_ssize_t);
         Bound::from_owned_ptr_or_err(text.py(), start)?.cast_into::<PyString>()?
     };
-    Ok((utf8(&start).into_owned() + CUT).into())
+    Ok(format!("{}{CUT}", utf8(&start)).into())
 }
 
 fn cut(text: &str, longest: usize) -> Cow<'_, str> {

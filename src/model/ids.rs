@@ -6,9 +6,10 @@
 //! matched by their text; an id that comes again after its request has ended is a new request, and where two of the
 //! engine's requests bear one id at once, what names them by that id alone can't be told apart: it counts for neither.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
+use crate::event::request_id::{CUT, answer_of, is_engine_suffix, without_engine_suffix};
 use crate::event::{Places, Process, ProcessId, View};
 
 /// A request: its position in [`Ids`].
@@ -172,6 +173,24 @@ impl Ids {
         self.requests.iter().filter(|known| known.is_shared).count()
     }
 
+    /// What an id names that was cut without a mark of its own: any of those that begin like it. Earlier releases did so in
+    /// some records of a request and not in others.
+    pub fn cut(&self) -> FxHashSet<RequestId> {
+        let (cut, mut whole): (Vec<&str>, Vec<&str>) =
+            self.by_text.keys().map(|text| &**text).partition(|text| text.ends_with(CUT));
+        if cut.is_empty() {
+            return FxHashSet::default();
+        }
+        whole.sort_unstable();
+        let begins_others = |text: &&str| {
+            let start = text.trim_end_matches(CUT);
+            let alike = whole[whole.partition_point(|whole| *whole < start)..].iter();
+            // A client's own id may end in the mark; the engine's of it has the mark too.
+            alike.take_while(|whole| whole.starts_with(start)).any(|whole| !whole.starts_with(text))
+        };
+        cut.into_iter().filter(begins_others).filter_map(|text| self.by_text.get(text).copied()).collect()
+    }
+
     /// How many requests there are.
     pub fn len(&self) -> usize {
         self.requests.len()
@@ -236,7 +255,7 @@ impl Ids {
     }
 
     fn named(&mut self, engine: &str, api: &str, arrives: bool) -> RequestId {
-        let child = child_of(engine).filter(|(_, parent)| parent.starts_with(api)).map(|(index, _)| index);
+        let child = answer_of(engine).filter(|(_, parent)| parent.starts_with(api)).map(|(index, _)| index);
         let before = self.by_text.get(engine).copied();
         if let Some(id) = before.filter(|id| self.known(*id).has_engine_id && self.known(*id).is_base) {
             self.known(id).has_arrived |= arrives;
@@ -265,13 +284,16 @@ impl Ids {
         if let Some(id) = self.by_text.get(text) {
             return *id;
         }
+        if text.ends_with(CUT) {
+            return self.add(text, Known { text: text.into(), ..Known::default() });
+        }
         if let Some((base, rest)) = self.longest_base(text) {
             if !self.known(base).has_engine_id {
                 self.known(base).has_engine_id = true;
                 self.by_text.insert(text.into(), base);
                 return base;
             }
-            let shared = rest.is_some_and(is_suffix);
+            let shared = rest.is_some_and(is_engine_suffix);
             let shown = if shared { self.shown(&text[..text.len() - 9]) } else { text.into() };
             let parent = (!shared).then_some(base);
             self.known(base).is_shared |= shared;
@@ -284,7 +306,7 @@ impl Ids {
             }
             return id;
         }
-        if let Some((index, parent)) = child_of(text) {
+        if let Some((index, parent)) = answer_of(text) {
             let exact = self.by_text.get(parent).copied().filter(|id| self.requests[id.0 as usize].is_base);
             if let Some(base) = exact.or_else(|| self.longest_base(parent).map(|(base, _)| base)) {
                 self.known(base).has_parts = true;
@@ -309,21 +331,6 @@ impl Ids {
             self.requests[id.0 as usize].is_base.then(|| (id, text.get(end + 1..)))
         })
     }
-}
-
-fn is_suffix(text: &str) -> bool {
-    text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-fn without_engine_suffix(text: &str) -> Option<&str> {
-    let (base, suffix) = text.rsplit_once('-')?;
-    is_suffix(suffix).then_some(base)
-}
-
-/// `0_<id>`: the number of an answer, and the id of what has several.
-fn child_of(text: &str) -> Option<(&str, &str)> {
-    let (index, parent) = text.split_once('_')?;
-    (!index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())).then_some((index, parent))
 }
 
 /// An id as text. 7.0 and 7 are one id: some senders have no integers.
@@ -442,6 +449,25 @@ mod tests {
         assert_eq!(request_of(1, &[("rid", number(7))]).as_deref(), Some("cmpl-a"));
         assert_eq!(request_of(2, &[("rid", number(7))]).as_deref(), Some("7"), "numbers are a process's own");
         assert_eq!(request_of(2, &[("rid", text("inner-a"))]).as_deref(), Some("cmpl-a"));
+    }
+
+    #[test]
+    fn what_was_cut_belongs_to_none_of_those_that_begin_like_it() {
+        let (long, other) = ("x".repeat(10_000) + "a", "x".repeat(10_000) + "b");
+        let cut = format!("{}…", &long[..256]);
+        let mut ids = Ids::default();
+        let coming = ids.resolve(&cut, Role::Coming);
+        let first = ids.resolve(&long, Role::Arrival);
+        assert_eq!(ids.engine(&format!("{long}-00000001")), first);
+        let part = ids.engine(&format!("{long}-000…"));
+        assert!(part != first && !ids.has_parts(first));
+        let second = ids.resolve(&other, Role::Arrival);
+        assert_eq!(ids.cut(), FxHashSet::from_iter([coming, part]));
+        assert!(first != second && !ids.is_shared(second));
+        let mut ids = Ids::default();
+        let chosen = ids.resolve("to be continued…", Role::Arrival);
+        assert_eq!(ids.engine("to be continued…-00000001"), chosen);
+        assert!(ids.cut().is_empty(), "clients may choose such an id");
     }
 
     #[test]

@@ -175,9 +175,10 @@ impl Requests {
             .filter(|id| ids.has_parts(*id))
             .map(|id| (id, self.states[id.0 as usize].clone()))
             .collect();
+        let cut = ids.cut();
         let row = |(position, mut state): (usize, State)| {
             let id = RequestId(position as u32);
-            if ids.has_parts(id) && !state.is_run() || is_health_check(ids.text(id)) {
+            if cut.contains(&id) || ids.has_parts(id) && !state.is_run() || is_health_check(ids.text(id)) {
                 return None;
             }
             if let Some(front) = ids.parent(id).and_then(|parent| fronts.get(&parent)) {
@@ -522,6 +523,27 @@ mod tests {
             at(90, "sendResponse", "a"),
         ]);
         assert_eq!(rows.iter().map(Request::latency).collect::<Vec<_>>(), [Some(8), Some(27)]);
+    }
+
+    #[test]
+    fn an_id_that_one_record_cut_makes_no_row_beside_the_whole_one() {
+        let long = "x".repeat(10_000);
+        let cut = format!("{}…", &long[..256]);
+        let [first, second] = ["a", "b"].map(|last| long.clone() + last);
+        let at = |time, name: &str, rid: &str| record((time, time), "Engine", name, &[("rid", text(rid))]);
+        let rows = build(&[
+            arrival(1, &first),
+            at(2, "tokenize", &cut),
+            arrival(3, &second),
+            at(4, "tokenize", &cut),
+            at(5, "sendResponse", &cut),
+            at(10, "httpRes", &first),
+            at(12, "httpRes", &second),
+        ]);
+        let told: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.latency())).collect();
+        assert_eq!(told, [(&first[..], Some(9)), (&second[..], Some(9))]);
+        // All have cut it: it is shown as it is.
+        assert_eq!(build(&[arrival(1, &cut), at(3, "httpRes", &cut)])[0].latency(), Some(2));
     }
 
     #[test]

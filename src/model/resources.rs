@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Ids, RequestId, Role, spelled};
+use crate::event::request_id::CUT;
 use crate::event::{Name, Record, View};
 
 /// A number of tokens or steps that may be unknown. Four bytes, since batches hold many.
@@ -171,6 +172,8 @@ impl Resources {
 
 fn one(value: &View<'_>, ids: &mut Ids, role: Role<'_>) -> Option<Resource> {
     match value {
+        // "… and 7 more", of a list that was cut.
+        View::Str(text) if text.starts_with(CUT) => None,
         View::Str(text) => Some(Resource::new(ids.resolve(text, role))),
         value => Some(Resource::new(ids.resolve(&spelled(value)?, role))),
     }

@@ -27,7 +27,7 @@ pub(in crate::handlers) fn receive(call: &mut Call<'_, '_>) -> PyResult<()> {
         let batch = request.getattr(intern!(call.py, "batch")).and_then(|batch| each(&batch));
         for request in batch.optional(call.py)?.unwrap_or_else(|| vec![request]) {
             for rid in ids_of(&request).optional(call.py)?.unwrap_or_default() {
-                event(label!("Schedule", "recvReq"), ticks, |attributes| attributes.key(*RID).str(&rid));
+                event(label!("Schedule", "recvReq"), ticks, |attributes| attributes.key(*RID).id(&rid));
             }
         }
     }
@@ -40,7 +40,7 @@ pub(in crate::handlers) fn process_request(call: &mut Call<'_, '_>) -> PyResult<
     let rid = datum(call.py, "a request's rid", ids_of(&request))?.unwrap_or_default();
     span(call, label!("Schedule", "processReq"), |_, _, attributes| {
         if let [rid] = &rid[..] {
-            attributes.key(*RID).str(rid);
+            attributes.key(*RID).id(rid);
         }
         Ok(())
     })
@@ -105,7 +105,7 @@ pub(in crate::handlers) fn enqueue(call: &mut Call<'_, '_>) -> PyResult<()> {
     let (name, size) = queue(&this)?;
     for rid in datum(call.py, "Req.rid", ids_of(&request))?.unwrap_or_default() {
         event(label!("Schedule", "Enqueue"), ticks, |attributes| {
-            attributes.key(*RID).str(&rid);
+            attributes.key(*RID).id(&rid);
             attributes.key(*QUEUE_NAME).str(name);
         });
     }
@@ -123,7 +123,7 @@ pub(in crate::handlers) fn dequeue(call: &mut Call<'_, '_>) -> PyResult<()> {
     record_queue(name, size, ticks);
     for rid in ids(&batch)? {
         event(label!("Schedule", "Dequeue"), ticks, |attributes| {
-            attributes.key(*RID).str(&rid);
+            attributes.key(*RID).id(&rid);
             attributes.key(*QUEUE_NAME).str(name);
         });
     }
@@ -151,7 +151,7 @@ pub(in crate::handlers) fn hit_cache(call: &mut Call<'_, '_>) -> PyResult<()> {
     let (Some(all), Some(hit)) = (all, datum(py, "Req.prefix_indices", hit)?) else { return Ok(()) };
     for rid in datum(py, "Req.rid", ids_of(&request))?.unwrap_or_default() {
         event(label!("HitCache", "HitCache"), ticks, |attributes| {
-            attributes.key(*RID).str(&rid);
+            attributes.key(*RID).id(&rid);
             // A text, as the reference has it.
             attributes.key(*HIT_RATE).str(&(hit as f64 / all.max(1) as f64).to_string());
         });
@@ -201,7 +201,7 @@ fn record_sizes(request: &Bound<'_, PyAny>, label: Label, ticks: Ticks) -> Resul
     let (prompt, reply) = (length(intern!(py, "origin_input_ids"))?, length(intern!(py, "output_ids"))?);
     for rid in datum(py, "Req.rid", ids_of(request))?.unwrap_or_default() {
         event(label, ticks, |attributes| {
-            attributes.key(*RID).str(&rid);
+            attributes.key(*RID).id(&rid);
             if let Some(prompt) = prompt {
                 attributes.key(*RECV_TOKEN_SIZE).int(prompt as i64);
             }

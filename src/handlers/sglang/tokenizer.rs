@@ -24,7 +24,7 @@ pub(in crate::handlers) fn http_request(call: &mut Call<'_, '_>) -> PyResult<()>
     let room = room.optional(py)?.flatten();
     for rid in datum(py, "GenerateReqInput.rid", ids_of(&request))?.unwrap_or_default() {
         event(label!("Request", "httpReq"), ticks, |attributes| {
-            attributes.key(*RID).str(&rid);
+            attributes.key(*RID).id(&rid);
             if let Some(room) = room {
                 attributes.key(*BOOTSTRAP_ROOM).int(room);
             }
@@ -96,7 +96,7 @@ impl Follower for Response {
     fn item(&mut self, ticks: Ticks) {
         for rid in &self.ids {
             event(label!("Request", "httpRes"), ticks, |attributes| {
-                attributes.key(*RID).str(rid);
+                attributes.key(*RID).id(rid);
                 attributes.key(*STREAM).bool(self.stream);
             });
         }
@@ -129,7 +129,7 @@ fn follow(call: &mut Call<'_, '_>, label: Label, request: &Bound<'_, PyAny>) -> 
 fn append(attributes: &mut crate::event::Attributes, ids: &[String]) {
     match ids {
         [] => {}
-        [rid] => attributes.key(*RID).str(rid),
+        [rid] => attributes.key(*RID).id(rid),
         ids => append_ids(attributes, ids),
     }
 }

@@ -51,7 +51,7 @@ impl Entry {
     /// Appends it as a mapping, which has as many items more as `more` says; those come next.
     pub(super) fn append(&self, attributes: &mut Attributes, more: usize) {
         attributes.dict(4 + more + usize::from(self.computed.is_some()) + usize::from(self.prompt.is_some()));
-        attributes.key(*RID).str(&self.rid);
+        attributes.key(*RID).id(&self.rid);
         attributes.key(*ITER).int(self.iter);
         attributes.key(*TYPE).int(i64::from(!self.is_prefill));
         attributes.key(*NUM_SCHEDULED_TOKENS).int(self.scheduled);
@@ -164,7 +164,7 @@ impl Batch {
     /// Appends `rid` as a list of ids.
     pub(super) fn append_ids(&self, attributes: &mut Attributes) {
         attributes.key(*RID).array(self.0.entries.len());
-        self.0.entries.iter().for_each(|entry| attributes.str(&entry.rid));
+        self.0.entries.iter().for_each(|entry| attributes.id(&entry.rid));
     }
 }
 

@@ -40,11 +40,11 @@ impl Adding {
     fn record(&self, label: Label, ticks: Ticks, ids: &[String]) {
         event(label, ticks, |attributes| {
             match ids {
-                [rid] => attributes.key(*RID).str(rid),
+                [rid] => attributes.key(*RID).id(rid),
                 ids => append_ids(attributes, ids),
             }
             if *ids != [self.rid.as_str()] {
-                attributes.key(*HTTP_RID).str(&self.rid);
+                attributes.key(*HTTP_RID).id(&self.rid);
             }
         });
     }
@@ -134,9 +134,9 @@ fn record_result(rid: &Bound<'_, PyString>, state: &Bound<'_, PyAny>, ticks: Tic
     let http_rid = state.getattr(intern!(py, "external_req_id")).and_then(|id| text(&id)).optional(py)?;
     let rid = &*utf8(rid);
     event(label!("Engine", "httpRes"), ticks, |attributes| {
-        attributes.key(*RID).str(rid);
+        attributes.key(*RID).id(rid);
         if let Some(http_rid) = http_rid.filter(|http_rid| http_rid != rid) {
-            attributes.key(*HTTP_RID).str(&http_rid);
+            attributes.key(*HTTP_RID).id(&http_rid);
         }
         if let Some(prompt) = prompt {
             attributes.key(*RECV_TOKEN_SIZE).int(prompt);

@@ -56,7 +56,7 @@ pub(in crate::handlers) fn free(call: &mut Call<'_, '_>) -> PyResult<()> {
     let rid = request_id(call)?;
     let blocks = datum(call.py, "KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()))?;
     event(label!("Schedule.KVCache", "Free"), ticks, |attributes| {
-        attributes.key(*RID).str(&rid);
+        attributes.key(*RID).id(&rid);
         if let Some(blocks) = blocks {
             attributes.key(*DEVICE_BLOCK).int(blocks.free);
             attributes.key(*USAGE_PERCENT).double(blocks.usage());
@@ -77,7 +77,7 @@ pub(in crate::handlers) fn allocate_slots(call: &mut Call<'_, '_>) -> PyResult<(
     let tokens: Option<i64> = datum(call.py, "allocate_slots' num_new_tokens", tokens)?;
     let blocks = datum(call.py, "KVCacheManager.block_pool", Blocks::of(&call.this()?.to_owned()))?;
     event(label!("Schedule.KVCache", "AllocationFailed"), ticks, |attributes| {
-        attributes.key(*RID).str(&rid);
+        attributes.key(*RID).id(&rid);
         if let Some(tokens) = tokens {
             attributes.key(*NEW_TOKENS).int(tokens);
         }
@@ -102,7 +102,7 @@ pub(in crate::handlers) fn get_computed_blocks(call: &mut Call<'_, '_>) -> PyRes
     let Some(tokens) = tokens.filter(|tokens| *tokens > 0) else { return Ok(()) };
     let rid = request_id(call)?;
     event(label!("Schedule.KVCache", "CacheHitRate"), ticks, |attributes| {
-        attributes.key(*RID).str(&rid);
+        attributes.key(*RID).id(&rid);
         attributes.key(*HIT_CACHE).double(hit as f64 / tokens as f64);
     });
     Ok(())

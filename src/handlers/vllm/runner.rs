@@ -80,13 +80,13 @@ impl Drop for Running {
 fn append_requests(output: &Bound<'_, PyAny>, attributes: &mut Attributes) -> PyResult<()> {
     append_each(output, attributes, |rid, attributes| {
         attributes.dict(1);
-        attributes.key(*RID).str(rid);
+        attributes.key(*RID).id(rid);
     })
 }
 
 /// `rid` as a list of ids.
 fn append_ids(output: &Bound<'_, PyAny>, attributes: &mut Attributes) -> PyResult<()> {
-    append_each(output, attributes, |rid, attributes| attributes.str(rid))
+    append_each(output, attributes, |rid, attributes| attributes.id(rid))
 }
 
 fn append_each(

@@ -72,7 +72,7 @@ pub(in crate::handlers) fn add_request(call: &mut Call<'_, '_>) -> PyResult<()> 
     let waiting = datum(call.py, "Scheduler.waiting", waiting(&call.this()?.to_owned()))?;
     let rid = request_id(call)?;
     event(label!("Schedule", "Enqueue"), ticks, |attributes| {
-        attributes.key(*RID).str(&rid);
+        attributes.key(*RID).id(&rid);
         if let Some(waiting) = waiting {
             attributes.key(*QUEUE_SIZE).int(waiting);
         }
@@ -92,7 +92,7 @@ pub(in crate::handlers) fn engine_add_request(call: &mut Call<'_, '_>) -> PyResu
     let arrival = request.getattr(intern!(py, "arrival_time")).and_then(|time| time.extract::<f64>());
     let arrival = datum(py, "Request.arrival_time", arrival)?;
     event(label!("Engine", "coreReq"), ticks, |attributes| {
-        attributes.key(*RID).str(&rid);
+        attributes.key(*RID).id(&rid);
         if let Some(prompt) = prompt {
             attributes.key(*RECV_TOKEN_SIZE).int(prompt as i64);
         }
@@ -107,7 +107,7 @@ pub(in crate::handlers) fn engine_add_request(call: &mut Call<'_, '_>) -> PyResu
 pub(in crate::handlers) fn preempt_request(call: &mut Call<'_, '_>) -> PyResult<()> {
     if call.proceed().is_some() {
         let (rid, ticks) = (request_id(call)?, Ticks::now());
-        event(label!("Schedule", "Preempt"), ticks, |attributes| attributes.key(*RID).str(&rid));
+        event(label!("Schedule", "Preempt"), ticks, |attributes| attributes.key(*RID).id(&rid));
     }
     Ok(())
 }
@@ -305,8 +305,7 @@ pub(super) fn append_accepted(attributes: &mut Attributes, accepted: &[(String, 
     if !accepted.is_empty() {
         attributes.key(*SPEC_DECODE_ACCEPTED_BY_REQ).dict(accepted.len());
         for (rid, count) in accepted {
-            attributes.key_text(rid);
-            attributes.int(*count);
+            attributes.key_id(rid).int(*count);
         }
     }
 }
@@ -317,7 +316,7 @@ fn record_end(rid: &str, reason: &str, (prompt, replied): (Option<i64>, Option<i
     // Where collection began in the middle of it, the tokens before are not known.
     let counted = known.filter(|request| request.is_whole).map(|request| request.replied);
     event(label!("Engine", "coreRes"), ticks, |attributes| {
-        attributes.key(*RID).str(rid);
+        attributes.key(*RID).id(rid);
         if let Some(prompt) = prompt.or(known.and_then(|request| request.prompt_tokens)) {
             attributes.key(*RECV_TOKEN_SIZE).int(prompt);
         }
