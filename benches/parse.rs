@@ -5,7 +5,7 @@
 #[path = "../tests/parse/forms.rs"]
 mod forms;
 #[allow(unreachable_pub, reason = "shared with the tests")]
-#[path = "../tests/parse/simulator.rs"]
+#[path = "../tests/parse/simulator/mod.rs"]
 mod simulator;
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use forms::{Captures, Databases};
 use msprof_rs::cli::{Installation, main as command_line};
-use simulator::{Plan, simulate};
+use simulator::{Clients, Front, Plan, simulate};
 
 const ALL: &str = "csv,db,json,perfetto,parquet";
 
@@ -61,6 +61,8 @@ fn plan(records: u64) -> Plan {
     Plan {
         seed: 7,
         requests: (records / 340) as usize,
+        front: Front::Apart,
+        clients: Clients::default(),
         engines: 2,
         arrival: 6_000_000,
         longest: (1_000, 200),

@@ -42,6 +42,8 @@ pub struct Ids {
     /// How many requests bear an id of the API server's.
     bearers: FxHashMap<Box<str>, u32>,
     links: Links,
+    /// There are records with both ids, so that the engine's are known to be the API server's and a suffix, no more.
+    has_joined: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,12 +53,16 @@ pub struct Ids {
 )]
 struct Known {
     text: Box<str>,
+    /// It is shown by the API server's id.
+    is_shown: bool,
     /// The API server has named it: only then are longer ids that begin like it the same.
     is_base: bool,
     has_arrived: bool,
     has_ended: bool,
     /// An id of the engine's is known for it.
     has_engine_id: bool,
+    /// By a record with both ids: no other id of the engine's is its own.
+    is_joined: bool,
     /// The request of the API server's that this is a part of.
     parent: Option<RequestId>,
     has_parts: bool,
@@ -221,10 +227,13 @@ impl Ids {
 
     /// The API server has named it: from now on it is shown by that id.
     fn show(&mut self, id: RequestId, api: &str) {
-        if !self.known(id).is_base {
-            let shown = self.shown(api);
-            let known = self.known(id);
-            (known.text, known.is_base) = (shown, true);
+        let known = self.known(id);
+        if known.is_base {
+            return;
+        }
+        known.is_base = true;
+        if !known.is_shown {
+            self.known(id).text = self.shown(api);
         }
     }
 
@@ -256,7 +265,12 @@ impl Ids {
 
     fn named(&mut self, engine: &str, api: &str, arrives: bool) -> RequestId {
         let child = answer_of(engine).filter(|(_, parent)| parent.starts_with(api)).map(|(index, _)| index);
+        self.has_joined = true;
         let before = self.by_text.get(engine).copied();
+        if let Some(id) = before {
+            let known = self.known(id);
+            (known.is_joined, known.is_shared) = (true, false);
+        }
         if let Some(id) = before.filter(|id| self.known(*id).has_engine_id && self.known(*id).is_base) {
             self.known(id).has_arrived |= arrives;
             return id;
@@ -265,13 +279,17 @@ impl Ids {
         let of_front = self.by_text.get(api).copied().filter(|_| before.is_none() && child.is_none());
         let of_front = of_front.filter(|id| {
             let known = self.known(*id);
-            known.is_base && !known.has_engine_id && !(arrives && known.has_arrived)
+            let is_taken = known.has_engine_id || known.has_parts || arrives && known.has_arrived;
+            known.is_base && !is_taken
         });
         let id = of_front.or(before).unwrap_or_else(|| self.add(engine, Known::default()));
         let shown = child.map_or_else(|| api.to_owned(), |index| format!("{index}_{api}"));
         self.show(id, &shown);
         let known = self.known(id);
-        (known.has_engine_id, known.parent) = (true, None);
+        (known.has_engine_id, known.is_joined) = (true, true);
+        if child.is_none() {
+            known.parent = None;
+        }
         known.has_arrived |= arrives;
         self.by_text.insert(engine.into(), id);
         if child.is_none() {
@@ -298,8 +316,14 @@ impl Ids {
             let parent = (!shared).then_some(base);
             self.known(base).is_shared |= shared;
             self.known(base).has_parts |= !shared;
-            let known =
-                Known { text: shown, has_engine_id: true, is_shared: shared, parent, ..Known::default() };
+            let known = Known {
+                text: shown,
+                is_shown: shared,
+                has_engine_id: true,
+                is_shared: shared,
+                parent,
+                ..Known::default()
+            };
             let id = self.add(text, known);
             if shared && let Some(base) = without_engine_suffix(text) {
                 self.orphans.insert(base.into(), id);
@@ -307,12 +331,18 @@ impl Ids {
             return id;
         }
         if let Some((index, parent)) = answer_of(text) {
-            let exact = self.by_text.get(parent).copied().filter(|id| self.requests[id.0 as usize].is_base);
+            let exact = self.by_text.get(parent).copied();
+            let exact = exact.filter(|id| self.known(*id).is_base && !self.known(*id).is_joined);
             if let Some(base) = exact.or_else(|| self.longest_base(parent).map(|(base, _)| base)) {
                 self.known(base).has_parts = true;
-                let shown = format!("{index}_{}", self.text(base)).into();
-                let known =
-                    Known { text: shown, has_engine_id: true, parent: Some(base), ..Known::default() };
+                let shown = self.shown(&format!("{index}_{}", self.text(base)));
+                let known = Known {
+                    text: shown,
+                    is_shown: true,
+                    has_engine_id: true,
+                    parent: Some(base),
+                    ..Known::default()
+                };
                 return self.add(text, known);
             }
         }
@@ -328,7 +358,9 @@ impl Ids {
     fn longest_base<'a>(&self, text: &'a str) -> Option<(RequestId, Option<&'a str>)> {
         text.rmatch_indices('-').find_map(|(end, _)| {
             let id = self.by_text.get(&text[..end]).copied()?;
-            self.requests[id.0 as usize].is_base.then(|| (id, text.get(end + 1..)))
+            let (known, rest) = (&self.requests[id.0 as usize], text.get(end + 1..));
+            let may_be = !self.has_joined || rest.is_some_and(is_engine_suffix);
+            (known.is_base && !known.is_joined && may_be).then_some((id, rest))
         })
     }
 }
@@ -400,6 +432,20 @@ mod tests {
         assert_eq!(ids.text(late), "x");
         let [zero, one] = ["0_c-00000004", "1_c-00000004"].map(|id| ids.resolve(id, Role::Named("c", true)));
         assert_eq!((ids.text(zero), ids.text(one)), ("0_c", "1_c"));
+    }
+
+    #[test]
+    fn where_records_have_both_ids_nothing_is_joined_that_only_begins_alike() {
+        let mut ids = Ids::default();
+        let first = ids.resolve("a-00000001", Role::Named("a", true));
+        let coming = ids.resolve("b", Role::Coming);
+        assert_ne!(ids.engine("b-1-beam-0-00000002"), coming);
+        assert_ne!(ids.engine("a-00000003"), first);
+        assert!(!ids.is_shared(first), "no record means it by the other's id");
+        let parts = ["0_b-00000004", "0_b-00000005"].map(|id| ids.engine(id));
+        assert_eq!(parts.map(|id| ids.text(id).to_owned()), ["0_b", "0_b#2"]);
+        ids.resolve("0_b-00000005", Role::Named("b", false));
+        assert_eq!(ids.text(parts[1]), "0_b#2");
     }
 
     #[test]

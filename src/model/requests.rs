@@ -12,8 +12,9 @@ use crate::event::{ProcessId, Record};
 ///
 /// The first output is, by what the capture has: when the first piece of a streamed answer went out (`sendResponse` with
 /// `chunk` = `first`), or its own text was there (the end of the first `detokenize` or `decode` that names it) where that
-/// was later, since several requests may share an answer; else that text; else the engine's `firstToken`; else the end of the first `modelExec`, `modelRunnerExec` or `Execute` that
-/// completed its prefill; else the first `sendResponse`.
+/// was later, since several requests may share an answer; else that text; else the engine's `firstToken`; else the end of
+/// the first `modelExec`, `modelRunnerExec` or `Execute` that completed its prefill; else the first `sendResponse`. It is
+/// not known of a request that has begun before the capture.
 #[derive(Debug, Default)]
 pub struct Requests {
     states: Vec<State>,
@@ -22,6 +23,10 @@ pub struct Requests {
 }
 
 #[derive(Clone, Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all ways to combine them occur"
+)]
 struct State {
     /// Something other than the KV cache, a worker or an input speaks of it.
     seen: bool,
@@ -32,6 +37,14 @@ struct State {
     begun_answer: Option<Nanos>,
     /// That piece was the answer's to several requests, and may have been another's.
     shares_answer: bool,
+    /// The last piece went out, or what a client that hung up was sent.
+    ended_answer: Option<Nanos>,
+    /// The front end speaks of it.
+    has_front: bool,
+    /// And has from its beginning on.
+    has_whole_front: bool,
+    /// It had run before the capture has it in a queue.
+    ran_before: bool,
     engine: Engine,
     prompt_tokens: Option<i64>,
     output_tokens: Option<i64>,
@@ -71,8 +84,6 @@ impl Requests {
         if matches!(record.domain(), "KVCache" | "PullKVCache") || name == "forward" {
             return;
         }
-        // A worker's warm-up steps, and inputs that became the request of another id, are no requests.
-        let is_evidence = !matches!(name, "modelRunnerExec" | "processInputs" | "generate" | "abort");
         // Old captures name the queue in `status`; those without either mean the waiting queue.
         let is_waiting = || {
             let queue = record.get("scope#QueueName").or_else(|| record.get("status"));
@@ -80,7 +91,7 @@ impl Requests {
         };
         for resource in &resources.list {
             let state = self.state(resource.request);
-            state.seen |= is_evidence;
+            state.see(name);
             match name {
                 "httpReq" => {
                     state.is_asked = true;
@@ -92,16 +103,19 @@ impl Requests {
                     latest(&mut state.marks.answered, record.end);
                 }
                 "DecodeEnd" => latest(&mut state.end, record.end),
-                "sendResponse" => {
-                    earliest(&mut state.sent, record.end);
-                    if record.get("chunk").is_some_and(|chunk| chunk.as_str() == Some("first")) {
+                "sendResponse" => match record.get("chunk").and_then(|chunk| chunk.as_str()) {
+                    Some("first") => {
+                        earliest(&mut state.sent, record.end);
                         earliest(&mut state.streamed, record.end);
                         latest(&mut state.begun_answer, record.end);
                         self.begins(resource.request, record.end);
-                    } else {
+                    }
+                    Some(_) => latest(&mut state.ended_answer, record.end),
+                    None => {
+                        earliest(&mut state.sent, record.end);
                         latest(&mut state.end, record.end);
                     }
-                }
+                },
                 "coreReq" => {
                     if !state.is_asked {
                         state.process = record.process;
@@ -142,16 +156,19 @@ impl Requests {
                         state.waited = Some(state.waited.unwrap_or(0).saturating_add(waited));
                     }
                 }
-                "CacheHitRate" if state.cache_hit.is_none() => {
+                "CacheHitRate" if state.cache_hit.is_none() && !state.ran_before => {
                     state.cache_hit = record.get("hitCache").and_then(|value| value.as_double());
                 }
                 _ => {}
             }
         }
-        if resources.shape == Shape::Steps {
-            return; // a batch: long, and without these
+        if resources.shape != Shape::Steps {
+            self.count_tokens(record, resources); // a batch is long, and without these
         }
-        let is_engine = matches!(name, "coreReq" | "coreRes");
+    }
+
+    fn count_tokens(&mut self, record: &Record, resources: &Resources) {
+        let is_engine = matches!(record.name(), "coreReq" | "coreRes");
         for (key, value) in record.entries() {
             let Some(tokens) = value.as_int() else { continue };
             for resource in &resources.list {
@@ -178,7 +195,7 @@ impl Requests {
         let cut = ids.cut();
         let row = |(position, mut state): (usize, State)| {
             let id = RequestId(position as u32);
-            if cut.contains(&id) || ids.has_parts(id) && !state.is_run() || is_health_check(ids.text(id)) {
+            if cut.contains(&id) || ids.has_parts(id) && !state.is_run() || is_server_s_own(ids.text(id)) {
                 return None;
             }
             if let Some(front) = ids.parent(id).and_then(|parent| fronts.get(&parent)) {
@@ -187,7 +204,7 @@ impl Requests {
             if ids.is_shared(id) {
                 state.forget_front();
             }
-            let is_answered = state.end.is_some();
+            state.forget_parts();
             let is_sync = state.output_syncs > 0;
             let marks = Marks {
                 prefilled: state.prefilled.or(state.engine.first_token),
@@ -197,10 +214,6 @@ impl Requests {
                 }),
                 ..state.marks
             };
-            let engine_end =
-                state.engine.end.map(|end| state.begun_answer.map_or(end, |begun| begun.max(end)));
-            // What was sent last to a client that hung up was no answer.
-            let is_broken_off = state.engine.is_aborted && state.marks.answered.is_none();
             let output_tokens = if is_sync {
                 Some(state.output_syncs)
             } else {
@@ -211,7 +224,7 @@ impl Requests {
                 number: id,
                 process: state.process,
                 arrival: state.arrival.or(state.engine.arrival),
-                end: if is_broken_off { engine_end } else { state.end.or(engine_end) },
+                end: state.end(),
                 prompt_tokens: state.prompt_tokens.or(state.engine.prompt_tokens),
                 output_tokens,
                 queue_wait: state.waited,
@@ -223,7 +236,7 @@ impl Requests {
                 execution: state.execution,
                 is_whole: state.has_arrival()
                     && (state.marks.answered.is_some()
-                        || !is_answered && state.engine.end.is_some() && !state.engine.is_aborted),
+                        || state.end.is_none() && state.engine.end.is_some() && !state.engine.is_aborted),
                 marks,
             };
             (state.seen && row.says_something()).then_some(row)
@@ -254,6 +267,17 @@ impl Requests {
 }
 
 impl State {
+    /// A record with this name speaks of it.
+    fn see(&mut self, name: &str) {
+        // A worker's warm-up steps, and inputs that became the request of another id, are no requests.
+        self.seen |= !matches!(name, "modelRunnerExec" | "processInputs" | "generate" | "abort");
+        let begins = matches!(name, "httpReq" | "tokenize" | "processInputs");
+        self.has_whole_front |= begins && !self.has_front;
+        self.has_front |= begins || matches!(name, "detokenize" | "sendResponse" | "httpRes");
+        self.ran_before |= self.marks.enqueued.is_none()
+            && matches!(name, "Dequeue" | "modelExec" | "batchFrameworkProcessing");
+    }
+
     fn has_arrival(&self) -> bool {
         self.is_asked || self.engine.arrival.is_some()
     }
@@ -263,6 +287,31 @@ impl State {
         let engine = &self.engine;
         [engine.arrival, engine.end, self.marks.enqueued, self.last_execution].iter().any(Option::is_some)
             || self.output_tokens.is_some()
+    }
+
+    /// See [`Request::end`].
+    fn end(&self) -> Option<Nanos> {
+        if self.marks.answered.is_some() {
+            return self.end.max(self.ended_answer);
+        }
+        let Some(end) = self.engine.end else { return self.end };
+        // Its answer, if it got one, is not in the capture.
+        let is_cut = self.has_front && !self.engine.is_aborted;
+        (!is_cut).then(|| self.begun_answer.map_or(end, |begun| begun.max(end)))
+    }
+
+    /// What comes first in the capture is not the first that there was, where it has begun before.
+    fn forget_parts(&mut self) {
+        if !self.has_arrival() || self.has_front && !self.has_whole_front {
+            (self.streamed, self.text, self.sent) = (None, None, None);
+            (self.engine.first_token, self.prefilled) = (None, None);
+        }
+        if self.ran_before {
+            (self.waited, self.marks.enqueued, self.marks.scheduled) = (None, None, None);
+        }
+        if self.marks.enqueued.is_none() && self.engine.arrival.is_none() {
+            self.cache_hit = None;
+        }
     }
 
     /// See [`Requests`].
@@ -283,7 +332,10 @@ impl State {
         if front.is_asked && !self.is_asked {
             (self.is_asked, self.process, self.arrival) = (true, front.process, front.arrival);
         }
+        self.has_front |= front.has_front;
+        self.has_whole_front |= front.has_whole_front;
         front.end.into_iter().for_each(|time| latest(&mut self.end, time));
+        front.ended_answer.into_iter().for_each(|time| latest(&mut self.ended_answer, time));
         self.shares_answer |= front.streamed.is_some();
         front.begun_answer.into_iter().for_each(|time| latest(&mut self.begun_answer, time));
         front.streamed.into_iter().for_each(|time| earliest(&mut self.streamed, time));
@@ -293,14 +345,17 @@ impl State {
     /// What the front end said may be of another request.
     fn forget_front(&mut self) {
         (self.arrival, self.end, self.begun_answer, self.streamed) = (None, None, None, None);
+        (self.ended_answer, self.has_front) = (None, false);
         (self.text, self.sent, self.marks.answered, self.is_asked) = (None, None, None, false);
         (self.prompt_tokens, self.output_tokens) = (None, None);
     }
 }
 
-/// SGLang asks its own engine for a token now and then, by a request whose id begins like this.
-fn is_health_check(id: &str) -> bool {
-    id.starts_with("HEALTH_CHECK")
+/// SGLang asks its own engine for a token now and then, and its gRPC server once at start: those ids are of its making,
+/// with the time in the latter.
+fn is_server_s_own(id: &str) -> bool {
+    let is_warm_up = |time: &str| time.contains('.') && time.parse::<f64>().is_ok();
+    id.starts_with("HEALTH_CHECK") || id.strip_prefix("WARMUP_").is_some_and(is_warm_up)
 }
 
 /// When the front end got a request, by its own clock, or when the engine got it if that makes no sense.
@@ -554,8 +609,10 @@ mod tests {
             record((2, 3), "Execute", "modelRunnerExec", std::slice::from_ref(&rid)),
             record((2, 3), "Execute", "forward", &[rid]),
             arrival(4, "HEALTH_CHECK_1"),
+            arrival(5, "WARMUP_1700000000.25"),
         ];
         assert!(build(&records).is_empty());
+        assert_eq!(build(&[arrival(5, "WARMUP_of_mine")]).len(), 1, "a client's");
     }
 
     #[test]

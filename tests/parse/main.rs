@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests; the bench shares two of the files")]
 
+mod clients;
 mod forms;
 mod nonsense;
 mod simulator;
+mod window;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,12 +15,15 @@ use forms::{Captures, Databases};
 use msprof_rs::cli::{Format, ParseOptions, Report, parse};
 use msprof_rs::export::Outcome as Written;
 use proptest::prelude::*;
-use simulator::{BEGIN, Outcome, Plan, Recorder, Truth, simulate};
+use simulator::{BEGIN, Clients, Front, Outcome, Plan, Truth, simulate};
+use window::record_between;
 
 fn plan(seed: u64) -> Plan {
     Plan {
         seed,
         requests: 60,
+        front: Front::Apart,
+        clients: Clients::default(),
         engines: 2,
         arrival: 400_000,
         longest: (200, 24),
@@ -205,43 +210,9 @@ fn both_forms_give_the_same_tables() {
 
 #[test]
 fn a_capture_that_begins_and_ends_in_the_middle_says_nothing_untrue() {
-    struct Window {
-        captures: Captures,
-        times: (u64, u64),
-        open: Vec<bool>,
-    }
-    impl Recorder for Window {
-        fn begin(&mut self, process: usize, time: u64, domain: &'static str, name: &'static str) {
-            let is_in = self.times.0 <= time && time < self.times.1;
-            self.open.push(is_in);
-            if is_in {
-                self.captures.begin(process, time, domain, name);
-            }
-        }
-        fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, msprof_rs::event::Value)]) {
-            if self.open.pop().unwrap() && time < self.times.1 {
-                self.captures.end(process, time, attributes);
-            }
-        }
-        fn instant(
-            &mut self,
-            process: usize,
-            time: u64,
-            domain: &'static str,
-            name: &'static str,
-            attributes: &[(&'static str, msprof_rs::event::Value)],
-        ) {
-            if self.times.0 <= time && time < self.times.1 {
-                self.captures.instant(process, time, domain, name, attributes);
-            }
-        }
-    }
     let (input, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (plan, times) = (plan(3), (BEGIN + 8_000_000, BEGIN + 16_000_000));
-    let mut window =
-        Window { captures: Captures::create(input.path(), plan.engines), times, open: Vec::new() };
-    let outcome = simulate(&plan, &mut window);
-    window.captures.finish();
+    let outcome = record_between(&plan, vec![times; 1 + plan.engines], input.path());
     let report = parse(&options(input.path(), output.path(), &[Format::Csv]), false).unwrap();
     let requests = rows(&report, "request.csv");
     let is_in = |time: u64| times.0 <= time && time < times.1;
@@ -320,7 +291,10 @@ proptest! {
         aborts in 0..50_u64,
         form in prop::sample::select(vec![Form::Ours, Form::Slices, Form::Messages]),
     ) {
-        let plan = Plan { seed: seed.into(), requests, engines, arrival, longest, budget, most, blocks, drafts, hits, aborts, parts: 0 };
+        let plan = Plan {
+            seed: seed.into(), requests, engines, arrival, longest, budget, most, blocks, drafts, hits, aborts,
+            parts: 0, ..plan(0)
+        };
         check(&plan, form);
     }
 }

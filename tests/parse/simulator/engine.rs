@@ -1,242 +1,58 @@
-//! A server that never was: its requests, queues, steps and KV blocks are computed, it records what a real one does, and
-//! everything that a parser should find out is known. Used by the tests of `parse` and by its benchmark.
+//! The engine: it schedules in steps, preempts where blocks run out, and gives tokens.
 
 use std::collections::VecDeque;
 
 use msprof_rs::event::Value;
 
-/// Unix time at which the simulation begins: 2023-11-14 22:13:20 UTC.
-pub const BEGIN: u64 = 1_700_000_000_000_000_000;
+use super::front::{Front, Spoken};
+use super::{BEGIN, Moments, PARTS, Random, Server, US, list, text};
 
-const US: u64 = 1_000;
-
-/// Parts of a step.
-const PARTS: [&str; 6] =
-    ["_update_states", "_prepare_inputs", "preprocess", "_model_forward", "sample", "bookkeeping"];
-
-/// What is simulated.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub seed: u64,
-    pub requests: usize,
-    /// Data-parallel engines, each a process on a host of its own.
-    pub engines: usize,
-    /// Nanoseconds between arrivals, on average.
-    pub arrival: u64,
-    /// Longest prompt and longest output, in tokens.
-    pub longest: (u64, u64),
-    /// Most tokens of a step: longer prompts are chunked.
-    pub budget: u64,
-    /// Most requests of a step.
-    pub most: usize,
-    /// KV blocks of an engine, of 16 tokens each; too few for all lead to preemption.
-    pub blocks: u64,
-    /// Tokens drafted for each decode of a step; 0 for no speculative decoding.
-    pub drafts: u64,
-    /// Of a hundred requests, so many find half their prompt in the prefix cache.
-    pub hits: u64,
-    /// Of a hundred requests, so many are aborted while they wait or run.
-    pub aborts: u64,
-    /// Spans within each step's execution that say nothing more than that they were: parts of the model runner.
-    pub parts: usize,
-}
-
-/// What is true of a request. Times are unix nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Truth {
-    pub id: String,
-    pub arrival: u64,
-    pub first_output: Option<u64>,
-    pub end: Option<u64>,
-    pub queue_wait: Option<u64>,
-    pub prompt: u64,
-    pub output: u64,
-    pub cache_hit: Option<f64>,
-    pub preemptions: u64,
-}
-
-/// What is true of the session.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    pub requests: Vec<Truth>,
-    /// By engine and step: start, requests in prefill and in decode, tokens of both, free blocks after it.
-    pub batches: Vec<(u64, usize, usize, u64, u64)>,
-    /// Time in which an engine ran nothing, and all time, from its first step to its last.
-    pub idle: (u64, u64),
-    /// Drafted and accepted tokens.
-    pub drafted: (u64, u64),
-    /// Forward passes: process, start, and the time until the next of its process begins.
-    pub forwards: Vec<(usize, u64, Option<u64>)>,
-    pub records: u64,
-}
-
-/// Takes what the server records; of each process in the order of time.
-pub trait Recorder {
-    fn begin(&mut self, process: usize, time: u64, domain: &'static str, name: &'static str);
-    fn end(&mut self, process: usize, time: u64, attributes: &[(&'static str, Value)]);
-    fn instant(
-        &mut self,
-        process: usize,
-        time: u64,
-        domain: &'static str,
-        name: &'static str,
-        attributes: &[(&'static str, Value)],
-    );
-}
-
-/// A small generator of numbers (SplitMix64): the same plan is the same session everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-}
-
-struct Request {
-    truth: usize,
-    engine_id: String,
+pub(super) struct Request {
+    pub(super) truth: usize,
+    pub(super) call: usize,
+    pub(super) engine_id: String,
     arrival: u64,
-    prompt: u64,
+    pub(super) prompt: u64,
     output: u64,
     /// Tokens computed, tokens that must be computed before the next comes out (the prompt, and what a preemption
     /// made forget), tokens generated, steps.
     computed: u64,
     target: u64,
-    generated: u64,
+    pub(super) generated: u64,
     iter: i64,
     blocks: u64,
-    aborted_at: Option<u64>,
+    pub(super) aborted_at: Option<u64>,
     waiting_since: u64,
     /// Tokens were proposed for its next step.
     is_drafted: bool,
 }
 
-struct Engine {
-    time: u64,
-    arriving: VecDeque<Request>,
+pub(super) struct Engine {
+    pub(super) time: u64,
+    pub(super) arriving: VecDeque<Request>,
     waiting: VecDeque<Request>,
     running: Vec<Request>,
     free: u64,
-    first_start: Option<u64>,
-    last_end: u64,
+    pub(super) first_start: Option<u64>,
+    pub(super) last_end: u64,
     /// Its last forward pass, and when that ended.
     forward: Option<usize>,
     forward_end: u64,
 }
 
-struct Server<'a> {
-    plan: &'a Plan,
-    random: Random,
-    recorder: &'a mut dyn Recorder,
-    outcome: Outcome,
-    /// Until when each of the API server's records has come: its clock never goes back.
-    front: u64,
-}
-
-fn text(text: &str) -> Value {
-    Value::Str(text.into())
-}
-
-fn list<'a>(ids: impl Iterator<Item = &'a str>) -> Value {
-    Value::Array(ids.map(text).collect())
-}
-
-/// Runs the server. Process 0 is the API server, 1 to `engines` are the engines.
-pub fn simulate(plan: &Plan, recorder: &mut dyn Recorder) -> Outcome {
-    let mut server =
-        Server { plan, random: Random(plan.seed), recorder, outcome: Outcome::default(), front: BEGIN };
-    let mut engines: Vec<Engine> = (0..plan.engines)
-        .map(|_| Engine {
-            time: BEGIN,
-            arriving: VecDeque::new(),
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            free: plan.blocks,
-            first_start: None,
-            last_end: BEGIN,
-            forward: None,
-            forward_end: BEGIN,
-        })
-        .collect();
-    let (mut made, mut next_arrival) = (0, BEGIN);
-    loop {
-        // The engine that is furthest behind goes on: so the API server hears of things in their order.
-        let Some(current) =
-            (0..engines.len()).filter(|n| !engines[*n].is_idle()).min_by_key(|n| engines[*n].time)
-        else {
-            if made == plan.requests {
-                break;
-            }
-            let request = server.arrival(made, &mut next_arrival);
-            engines[made % plan.engines].arriving.push_back(request);
-            made += 1;
-            continue;
-        };
-        while made < plan.requests && next_arrival <= engines[current].time {
-            let request = server.arrival(made, &mut next_arrival);
-            engines[made % plan.engines].arriving.push_back(request);
-            made += 1;
-        }
-        server.step(current + 1, &mut engines[current]);
-    }
-    for engine in &engines {
-        server.outcome.idle.1 += engine.last_end - engine.first_start.unwrap_or(engine.last_end);
-    }
-    server.outcome.batches.sort_unstable();
-    server.outcome
-}
-
-impl Engine {
-    fn is_idle(&self) -> bool {
-        self.arriving.is_empty() && self.waiting.is_empty() && self.running.is_empty()
-    }
-}
-
-impl Server<'_> {
-    fn instant(
-        &mut self,
-        process: usize,
-        time: u64,
-        domain: &'static str,
-        name: &'static str,
-        attributes: &[(&'static str, Value)],
-    ) {
-        self.outcome.records += 1;
-        self.recorder.instant(process, time, domain, name, attributes);
-    }
-
-    /// The API server's clock: at least `time`, and later than its last record.
-    fn front(&mut self, time: u64) -> u64 {
-        self.front = time.max(self.front + 1);
-        self.front
-    }
-
-    fn arrival(&mut self, number: usize, next: &mut u64) -> Request {
-        let time = self.front(*next);
-        *next += 1 + self.random.below(2 * self.plan.arrival);
-        let id = format!("cmpl-{:x}-{number}", self.plan.seed);
-        let prompt = 1 + self.random.below(self.plan.longest.0);
-        let output = 1 + self.random.below(self.plan.longest.1);
-        self.instant(0, time, "Engine", "httpReq", &[("rid", text(&id))]);
-        let tokenized = self.front(time + 30 * US);
-        self.instant(0, tokenized, "Engine", "tokenize", &[("rid", text(&id))]);
-        let aborted_at =
-            (self.random.below(100) < self.plan.aborts).then(|| tokenized + self.random.below(20_000 * US));
-        let engine_id = format!("{id}-{:08x}", self.random.next() as u32);
-        self.outcome.requests.push(Truth { id, arrival: time, prompt, ..Truth::default() });
-        Request {
-            truth: self.outcome.requests.len() - 1,
+impl Request {
+    /// What is true of it, and whose call it is of; its id; when the engine gets it; the tokens of its prompt and output.
+    pub(super) fn new(
+        (truth, call): (usize, usize),
+        engine_id: String,
+        arrival: u64,
+        (prompt, output): (u64, u64),
+    ) -> Self {
+        Self {
+            truth,
+            call,
             engine_id,
-            arrival: tokenized + 100 * US,
+            arrival,
             prompt,
             output,
             computed: 0,
@@ -244,13 +60,35 @@ impl Server<'_> {
             generated: 0,
             iter: 0,
             blocks: 0,
-            aborted_at,
+            aborted_at: None,
             waiting_since: 0,
             is_drafted: false,
         }
     }
+}
 
-    fn step(&mut self, process: usize, engine: &mut Engine) {
+impl Engine {
+    pub(super) fn new(blocks: u64) -> Self {
+        Self {
+            time: BEGIN,
+            arriving: VecDeque::new(),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            free: blocks,
+            first_start: None,
+            last_end: BEGIN,
+            forward: None,
+            forward_end: BEGIN,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.arriving.is_empty() && self.waiting.is_empty() && self.running.is_empty()
+    }
+}
+
+impl Server<'_> {
+    pub(super) fn step(&mut self, process: usize, engine: &mut Engine) {
         if engine.waiting.is_empty() && engine.running.is_empty() {
             let next = engine.arriving.front().map_or(engine.time, |request| request.arrival);
             engine.time = engine.time.max(next);
@@ -293,6 +131,11 @@ impl Server<'_> {
         self.recorder.begin(process, began, "Execute", "modelExec");
         engine.time = began + 500 * US + tokens * US;
         engine.last_end = engine.time;
+        for (position, tokens) in &scheduled {
+            let request = &engine.running[*position];
+            let completes = request.computed < request.prompt && request.computed + tokens >= request.prompt;
+            self.moments(request).runs.push((began, engine.time, completes));
+        }
         let accepted = self.accept(engine, &scheduled);
         if self.plan.drafts > 0 {
             self.recorder.begin(process, began + US, "Execute", "modelRunnerExec");
@@ -371,9 +214,23 @@ impl Server<'_> {
     }
 
     fn take_arrivals(&mut self, process: usize, engine: &mut Engine) {
-        while engine.arriving.front().is_some_and(|request| request.arrival <= engine.time) {
+        // What a client has left goes to the engine before the word of that.
+        let is_due = |server: &Self, request: &Request, time| {
+            request.arrival <= time || server.calls.get(request.call).is_some_and(|call| call.has_hung_up)
+        };
+        while engine.arriving.front().is_some_and(|request| is_due(self, request, engine.time)) {
             let Some(mut request) = engine.arriving.pop_front() else { break };
             engine.time += US;
+            if self.plan.front != Front::Apart {
+                self.outcome.requests[request.truth].process = process;
+                let moments = self.moments(&request);
+                moments.received = Some(engine.time);
+                let (prompt, told) = (Value::Int(request.prompt as i64), Value::Double(moments.told));
+                let rid = ("rid", text(&request.engine_id));
+                let attributes = [rid, ("recvTokenSize=", prompt), ("arrival", told)];
+                self.instant(process, engine.time, "Engine", "coreReq", &attributes);
+                engine.time += US;
+            }
             request.waiting_since = engine.time;
             self.enter_queue(process, engine, &request);
             engine.waiting.push_back(request);
@@ -381,7 +238,10 @@ impl Server<'_> {
     }
 
     fn abort(&mut self, process: usize, engine: &mut Engine) {
-        let is_over = |request: &Request| request.aborted_at.is_some_and(|time| time <= engine.time);
+        let is_over = |request: &Request| match self.calls.get(request.call) {
+            Some(call) => call.has_hung_up,
+            None => request.aborted_at.is_some_and(|time| time <= engine.time),
+        };
         let gone: Vec<Request> = engine.running.extract_if(.., |request| is_over(request)).collect();
         let (over, waiting): (VecDeque<Request>, _) =
             std::mem::take(&mut engine.waiting).into_iter().partition(is_over);
@@ -394,7 +254,30 @@ impl Server<'_> {
             engine.free += request.blocks;
             engine.time += US;
             self.free(process, engine, &request.engine_id);
+            self.release(process, engine, request, "aborted");
         }
+        if self.plan.front == Front::Joined {
+            let requests = engine.arriving.iter().chain(&engine.waiting).chain(&engine.running);
+            let calls: Vec<usize> = requests.map(|request| request.call).collect();
+            engine.time = self.hang_up(&calls, engine.time);
+        }
+    }
+
+    /// The engine lets go of a request.
+    fn release(&mut self, process: usize, engine: &Engine, request: &Request, reason: &str) {
+        if self.plan.front == Front::Apart {
+            return;
+        }
+        self.moments(request).released = Some((engine.time, reason == "aborted", request.generated));
+        let [prompt, output] = [request.prompt, request.generated].map(|n| Value::Int(n as i64));
+        let (rid, reason) = (text(&request.engine_id), text(reason));
+        let attributes =
+            [("rid", rid), ("recvTokenSize=", prompt), ("replyTokenSize=", output), ("reason", reason)];
+        self.instant(process, engine.time, "Engine", "coreRes", &attributes);
+    }
+
+    fn moments(&mut self, request: &Request) -> &mut Moments {
+        &mut self.outcome.requests[request.truth].moments
     }
 
     fn enter_queue(&mut self, process: usize, engine: &Engine, request: &Request) {
@@ -412,6 +295,7 @@ impl Server<'_> {
     fn leave_queue(&mut self, process: usize, engine: &Engine, request: &Request) {
         let wait = engine.time - request.waiting_since;
         *self.outcome.requests[request.truth].queue_wait.get_or_insert(0) += wait;
+        self.moments(request).stays.push((request.waiting_since, engine.time));
         let size = Value::Int(engine.waiting.len() as i64);
         let (rid, queue) = (list([request.engine_id.as_str()].into_iter()), text("WAITING"));
         self.instant(
@@ -454,6 +338,11 @@ impl Server<'_> {
                 victim.is_drafted = false;
                 (victim.target, victim.blocks, victim.computed) = (victim.prompt + victim.generated, 0, 0);
                 self.outcome.requests[victim.truth].preemptions += 1;
+                if self.plan.front != Front::Apart {
+                    let rid = list([victim.engine_id.as_str()].into_iter());
+                    let queue = [("rid", rid), ("scope#QueueName", text("RUNNING"))];
+                    self.instant(process, engine.time, "Schedule", "Dequeue", &queue);
+                }
                 victim.waiting_since = engine.time;
                 self.enter_queue(process, engine, &victim);
                 engine.waiting.push_front(victim);
@@ -479,9 +368,11 @@ impl Server<'_> {
             engine.free -= needed;
             engine.time += US;
             (request.computed, request.blocks) = (hit, needed);
-            if is_new {
-                let share = hit as f64 / request.prompt as f64;
-                self.outcome.requests[request.truth].cache_hit = Some(share);
+            // Of one that comes back, vLLM looks up again.
+            if is_new || self.plan.front != Front::Apart {
+                let share = if is_new { hit as f64 / request.prompt as f64 } else { 0.875 };
+                self.outcome.requests[request.truth].cache_hit.get_or_insert(share);
+                self.moments(&request).looked_up.get_or_insert(engine.time);
                 self.instant(
                     process,
                     engine.time,
@@ -519,19 +410,28 @@ impl Server<'_> {
 
     /// What came out of a step: tokens for those whose prompt is computed, which the API server then turns into text.
     fn outputs(&mut self, process: usize, engine: &mut Engine, scheduled: &[(usize, u64)], accepted: &[u64]) {
-        let (mut spoken, mut done) = (Vec::new(), Vec::new());
+        let (mut spoken, mut done, mut first) = (Vec::new(), Vec::new(), Vec::new());
         for ((position, tokens), accepted) in scheduled.iter().zip(accepted) {
             let request = &mut engine.running[*position];
             let was_decoding = request.computed >= request.target;
             request.iter += 1;
             request.computed += if was_decoding { 1 + accepted } else { *tokens };
             if request.computed >= request.target {
+                let (truth, call, id) = (request.truth, request.call, request.engine_id.clone());
+                if request.generated == 0 {
+                    first.push(id.clone());
+                    self.outcome.requests[truth].moments.first_token = Some(engine.time);
+                }
                 request.generated = (request.generated + 1 + accepted).min(request.output);
-                spoken.push(request.truth);
+                spoken.push(Spoken { truth, call, id });
                 if request.generated == request.output {
                     done.push(*position);
                 }
             }
+        }
+        if self.plan.front != Front::Apart && !first.is_empty() {
+            let rid = list(first.iter().map(String::as_str));
+            self.instant(process, engine.time, "Engine", "firstToken", &[("rid", rid)]);
         }
         let mut ended = Vec::new();
         for position in done.into_iter().rev() {
@@ -539,32 +439,17 @@ impl Server<'_> {
             engine.free += request.blocks;
             engine.time += US;
             self.free(process, engine, &request.engine_id);
+            self.release(process, engine, &request, "length");
             ended.push(request);
         }
         if spoken.is_empty() {
             return;
         }
-        for request in ended {
-            let time = self.front(engine.time + 80 * US);
-            let truth = &mut self.outcome.requests[request.truth];
-            (truth.end, truth.output) = (Some(time), request.generated);
-            let id = text(&truth.id);
-            let sizes = [request.prompt as i64, request.generated as i64].map(Value::Int);
-            let [prompt, output] = sizes;
-            self.instant(
-                0,
-                time,
-                "Engine",
-                "httpRes",
-                &[("rid", id), ("recvTokenSize=", prompt), ("replyTokenSize=", output)],
-            );
+        if self.plan.front == Front::Apart {
+            self.answer_apart(engine.time, &spoken, &ended);
+        } else {
+            self.answer(engine.time + 80 * US, &spoken, &ended);
         }
-        let time = self.front(engine.time + 90 * US);
-        for truth in &spoken {
-            self.outcome.requests[*truth].first_output.get_or_insert(time);
-        }
-        let ids = list(spoken.iter().map(|truth| self.outcome.requests[*truth].id.as_str()));
-        self.instant(0, time, "Engine", "detokenize", &[("rid", ids)]);
     }
 }
 
