@@ -228,6 +228,54 @@ class EngineCore:
         return self.scheduler.update_from_output(output, future.result())
 """
 
+OUTPUT_PROCESSOR = """
+class RequestState:
+    def __init__(self, external_req_id, prompt):
+        self.external_req_id, self.prompt_len, self.tokens = external_req_id, len(prompt), 0
+        self.detokenizer = self
+    def num_output_tokens(self): return self.tokens
+
+class OutputProcessor:
+    def __init__(self): self.request_states = {}
+
+    def process_outputs(self, engine_core_outputs):
+        for output in engine_core_outputs:
+            state = self.request_states.get(output.request_id)
+            if state is None:
+                continue  # its client has hung up
+            state.tokens += len(output.new_token_ids)
+            if output.finish_reason:
+                del self.request_states[output.request_id]
+"""
+
+ASYNC_LLM = """
+import itertools
+from types import SimpleNamespace as Box
+from vllm.v1.core.sched.scheduler import Request
+from vllm.v1.engine.output_processor import OutputProcessor, RequestState
+
+class AsyncLLM:
+    # The server's side; the engine lies in the same process here.
+    def __init__(self, core):
+        self.core, self.output_processor, self.numbers = core, OutputProcessor(), itertools.count(1)
+
+    async def add_request(self, request_id, prompt, params):
+        engine_id = f"{request_id}-{next(self.numbers):08x}"
+        ids = [engine_id] if params.n == 1 else [f"{index}_{engine_id}" for index in range(params.n)]
+        for rid in ids:
+            self.output_processor.request_states[rid] = RequestState(request_id, prompt)
+            self.core.add_request(Request(rid, prompt, params.max_tokens))
+        return Box(request_id=engine_id)
+
+    async def abort(self, request_id, internal=True):
+        self.output_processor.request_states.pop(request_id, None)
+        self.core.abort_requests([request_id])
+
+    def step(self):
+        for outputs in self.core.step().values():
+            self.output_processor.process_outputs(outputs.outputs)
+"""
+
 
 def write(folder: Path, version: str) -> Path:
     """Writes the package `vllm` of that generation; gives the folder for `PYTHONPATH`."""
@@ -238,6 +286,8 @@ def write(folder: Path, version: str) -> Path:
         "v1.core.sched.scheduler": SCHEDULER,
         "v1.executor.multiproc_executor": EXECUTOR,
         "v1.engine.core": CORE,
+        "v1.engine.output_processor": OUTPUT_PROCESSOR,
+        "v1.engine.async_llm": ASYNC_LLM,
     }
     for name, code in modules.items():
         file = folder / "vllm" / (name.replace(".", "/") + ".py")

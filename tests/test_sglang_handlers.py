@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,31 @@ def test_a_request_s_way_through_the_server(program: Program, version: str) -> N
         ("Request", "DecodeEnd"),
     }
     check_attributes(capture)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_the_server_asks_itself_is_no_request(program: Program, version: str) -> None:
+    """Health checks and the gRPC server's warm-up have ids of the server's own making."""
+    code = """
+import asyncio
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.managers.tokenizer_manager import TokenizerManager
+
+async def ask(rid):
+    async for _ in TokenizerManager().generate_request(GenerateReqInput(rid)):
+        pass
+
+for rid in ("WARMUP_1700000000.25", "HEALTH_CHECK_1700000000.5", "r0", "WARMUP_of_a_client"):
+    asyncio.run(ask(rid))
+"""
+    folder = write(program.folder / "package", version)
+    del program.environment["PROFILING_SYMBOLS_PATH"]  # the built-in pack
+    program.run(code, PYTHONPATH=str(folder))
+    output = program.folder / "output"
+    done = program.command("parse", "--input-path", str(program.prof_dir), "--output-path", str(output))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (output / "request.csv").open(newline="") as file:
+        assert [row["http_rid"] for row in csv.DictReader(file)] == ["r0", "WARMUP_of_a_client"]
 
 
 def check_attributes(capture: Capture) -> None:
