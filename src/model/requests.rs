@@ -20,6 +20,8 @@ pub struct Requests {
     states: Vec<State>,
     /// Whose answer began last, and when.
     begun_last: Option<(RequestId, Nanos)>,
+    /// A server has told arrivals.
+    is_served: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,8 @@ struct State {
     has_front: bool,
     /// And has from its beginning on.
     has_whole_front: bool,
+    /// Its input, or that of another with its id, was made: without a server, the front end's first word.
+    has_input: bool,
     /// It had run before the capture has it in a queue.
     ran_before: bool,
     engine: Engine,
@@ -89,6 +93,7 @@ impl Requests {
             let queue = record.get("scope#QueueName").or_else(|| record.get("status"));
             queue.is_none_or(|queue| queue.as_str().is_some_and(|q| q.eq_ignore_ascii_case("waiting")))
         };
+        self.is_served |= name == "httpReq";
         for resource in &resources.list {
             let state = self.state(resource.request);
             state.see(name);
@@ -204,6 +209,9 @@ impl Requests {
             if ids.is_shared(id) {
                 state.forget_front();
             }
+            if !self.is_served && state.has_input {
+                (state.has_front, state.has_whole_front) = (true, true);
+            }
             state.forget_parts();
             let is_sync = state.output_syncs > 0;
             let marks = Marks {
@@ -271,7 +279,8 @@ impl State {
     fn see(&mut self, name: &str) {
         // A worker's warm-up steps, and inputs that became the request of another id, are no requests.
         self.seen |= !matches!(name, "modelRunnerExec" | "processInputs" | "generate" | "abort");
-        let begins = matches!(name, "httpReq" | "tokenize" | "processInputs");
+        let begins = matches!(name, "httpReq" | "tokenize");
+        self.has_input |= name == "processInputs" && !self.has_front;
         self.has_whole_front |= begins && !self.has_front;
         self.has_front |= begins || matches!(name, "detokenize" | "sendResponse" | "httpRes");
         self.ran_before |= self.marks.enqueued.is_none()
@@ -332,6 +341,7 @@ impl State {
         if front.is_asked && !self.is_asked {
             (self.is_asked, self.process, self.arrival) = (true, front.process, front.arrival);
         }
+        self.has_input |= front.has_input;
         self.has_front |= front.has_front;
         self.has_whole_front |= front.has_whole_front;
         front.end.into_iter().for_each(|time| latest(&mut self.end, time));

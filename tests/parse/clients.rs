@@ -24,7 +24,7 @@ fn figures(truth: &Truth, times: &[Times]) -> Option<Figures> {
     };
     let (front, engine) = (within(0), within(truth.process));
     let moments = &truth.moments;
-    let is_begun = front(&moments.input);
+    let is_begun = front(&moments.input) || moments.tokenized.as_ref().is_some_and(front);
     let (text, begun) = (moments.texts.iter().copied().find(front), moments.begun.filter(front));
     let (sent, answered) = (moments.sent.filter(front), moments.answered.filter(front));
     let has_front = is_begun || text.or(begun).or(sent).or(answered).is_some();

@@ -141,7 +141,13 @@ impl Server<'_> {
         self.calls[call].ids.push((prompt.id, engine_id));
         let request = |(id, engine_id): (String, String)| {
             let told = seconds(arrival + 5 * US);
-            let moments = Moments { input, told, asked: is_asked.then_some(input), ..Moments::default() };
+            let moments = Moments {
+                input,
+                told,
+                asked: is_asked.then_some(input),
+                tokenized: is_asked.then_some(tokenized),
+                ..Moments::default()
+            };
             let truth = Truth {
                 id,
                 engine_id: engine_id.clone(),

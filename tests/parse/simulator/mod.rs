@@ -77,6 +77,8 @@ pub struct Moments {
     pub input: u64,
     /// `httpReq`, which has the time of the arrival.
     pub asked: Option<u64>,
+    /// `tokenize`.
+    pub tokenized: Option<u64>,
     /// `coreReq`, and the arrival that it tells, in seconds.
     pub received: Option<u64>,
     pub told: f64,
