@@ -237,14 +237,15 @@ assert in_threads(work) == [True] * {THREADS}
 def totals(program: Program) -> tuple[int, int, str]:
     """Spans and dropped events, as `msprof-rs parse` counts them: Python takes hours for a large capture."""
     command = Path(sysconfig.get_path("scripts"), "msprof-rs")
-    account = subprocess.run(
+    outcome = subprocess.run(
         [command, "parse", "--input-path", program.prof_dir, "--format", "csv"],
         cwd=program.folder,
-        check=True,
         capture_output=True,
         text=True,
-    ).stdout
+    )
+    account = outcome.stdout
     spans = re.search(r"([\d,]+) spans", account)
     dropped = re.search(r"^Dropped +([\d,]+) event", account, re.MULTILINE)
+    assert outcome.returncode == (3 if dropped else 0), account + outcome.stderr
     assert spans, account
     return int(spans[1].replace(",", "")), int(dropped[1].replace(",", "")) if dropped else 0, account

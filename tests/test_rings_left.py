@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,65 @@ def test_status_shows_nothing_of_a_zombie(program: Program) -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert process.pid not in shown()
     process.communicate(timeout=PATIENCE)
+
+
+def killed(program: Program) -> Path:
+    """The session of a program that was killed before the flusher took its last events."""
+    program.hook("[]")
+    program.run(RECORD + "record('last'); die()", exit_code=-signal.SIGKILL)
+    (session,) = program.sessions()
+    return session
+
+
+def lose_all(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def lose_all_but_a_head(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:30])
+
+
+def zero(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [lose_all, lose_all_but_a_head, zero])
+def test_rings_that_a_damaged_capture_can_not_take_are_told_and_stay(
+    program: Program, damage: Callable[[Path], None]
+) -> None:
+    session = killed(program)
+    (capture,) = session.glob("*.pftrace")
+    rings = {file.name: file.read_bytes() for file in session.glob("*.ring")}
+    assert rings
+    damage(capture)
+    assert parse(program, session).returncode == DAMAGED
+    assert program.command("recover", str(session)).returncode == DAMAGED
+    assert {file.name: file.read_bytes() for file in session.glob("*.ring")} == rings
+
+
+def test_rings_that_are_gone_are_told(program: Program) -> None:
+    session = killed(program)
+    bare = Path(shutil.copytree(session, program.folder / "bare"))
+    for ring in bare.glob("*.ring"):
+        ring.unlink()
+    outcome = parse(program, bare)
+    assert outcome.returncode == DAMAGED
+    assert ".names" in outcome.stdout + outcome.stderr
+    oldest = min(session.glob("*.ring"), key=lambda file: int(file.stem.rsplit("-", 1)[1]))
+    for damage in (zero, lose_all):
+        damage(oldest)
+        assert parse(program, session).returncode == DAMAGED
+    assert program.command("recover", str(session)).returncode == DAMAGED
+    assert list(session.glob("*.ring"))
+
+
+def test_a_capture_without_a_byte_is_told(program: Program) -> None:
+    program.hook("[]")
+    program.run(RECORD + "record('all')")
+    (session,) = program.sessions()
+    (capture,) = session.glob("*.pftrace")
+    shutil.copy(capture, session / "other-7-00c0ffee.pftrace")
+    lose_all(capture)
+    outcome = parse(program, session)
+    assert outcome.returncode == DAMAGED
+    assert capture.name in outcome.stdout + outcome.stderr

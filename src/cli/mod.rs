@@ -260,9 +260,9 @@ mod tests {
         assert_eq!(parse(input.path()), EXIT_FAILED, "no captures");
         session(input.path());
         assert_eq!(parse(input.path()), EXIT_FINE);
-        // A process that died before it wrote anything has lost nothing.
+        // A process that died before it wrote anything has left its rings.
         std::fs::write(input.path().join("node-300.pftrace"), b"").unwrap();
-        assert_eq!(parse(input.path()), EXIT_FINE);
+        assert_eq!(parse(input.path()), EXIT_DAMAGED);
         std::fs::write(input.path().join("node-300.pftrace"), b"no trace").unwrap();
         assert_eq!(parse(input.path()), EXIT_DAMAGED);
         assert_eq!(run(&["parse".as_ref(), "--no-such-option".as_ref()]), 2);

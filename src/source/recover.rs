@@ -76,7 +76,8 @@ fn complete(files: &CaptureFiles) -> Recovered {
         Ok(opened) => opened,
         Err(reason) => return Recovered::Failed(last, reason),
     };
-    if let Err(error) = append(&last, kept, capture.tail(), &names) {
+    let has_any = intake.damaged_rings.is_empty() || !capture.tail().is_empty();
+    if has_any && let Err(error) = append(&last, kept, capture.tail(), &names) {
         return Recovered::Failed(last, error.to_string());
     }
     for file in left.files().filter(|_| intake.damaged_rings.is_empty()) {

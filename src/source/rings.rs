@@ -39,7 +39,6 @@ pub(super) fn tail(
     parts: &Arc<[Part]>,
     ends_whole: bool,
 ) -> Option<Tail> {
-    let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
     if left.files().next().is_none() || !left.are_final() {
         return None;
     }
@@ -48,14 +47,21 @@ pub(super) fn tail(
         let sequence = u64::from(ring.owner().sequence);
         index.sequences.iter().any(|known| known.id == sequence)
     };
-    let mut opened = Vec::new();
+    let (mut opened, mut half_made) = (Vec::new(), Vec::new());
     for path in &left.rings {
         match Ring::open(path, left.owner) {
-            // One that lay ready for a thread that never came has nothing.
-            Ok(ring) if is_known(&ring) || ring.filled() > 0 || ring.dropped() > 0 => {
-                opened.push((path, ring));
+            Ok(ring) => {
+                // They are made one after the other, so a kill leaves none half made before a whole one.
+                for (path, error) in half_made.drain(..) {
+                    log::warn!("{error}");
+                    tail.damaged.push(path);
+                }
+                // One that lay ready for a thread that never came has nothing.
+                if is_known(&ring) || ring.filled() > 0 || ring.dropped() > 0 {
+                    opened.push((path, ring));
+                }
             }
-            Ok(_) | Err(RingError::HalfMade { .. }) => {}
+            Err(error @ RingError::HalfMade { .. }) => half_made.push((path.clone(), error)),
             Err(error) => {
                 log::warn!("{error}");
                 tail.damaged.push(path.clone());
@@ -65,6 +71,13 @@ pub(super) fn tail(
     let texts = texts(left);
     if texts.iter().any(|texts| texts.completed == Some(length)) {
         return (!tail.damaged.is_empty()).then_some(tail);
+    }
+    if left.rings.is_empty() && index.unended().is_some() {
+        for names in &left.names {
+            log::warn!("{}: the rings that it belongs to are gone", names.display());
+            tail.damaged.push(names.clone());
+        }
+        return Some(tail);
     }
     // What has no identity is of a version that made no more than one names file at a time.
     let texts_of = |ring: &Ring| texts.iter().rev().find(|texts| texts.identity == ring.identity());
@@ -79,9 +92,17 @@ pub(super) fn tail(
     if opened.is_empty() && texts.is_empty() {
         return Some(tail);
     }
+    let Some((writer, clocks)) = writer(index) else {
+        let is_lost = |ring: &Ring| ring.filled() > 0 || ring.dropped() > 0;
+        for (path, _) in opened.iter().filter(|(_, ring)| is_lost(ring)) {
+            log::warn!("{}: it can't be read without the beginning of its capture", path.display());
+            tail.damaged.push((*path).clone());
+        }
+        return Some(tail);
+    };
     // What goes on behind damage is not to be taken for what was lost there.
     let stream = index.unended().filter(|_| ends_whole);
-    let mut writer = writer(index, clocks)?.in_blocks(false, stream);
+    let mut writer = writer.in_blocks(false, stream);
     let mut left_open = index.left_open(parts);
     if !ends_whole {
         left_open.forget_threads();
@@ -154,13 +175,14 @@ fn texts(left: &Leavings) -> Vec<Texts> {
     left.names.iter().filter_map(read).collect()
 }
 
-/// A writer that goes on where the capture's own stopped.
-fn writer(index: &Index, clocks: Snapshot) -> Option<Writer> {
+/// A writer that goes on where the capture's own stopped, and the capture's clocks. None: what they lean on is missing.
+fn writer(index: &Index) -> Option<(Writer, Snapshot)> {
+    let clocks = index.sequences.iter().find_map(|sequence| sequence.clocks)?;
     let uuid = index.track_order.iter().find(|uuid| is_process(index, **uuid))?;
     let track = index.tracks.get(uuid)?;
     let TrackKind::Process { pid, command } = &track.kind else { return None };
     let process = Process { pid: *pid, name: track.name.clone(), command: command.clone() };
-    Some(Writer::continuing(process, *uuid, Clocks::Fixed(clocks)))
+    Some((Writer::continuing(process, *uuid, Clocks::Fixed(clocks)), clocks))
 }
 
 fn is_process(index: &Index, uuid: u64) -> bool {
