@@ -19,6 +19,7 @@ from install_vllm import DEFAULT_VERSION
 from parsed import SAME_TIME, Parsed, Row, name_of
 from server import Server
 from traffic import TEMPLATE
+from xxhash import xxh3_128_hexdigest
 
 from capture import Capture
 from program import Program, wait_until
@@ -244,12 +245,17 @@ def run(vllm: Environment, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(vllm, tmp_path_factory.mktemp(f"crowd-{vllm.python_version}"))
 
 
+def shown(name: str) -> str:
+    """A long id is recorded as its beginning and a hash of all of it."""
+    return name if len(name) <= 256 else f"{name[:200]}…{xxh3_128_hexdigest(name.encode())}"
+
+
 def by_name(asked: list[Asked]) -> dict[str, list[tuple[int, Asked]]]:
     """What the server makes of the clients' requests, each with the tokens of its prompt."""
     requests = defaultdict(list)
     for one in asked:
         for name, prompt in zip(one.ids(), one.prompt_tokens(), strict=True):
-            requests[name].append((prompt, one))
+            requests[shown(name)].append((prompt, one))
     return requests
 
 
