@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from environment import VLLM, Environment, UnavailableError, skip_loudly
 
@@ -15,3 +17,11 @@ def vllm(request: pytest.FixtureRequest) -> Environment:
         skip_loudly(f"vLLM {VLLM} on CPython {request.param}: {error}")
     environment.install_wheel()
     return environment
+
+
+@pytest.fixture(scope="session")
+def vllm_once(vllm: Environment) -> Environment:
+    """As `vllm`; in CI on one CPython alone, for what does not depend on it and takes minutes."""
+    if "CI" in os.environ and vllm.python_version != "3.11":
+        pytest.skip("CI runs it on CPython 3.11")
+    return vllm

@@ -241,8 +241,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(vllm: Environment, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(vllm, tmp_path_factory.mktemp(f"crowd-{vllm.python_version}"))
+def run(vllm_once: Environment, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(vllm_once, tmp_path_factory.mktemp(f"crowd-{vllm_once.python_version}"))
 
 
 def shown(name: str) -> str:
