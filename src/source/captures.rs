@@ -343,8 +343,10 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     intake.malformed += index.malformed;
     intake.adrift += index.adrift;
-    // Of rings that are not read it is said why.
-    let is_open = index.unended().is_some() && !is_running && intake.unread.is_empty();
+    // Of rings that are not read it is said why. A capture without a byte was cut too, where no rings say that its
+    // process was killed before it wrote any.
+    let is_empty = intake.bytes == 0 && left.rings.is_empty();
+    let is_open = (index.unended().is_some() || is_empty) && !is_running && intake.unread.is_empty();
     if let Some(last) = damage.last_mut().filter(|last| last.is_end && is_open) {
         last.events = None; // there may have been more blocks
     }
@@ -352,10 +354,6 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
         let of_file: Vec<_> = damage.iter().filter(|damage| damage.part == part).collect();
         intake.torn.extend(damaged(file, length, &of_file));
     }
-    // Of rings that are not read it is said why. One without a byte was cut too, where no rings say that its process was
-    // killed before it wrote any.
-    let is_empty = intake.bytes == 0 && left.rings.is_empty();
-    let is_open = (index.unended().is_some() || is_empty) && !is_running && intake.unread.is_empty();
     let unended = index.unended.iter().copied().chain(is_open.then_some(files.parts.len() - 1));
     let is_told = |part: usize| damage.iter().any(|damage| damage.part == part && damage.is_end);
     let unended = unended.filter(|part| !is_told(*part));
