@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +13,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from old_capture import MS, START, Database, run
 from perfetto_sql import NODE, WHY_NOT, TraceProcessor
 from program import Program
-
-START = 1_700_000_000_000_000_000
-MS = 1_000_000
 
 
 def rows_of(trace: TraceProcessor, sql: str) -> list[tuple[Any, ...]]:
@@ -30,47 +26,6 @@ def ask_duckdb(sql: str) -> list[tuple[Any, ...]]:
     answer = duckdb.sql(sql)
     assert answer is not None
     return answer.fetchall()
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "msprof_rs", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-class Database:
-    """A capture of msServiceProfiler."""
-
-    def __init__(self, folder: Path, host: str = "node", pid: int = 100, **meta: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.pid = pid
-        self.connection = sqlite3.connect(folder / f"ms_service_{host}-{pid}.db")
-        self.connection.executescript(
-            """
-            CREATE TABLE Meta (name TEXT, value TEXT, slice TEXT);
-            CREATE TABLE slice (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER, duration INTEGER,
-                name TEXT, depth INTEGER, track_id INTEGER, cat TEXT, args TEXT, cname TEXT, end_time INTEGER,
-                flag_id TEXT, pid INTEGER, tid INTEGER);
-            """
-        )
-        for key, value in {"hostname": host, "ppid": "1", **meta}.items():
-            self.connection.execute("INSERT INTO Meta VALUES (?, ?, '')", (key, value))
-
-    def span(self, start: float, end: float, domain: str, name: str, tid: int = 1, **args: object) -> None:
-        """Times in milliseconds since START."""
-        args = {"type": 2 if end > start else 0, **args}
-        first, last = (START + int(time * MS) for time in (start, end))
-        self.connection.execute(
-            "INSERT INTO slice (timestamp, duration, name, cat, args, end_time, pid, tid) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (first, last - first, name, domain, json.dumps(args), last, self.pid, tid),
-        )
-
-    def event(self, time: float, domain: str, name: str, **args: object) -> None:
-        self.span(time, time, domain, name, 1, **args)
-
-    def close(self) -> None:
-        self.connection.commit()
-        self.connection.close()
 
 
 def step(rid: str, iteration: int, tokens: int) -> dict[str, object]:

@@ -348,7 +348,7 @@ mod tests {
         );
         assert_eq!(column("batch_type"), ["Prefill", "Prefill", "Prefill,Decode", "Prefill,Decode"]);
         assert_eq!(column("batch_size"), ["1.0", "1.0", "2.0", "2.0"]);
-        assert_eq!(column("used_blocks"), ["2", "0", "5", "0"]);
+        assert_eq!(column("used_blocks"), ["2", "", "5", ""]);
         assert_eq!(column("prefill_scheduled_tokens"), ["3", "3", "5", "5"]);
         assert_eq!(column("total_scheduled_tokens"), ["3", "3", "6", "6"]);
         assert_eq!(column("start_time(ms)")[0], unix(20));

@@ -168,7 +168,7 @@ fn requests(model: &Model, limit: usize) -> Report {
         let millis = |nanos: Option<u64>| Cell::or_empty(nanos, |nanos| Cell::millis(nanos as f64));
         let parts = [shares.queue, shares.prefill, shares.decode, shares.host, shares.network];
         let mut row = vec![millis(request.latency()), millis(request.first_token())];
-        row.extend(parts.map(|part| millis(Some(part))));
+        row.extend(parts.map(millis));
         row.extend(
             [request.prompt_tokens, request.output_tokens].map(|count| Cell::or_empty(count, Cell::Int)),
         );

@@ -35,17 +35,25 @@ const DRAFT: [&str; 2] = ["accepted_ratio", "accepted_ratio_per_pos"];
 const TIMES: [&str; 2] = ["start_time(ms)", "end_time(ms)"];
 
 /// A column about the KV cache, and its value in a row.
-type CacheColumn = (&'static str, fn(&KvState) -> f64);
+type CacheColumn = (&'static str, fn(&KvState) -> Option<f64>);
 
 /// These stand in the table only if they are not zero everywhere.
 const CACHE: [CacheColumn; 6] = [
-    ("total_blocks", |kv| kv.total.unwrap_or_default() as f64),
-    ("used_blocks", |kv| kv.used().unwrap_or_default() as f64),
-    ("free_blocks", |kv| kv.free.unwrap_or_default() as f64),
-    ("blocks_allocated", |kv| kv.allocated as f64),
-    ("blocks_freed", |kv| kv.freed as f64),
-    ("kvcache_usage_rate", |kv| kv.usage.unwrap_or_default()),
+    ("total_blocks", |kv| whole(kv.total)),
+    ("used_blocks", |kv| whole(kv.used())),
+    ("free_blocks", |kv| whole(kv.free)),
+    ("blocks_allocated", |kv| whole(kv.allocated)),
+    ("blocks_freed", |kv| whole(kv.freed)),
+    ("kvcache_usage_rate", |kv| kv.usage),
 ];
+
+fn whole(count: Option<i64>) -> Option<f64> {
+    count.map(|count| count as f64)
+}
+
+fn shown(value: Option<impl std::fmt::Display>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
 
 /// Writes the batches.
 ///
@@ -65,7 +73,7 @@ pub fn write(
     for batch in batches.iter() {
         has_drafts |= batch.draft.is_some();
         for (is_used, (_, value)) in is_used.iter_mut().zip(CACHE) {
-            *is_used |= batch.kv.as_deref().is_some_and(|kv| value(kv) != 0.0);
+            *is_used |= batch.kv.as_deref().and_then(value).is_some_and(|value| value != 0.0);
         }
     }
     let cache = CACHE.iter().zip(is_used).filter_map(|(column, is_used)| is_used.then_some(column));
@@ -101,14 +109,14 @@ pub fn write(
         field(&process.capture)?;
         field(&format_args!("{size}.0"))?;
         for (_, value) in &cache {
-            field(&batch.kv.as_deref().map_or(0.0, value))?;
+            field(&shown(batch.kv.as_deref().and_then(value)))?;
         }
-        field(&batch.size(Phase::Prefill))?;
-        field(&batch.size(Phase::Decode))?;
-        field(&batch.tokens(Phase::Prefill))?;
-        field(&batch.tokens(Phase::Decode))?;
-        field(&batch.total_tokens())?;
-        field(&process.dp_rank.map(|rank| rank.to_string()).unwrap_or_default())?;
+        field(&shown(batch.size(Phase::Prefill)))?;
+        field(&shown(batch.size(Phase::Decode)))?;
+        field(&shown(batch.tokens(Phase::Prefill)))?;
+        field(&shown(batch.tokens(Phase::Decode)))?;
+        field(&shown(batch.total_tokens()))?;
+        field(&shown(process.dp_rank))?;
         if has_drafts {
             field(&batch.accepted_share().map(|share| format!("{share:.4}")).unwrap_or_default())?;
             field(&if batch.draft.is_some() { positions(&batch) } else { String::new() })?;

@@ -7,7 +7,7 @@ use super::spreadsheet::Csv;
 use super::times::{Calendar, Millis};
 use crate::model::{HandoffTables, Ids};
 
-/// Writes when requests were handed over. Times are dates cut to milliseconds, 0 where one is missing.
+/// Writes when requests were handed over. Times are dates cut to milliseconds, empty where one is missing.
 ///
 /// # Errors
 /// The writer fails; so it is with the others.
@@ -29,7 +29,7 @@ pub fn communication(
     for row in &tables.handovers {
         csv.write_field(ids.text(row.request))?;
         for time in row.times {
-            csv.write_field(time.map_or("0".to_owned(), |time| calendar.to_millis(time)))?;
+            csv.write_field(time.map(|time| calendar.to_millis(time)).unwrap_or_default())?;
         }
         csv.end_record()?;
     }

@@ -50,8 +50,8 @@ fn with_totals(
             &number(row.state.total),
             &number(row.state.used()),
             &number(row.state.free),
-            &row.state.allocated.to_string(),
-            &row.state.freed.to_string(),
+            &number(row.state.allocated),
+            &number(row.state.freed),
             &row.state.usage.map(|share| share.to_string()).unwrap_or_default(),
         ])?;
     }
@@ -71,13 +71,13 @@ fn with_free_blocks(
     csv.write_record(["rid", "name", "start_time", "device_kvcache_left", "kvcache_usage_rate"])?;
     for row in rows {
         let Some(left) = row.device_blocks else { continue };
-        let rate = forms.usage(row.device_blocks).unwrap_or_default();
+        let rate = forms.usage(row.device_blocks);
         csv.write_record([
             row.request.map_or("", |request| ids.text(request)),
             row.name.as_str(),
             calendar.text(row.start),
             &left.to_string(),
-            &rate.to_string(),
+            &rate.map(|share| share.to_string()).unwrap_or_default(),
         ])?;
         count += 1;
     }

@@ -59,7 +59,9 @@ fn table<'a>(
     for (name, unit, all) in rows {
         let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|rank| all.percentile(rank));
         let values = [all.mean(), all.max() as f64, all.min() as f64, p50, p90, p99];
-        let values = values.map(|value| decimals(value / unit, 4));
+        // What nobody has told is left out, not 0.
+        let is_known = all.count() > 0;
+        let values = values.map(|value| if is_known { decimals(value / unit, 4) } else { String::new() });
         csv.write_record(std::iter::once(name).chain(values.iter().map(String::as_str)))?;
         count += 1;
     }
@@ -68,7 +70,7 @@ fn table<'a>(
 }
 
 /// Writes the throughput of the service: tokens of requests with arrival and answer, by the time from the first arrival
-/// to the last answer.
+/// to the last answer. What no request has told is left empty.
 ///
 /// # Errors
 /// The writer fails.
@@ -79,14 +81,22 @@ pub fn service(summary: &Summary, out: impl Write) -> io::Result<Outcome> {
         ));
     }
     let seconds = summary.window as f64 / 1e9;
-    let (input, generated) = (summary.prompt_tokens.sum() as f64, summary.output_tokens.sum() as f64);
-    let rate = |tokens: f64| if seconds > 0.0 { decimals(tokens / seconds, 8) } else { "0".to_owned() };
+    let sum = |tokens: &Distribution| (tokens.count() > 0).then(|| tokens.sum() as f64);
+    let (input, generated) = (sum(&summary.prompt_tokens), sum(&summary.output_tokens));
+    let total = |tokens: Option<f64>| tokens.map(|tokens| tokens.to_string()).unwrap_or_default();
+    let rate = |tokens: Option<f64>| {
+        let rate = tokens.filter(|_| seconds > 0.0).map(|tokens| decimals(tokens / seconds, 8));
+        rate.unwrap_or_default()
+    };
     let mut csv = Csv::new(out);
     csv.write_record(["Metric", "Value"])?;
-    csv.write_record(["total_input_token_num", &input.to_string()])?;
-    csv.write_record(["total_generated_token_num", &generated.to_string()])?;
+    csv.write_record(["total_input_token_num", &total(input)])?;
+    csv.write_record(["total_generated_token_num", &total(generated)])?;
     csv.write_record(["generate_token_speed (token/s)", &rate(generated)])?;
-    csv.write_record(["generate_all_token_speed (token/s)", &rate(input + generated)])?;
+    csv.write_record([
+        "generate_all_token_speed (token/s)",
+        &rate(input.zip(generated).map(|(input, generated)| input + generated)),
+    ])?;
     csv.flush()?;
     Ok(Outcome::Rows(4))
 }

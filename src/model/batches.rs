@@ -89,24 +89,41 @@ impl Batch {
         SCHEDULE_NAMES.contains(&self.name.as_str())
     }
 
-    /// How many of its requests are in the phase.
-    pub fn size(&self, phase: Phase) -> usize {
-        match (self.draft.as_ref().and_then(|draft| draft.sizes), phase) {
-            (Some((prefill, _)), Phase::Prefill) => prefill as usize,
-            (Some((_, decode)), Phase::Decode) => decode as usize,
-            (None, _) => self.resources.iter().filter(|resource| resource.phase() == Some(phase)).count(),
-        }
+    /// How many of its requests are in the phase; None if it tells of none what it does.
+    pub fn size(&self, phase: Phase) -> Option<u32> {
+        let (prefill, decode) = match self.draft.as_ref().and_then(|draft| draft.sizes) {
+            Some(sizes) => sizes,
+            None => self.sizes()?,
+        };
+        Some(if phase == Phase::Prefill { prefill } else { decode })
     }
 
-    /// Tokens computed for its requests in the phase.
-    pub fn tokens(&self, phase: Phase) -> u64 {
-        let of_phase = self.resources.iter().filter(|resource| resource.phase() == Some(phase));
-        of_phase.filter_map(|resource| resource.scheduled.get()).map(u64::from).sum()
+    /// How many of its requests are in prefill and in decode, if it tells.
+    fn sizes(&self) -> Option<(u32, u32)> {
+        let mut phases = self.resources.iter().filter_map(Resource::phase).peekable();
+        phases.peek()?;
+        Some(phases.fold((0, 0), |(prefill, decode), phase| match phase {
+            Phase::Prefill => (prefill + 1, decode),
+            Phase::Decode => (prefill, decode + 1),
+        }))
     }
 
-    /// Tokens computed for all its requests.
-    pub fn total_tokens(&self) -> u64 {
-        self.resources.iter().filter_map(|resource| resource.scheduled.get()).map(u64::from).sum()
+    /// Tokens computed for its requests in the phase; None if it tells of no request how many.
+    pub fn tokens(&self, phase: Phase) -> Option<u64> {
+        self.tokens_of(|resource| resource.phase() == Some(phase))
+    }
+
+    /// Tokens computed for all its requests; None if it tells of none how many.
+    pub fn total_tokens(&self) -> Option<u64> {
+        self.tokens_of(|_| true)
+    }
+
+    fn tokens_of(&self, is_meant: impl Fn(&Resource) -> bool) -> Option<u64> {
+        let mut told = self.resources.iter().filter(|resource| resource.scheduled.get().is_some()).peekable();
+        told.peek()?;
+        let meant =
+            told.filter(|resource| is_meant(resource)).filter_map(|resource| resource.scheduled.get());
+        Some(meant.map(u64::from).sum())
     }
 
     /// Tokens drafted for and accepted by each request, where both are known.
@@ -178,10 +195,7 @@ impl Batches {
                 }
                 return;
             }
-            "modelExec" => {
-                let sizes = [Phase::Prefill, Phase::Decode].map(|phase| batch.size(phase) as u32);
-                waiting.sizes = Some((sizes[0], sizes[1]));
-            }
+            "modelExec" => waiting.sizes = batch.sizes(),
             "modelRunnerExec" => {
                 let accepted = accepted_by_request(record, ids);
                 let is_before = |draft: &mut Batch| draft.end <= record.start;
@@ -340,8 +354,11 @@ mod tests {
         let steps =
             Value::Array(vec![step("a", 0, 60, 60, 0), step("b", 3, 1, 8, 10), step("c", 1, 4, 9, 5)]);
         let row = &build(&[record((1, 2), "Execute", "modelExec", &[("rid", steps)])])[0];
-        assert_eq!((row.size(Phase::Prefill), row.size(Phase::Decode)), (2, 1));
-        assert_eq!((row.tokens(Phase::Prefill), row.tokens(Phase::Decode), row.total_tokens()), (64, 1, 65));
+        assert_eq!((row.size(Phase::Prefill), row.size(Phase::Decode)), (Some(2), Some(1)));
+        assert_eq!(
+            (row.tokens(Phase::Prefill), row.tokens(Phase::Decode), row.total_tokens()),
+            (Some(64), Some(1), Some(65))
+        );
         assert_eq!(row.batch_type.map(Name::as_str), Some("Prefill,Decode"));
     }
 
@@ -372,7 +389,7 @@ mod tests {
             record((20, 30), "Execute", "modelRunnerExec", &accepted(2, 0)),
         ]);
         let draft = rows.iter().find(|row| row.name.as_str() == "specDecoding").unwrap();
-        assert_eq!((draft.size(Phase::Prefill), draft.size(Phase::Decode)), (0, 1));
+        assert_eq!((draft.size(Phase::Prefill), draft.size(Phase::Decode)), (Some(0), Some(1)));
         assert_eq!((draft.accepted_share(), draft.accepted_by_position()), (Some(0.5), vec![0.5, 1.0, 0.0]));
     }
 }

@@ -23,9 +23,9 @@ pub struct KvState {
     /// Free blocks.
     pub free: Option<i64>,
     /// Blocks taken since the last state.
-    pub allocated: i64,
+    pub allocated: Option<i64>,
     /// Blocks given back since the last state.
-    pub freed: i64,
+    pub freed: Option<i64>,
     /// Share of blocks in use, 0 to 1.
     pub usage: Option<f64>,
 }
@@ -65,10 +65,10 @@ pub struct KvForms {
 }
 
 impl KvForms {
-    /// The share of blocks in use, by free blocks of the older form: (most − free) / most; 0 while no `Free` told any.
+    /// The share of blocks in use, by free blocks of the older form: (most − free) / most; unknown while no `Free` told any.
     pub fn usage(&self, free: Option<i64>) -> Option<f64> {
         let most = self.most_free;
-        Some(if most > 0 { most.saturating_sub(free?) as f64 / most as f64 } else { 0.0 })
+        (most > 0).then_some(most.saturating_sub(free?) as f64 / most as f64)
     }
 }
 
@@ -89,12 +89,9 @@ impl KvState {
             }
         }
         state.free = after.or(state.free);
-        let change = before
-            .zip(after)
-            .map(|(before, after)| before.saturating_sub(after))
-            .or(change)
-            .unwrap_or_default();
-        (state.allocated, state.freed) = (change.max(0), change.saturating_neg().max(0));
+        let change = before.zip(after).map(|(before, after)| before.saturating_sub(after)).or(change);
+        state.allocated = change.map(|change| change.max(0));
+        state.freed = change.map(|change| change.saturating_neg().max(0));
         state.usage = match (usage, state.used(), state.total) {
             // Some senders state per cent, others a share.
             (Some(usage), ..) if usage > 1.0 => Some(usage / 100.0),

@@ -28,8 +28,8 @@ pub struct Request {
     pub first_output: Option<Nanos>,
     /// Share of its prompt that was in the prefix cache, 0 to 1.
     pub cache_hit: Option<f64>,
-    /// Sum of the durations of the `modelExec` spans that name it.
-    pub execution: u64,
+    /// Sum of the durations of the `modelExec` spans that name it; none does where those aren't recorded.
+    pub execution: Option<u64>,
     /// Whether the capture has its arrival and its end, and it was not aborted.
     pub is_whole: bool,
     /// When it went from one hand to the next.
@@ -51,19 +51,19 @@ pub struct Marks {
     pub answered: Option<Nanos>,
 }
 
-/// Where a request's time went, in nanoseconds. What two known marks do not enclose is 0.
+/// Where a request's time went, in nanoseconds; a part is known only if all marks that enclose it are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shares {
     /// In the queue of waiting requests.
-    pub queue: u64,
+    pub queue: Option<u64>,
     /// From the first scheduling to the end of its prompt.
-    pub prefill: u64,
+    pub prefill: Option<u64>,
     /// From then to the last step, without waiting after preemptions.
-    pub decode: u64,
+    pub decode: Option<u64>,
     /// In Python beside the engine: from arrival to the queue, and from the last step to the whole text.
-    pub host: u64,
+    pub host: Option<u64>,
     /// From the whole text to the last piece of the answer that was sent.
-    pub network: u64,
+    pub network: Option<u64>,
 }
 
 impl Request {
@@ -82,25 +82,28 @@ impl Request {
         let numbers = [self.prompt_tokens, self.output_tokens];
         self.arrival.is_some()
             || self.queue_wait.is_some()
-            || self.execution > 0
+            || self.execution.is_some()
             || numbers.iter().any(Option::is_some)
     }
 
     /// Where its time went.
     pub fn shares(&self) -> Shares {
-        let between = |from: Option<Nanos>, to: Option<Nanos>| match (from, to) {
-            (Some(from), Some(to)) => to.0.saturating_sub(from.0),
-            _ => 0,
-        };
+        let between = |from: Option<Nanos>, to: Option<Nanos>| Some(to?.0.saturating_sub(from?.0));
         let Marks { enqueued, scheduled, prefilled, finished, answered } = self.marks;
-        let queue = self.queue_wait.unwrap_or_default();
-        let waited_later = queue.saturating_sub(between(enqueued, scheduled));
+        // Where no queue is recorded, no preemption is either.
+        let waited_later = self
+            .queue_wait
+            .zip(between(enqueued, scheduled))
+            .map_or(0, |(waited, first)| waited.saturating_sub(first));
         Shares {
-            queue,
+            queue: self.queue_wait,
             prefill: between(scheduled, prefilled),
-            decode: between(prefilled, finished).saturating_sub(waited_later),
-            host: between(self.arrival, enqueued) + between(finished, answered),
-            network: between(answered, self.end),
+            decode: between(prefilled, finished).map(|time| time.saturating_sub(waited_later)),
+            host: between(self.arrival, enqueued)
+                .zip(between(finished, answered))
+                .map(|(before, after)| before.saturating_add(after)),
+            // Where no last piece is recorded, the whole text is the end.
+            network: between(answered, self.end).filter(|time| *time > 0),
         }
     }
 

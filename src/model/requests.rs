@@ -57,7 +57,7 @@ struct State {
     /// Since when it has been waiting.
     waiting: Option<Nanos>,
     waited: Option<u64>,
-    execution: u64,
+    execution: Option<u64>,
     is_asked: bool,
     last_execution: Option<Nanos>,
     streamed: Option<Nanos>,
@@ -144,7 +144,8 @@ impl Requests {
                         earliest(&mut state.prefilled, record.end);
                     }
                     if name == "modelExec" {
-                        state.execution = state.execution.saturating_add(record.duration());
+                        let so_far = state.execution.unwrap_or(0);
+                        state.execution = Some(so_far.saturating_add(record.duration()));
                     }
                     latest(&mut state.last_execution, record.end);
                     let prompt = resource.prompt.get().map(i64::from);

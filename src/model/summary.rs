@@ -138,7 +138,7 @@ impl Summaries {
             first_token: whole.clone().filter_map(Request::first_token).collect(),
             between_tokens: self.between_tokens,
             latency: whole.clone().filter_map(Request::latency).collect(),
-            execution: whole.clone().map(|request| request.execution).collect(),
+            execution: whole.clone().filter_map(|request| request.execution).collect(),
             waiting: whole.clone().filter_map(|request| request.queue_wait).collect(),
             prompt_tokens: whole.clone().filter_map(|request| tokens(request.prompt_tokens)).collect(),
             output_tokens: whole.clone().filter_map(|request| tokens(request.output_tokens)).collect(),

@@ -104,14 +104,14 @@ impl Tables<'_> {
                 kv.and_then(|kv| kv.total),
                 kv.and_then(KvState::used),
                 kv.and_then(|kv| kv.free),
-                kv.map(|kv| kv.allocated),
-                kv.map(|kv| kv.freed),
+                kv.and_then(|kv| kv.allocated),
+                kv.and_then(|kv| kv.freed),
                 kv.and_then(|kv| kv.usage),
-                batch.size(Phase::Prefill) as i64,
-                batch.size(Phase::Decode) as i64,
-                batch.tokens(Phase::Prefill) as i64,
-                batch.tokens(Phase::Decode) as i64,
-                batch.total_tokens() as i64,
+                batch.size(Phase::Prefill),
+                batch.size(Phase::Decode),
+                batch.tokens(Phase::Prefill).map(|count| count as i64),
+                batch.tokens(Phase::Decode).map(|count| count as i64),
+                batch.total_tokens().map(|count| count as i64),
                 process.dp_rank,
                 batch.accepted_share(),
                 per_position,
@@ -295,8 +295,7 @@ impl Tables<'_> {
         let mut insert =
             self.connection.prepare("INSERT INTO pd_split_communication VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         for row in &tables.handovers {
-            let times =
-                row.times.map(|time| time.map_or("0".to_owned(), |time| self.calendar.to_millis(time)));
+            let times = row.times.map(|time| time.map(|time| self.calendar.to_millis(time)));
             let id = self.model.ids.text(row.request);
             insert.execute(params![id, times[0], times[1], times[2], times[3], times[4]])?;
         }
