@@ -218,3 +218,50 @@ def test_what_a_table_of_the_module_holds_can_still_be_pickled(
     (modules.folder / "target.py").write_text(MODULE + "TABLE = {'f': f}\n")
     modules.run("import pickle, target; pickle.loads(pickle.dumps(target.TABLE))['f']()")
     assert calls(modules) == 1
+
+
+def test_an_import_while_the_table_of_modules_is_empty_works_as_before(modules: Program) -> None:
+    """As tests do that patch `sys.modules`: `sys` itself is not there then."""
+    (modules.folder / "first.py").write_text(MODULE)
+    modules.hook("[{symbol: 'first:f', domain: Test}, {symbol: 'target:f', domain: Test}]")
+    out, err = modules.run(
+        """
+        import first, sys
+        from unittest import mock
+        with mock.patch.dict(sys.modules, clear=True):
+            import json
+            import target
+            print(json.dumps([target.f()]))
+        import target
+        target.f()
+        """
+    )
+    assert out == "[1]\n"
+    assert "Error" not in err
+    assert calls(modules) == 2
+
+
+def test_the_spec_of_a_module_that_is_not_imported_yet_has_pythons_own_loader(modules: Program) -> None:
+    modules.run(
+        """
+        import importlib.machinery, importlib.util
+        spec = importlib.util.find_spec("target")
+        assert type(spec.loader) is importlib.machinery.SourceFileLoader, spec.loader
+        assert spec.loader.get_source("target").startswith("def f")
+        import target
+        assert target.f() == 1
+        assert vars(target.__loader__) == {"name": "target", "path": target.__file__}
+        """
+    )
+    assert calls(modules) == 1
+
+
+def test_modules_that_are_found_and_not_imported_go_again(modules: Program) -> None:
+    modules.run(
+        """
+        import gc, importlib.util, weakref
+        loader = weakref.ref(importlib.util.find_spec("target").loader)
+        gc.collect()
+        assert loader() is None
+        """
+    )

@@ -58,7 +58,7 @@ pub(super) fn tell(py: Python<'_>, function: &str, effect: &str, error: &PyErr) 
 
 /// The line of the program that is running.
 fn place(py: Python<'_>) -> PyResult<String> {
-    let mut frame = py.import("sys")?.call_method0("_getframe")?;
+    let mut frame = crate::hook::frame(py)?;
     let is_ours = |frame: &Bound<'_, PyAny>| {
         let module = frame.getattr("f_globals")?.get_item("__name__")?;
         PyResult::Ok(utf8(module.cast::<PyString>()?).starts_with("msprof_rs."))

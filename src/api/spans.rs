@@ -15,7 +15,9 @@ use super::harmless::{self, harmless, tell};
 use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
-use crate::hook::{Args, Attempt, Content, Interrupt, append_error, append_value, utf8, with_buffer};
+use crate::hook::{
+    Args, Attempt, Content, Interrupt, append_error, append_value, modules, utf8, with_buffer,
+};
 use crate::recorder::{self, AsyncOpen};
 
 const INFO: u32 = 20;
@@ -329,8 +331,7 @@ fn is_in_event_loop(py: Python<'_>) -> Result<bool, Interrupt> {
             return asyncio.runs_here(py);
         }
         // As long as nobody has imported asyncio there is no loop.
-        let modules = || PyResult::Ok(py.import("sys")?.getattr("modules")?.cast_into()?.unbind());
-        let modules = MODULES.get_or_try_init(py, modules)?.bind(py);
+        let modules = MODULES.get_or_try_init(py, || modules(py).map(Bound::unbind))?.bind(py);
         if !modules.contains(intern!(py, "asyncio"))? {
             return Ok(false);
         }

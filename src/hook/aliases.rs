@@ -4,10 +4,11 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMappingProxy, PyModule, PyString, PyType};
+use pyo3::types::{PyMappingProxy, PyModule, PyString, PyType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::interrupt::Attempt;
+use super::system;
 
 /// Objects that others take the place of.
 #[derive(Default)]
@@ -48,7 +49,7 @@ impl Exchanges {
         }
         let to: FxHashMap<_, _> = self.pairs.iter().map(|(from, to)| (from.as_ptr(), to.bind(py))).collect();
         let mut classes = Classes::default();
-        let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+        let modules = system::modules(py)?;
         for module in modules.copy()?.values() {
             let Ok(module) = module.cast_into::<PyModule>() else { continue };
             let globals = module.dict();

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
 use super::hooked::{Held, Hook, Hooked, Kind};
+use super::system;
 use crate::recorder;
 
 const NOT_CALLED: &str = "its handler returned without a call of the original, and is taken at its word";
@@ -41,7 +42,7 @@ impl Custom {
         let py = target.py();
         let module = py.import(module)?;
         let handler = module.getattr(function)?;
-        let own = py.import("inspect")?.call_method1("getmodule", (&handler,))?;
+        let own = system::inspect(py)?.call_method1("getmodule", (&handler,))?;
         let module = if own.is_none() { module.into_any() } else { own };
         if !handler.is_callable() {
             return Err(PyTypeError::new_err("it can't be called"));

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::imports::is_initializing;
 use super::interrupt::{Attempt, Interrupt, message};
-use super::wrapper;
+use super::{system, wrapper};
 
 /// The last of Dynamo's modules that has to be there.
 pub(super) const MODULE: &str = "torch._dynamo.variables.builder";
@@ -39,6 +39,6 @@ fn is_loaded(py: Python<'_>, just_loaded: &str) -> PyResult<bool> {
     if just_loaded == MODULE {
         return Ok(true);
     }
-    let modules = py.import("sys")?.getattr("modules")?;
-    Ok(modules.contains(MODULE)? && !is_initializing(&modules.get_item(MODULE)?)?)
+    let module = system::modules(py)?.get_item(MODULE)?;
+    Ok(module.map(|module| is_initializing(&module)).transpose()? == Some(false))
 }

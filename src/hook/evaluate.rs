@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyIndexError, PyNameError, PyRuntimeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
 
@@ -15,7 +14,7 @@ use super::limits::{Refused, refused};
 use super::reference::Reference;
 use super::value::Content;
 use super::walk::walkable;
-use super::{operators, value};
+use super::{operators, system, value};
 use crate::event::{Attributes, Name};
 use crate::expr::{Builtin, Constant, Op, Program};
 
@@ -246,7 +245,7 @@ fn constant_object(py: Python<'_>, constant: &Constant) -> PyResult<Py<PyAny>> {
 
 /// None: the parameter has no default.
 fn default_of(target: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Reference>> {
-    let inspect = target.py().import("inspect")?;
+    let inspect = system::inspect(target.py())?;
     let parameters = inspect.call_method1("signature", (target,))?.getattr("parameters")?;
     let default = parameters.get_item(name)?.getattr("default")?;
     let none = inspect.getattr("Parameter")?.getattr("empty")?;
@@ -274,9 +273,8 @@ fn call<'py>(
     arguments: &[Bound<'py, PyAny>],
 ) -> PyResult<Bound<'py, PyAny>> {
     let first = || arguments.first().ok_or_else(malformed);
-    let builtins = || py.import(intern!(py, "builtins"));
     let python = |arguments: &[Bound<'py, PyAny>]| {
-        builtins()?.getattr(PyString::intern(py, builtin.name()))?.call1(PyTuple::new(py, arguments)?)
+        system::builtin(py, builtin.name())?.call1(PyTuple::new(py, arguments)?)
     };
     match builtin {
         Builtin::Len => Ok(first()?.len()?.into_pyobject(py)?.into_any()),

@@ -19,6 +19,7 @@ use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use super::interrupt::{self, Attempt, Interrupt};
 use super::reference::Reference;
+use super::system;
 use crate::clock::{self, Ticks};
 use crate::event::{Attributes, Label};
 use crate::printable::indented;
@@ -91,7 +92,7 @@ pub(super) enum Kind {
 impl Kind {
     /// What `inspect` says of a callable.
     pub(super) fn of(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let inspect = callable.py().import("inspect")?;
+        let inspect = system::inspect(callable.py())?;
         let is = |question: &str| inspect.call_method1(question, (callable,))?.is_truthy();
         Ok(if is("iscoroutinefunction")? {
             Self::Coroutine

@@ -1,16 +1,19 @@
 //! Hooks modules when they are imported: a finder at the front of `sys.meta_path` that lets the other finders find,
 //! and has the loader call back right after the module's code has run, before any other module can copy a name.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyModule, PyString};
+use pyo3::types::{PyList, PyModule, PyString};
 use rustc_hash::FxHashSet;
 
-use super::interrupt::{Attempt, Interrupt};
+use super::interrupt::{Attempt, Interrupt, message};
 use super::registry::Registry;
+use super::system;
 use super::text::utf8;
 use crate::recorder;
 
@@ -37,7 +40,7 @@ impl Finder {
             Bound::new(py, Self { registry, unfinished: Mutex::default(), pid: std::process::id() })?;
         finder.get().hook_loaded(&finder)?;
         let _ = FINDER.set(finder.clone().unbind()); // there is one: activation happens once
-        Self::go_first(&finder, &meta_path(py)?.cast_into()?)
+        Self::go_first(&finder, &system::meta_path(py)?)
     }
 
     /// To the front of the list, in one step: imports may be going through it.
@@ -50,7 +53,7 @@ impl Finder {
     /// Others that went to the front may have found modules that are to be hooked, as pytest's does to rewrite
     /// assertions.
     fn stay_first(this: &Bound<'_, Self>) -> PyResult<()> {
-        let Ok(finders) = meta_path(this.py())?.cast_into::<PyList>() else { return Ok(()) };
+        let finders = system::meta_path(this.py())?;
         if finders.iter().next().is_none_or(|first| first.is(this)) {
             return Ok(());
         }
@@ -59,7 +62,7 @@ impl Finder {
     }
 
     fn hook_loaded(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        let modules = this.py().import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+        let modules = system::modules(this.py())?;
         for (name, module) in modules.copy()?.iter() {
             let Ok(name) = name.cast::<PyString>().map(utf8) else { continue };
             if !self.registry.wants(&name) || module.is_none() {
@@ -87,7 +90,7 @@ impl Finder {
         if self.unfinished.lock().is_empty() {
             return Ok(());
         }
-        let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+        let modules = system::modules(py)?;
         let names = std::mem::take(&mut *self.unfinished.lock());
         for name in names {
             if let Some(module) = modules.get_item(&name)? {
@@ -134,8 +137,7 @@ pub(crate) fn tell_unmet(py: Python<'_>) -> PyResult<()> {
     };
     let _muted = recorder::mute();
     let finder = finder.bind(py);
-    let others = meta_path(py)?.try_iter()?.filter(|other| other.as_ref().is_ok_and(|it| !it.is(finder)));
-    let others: Vec<_> = others.collect::<PyResult<_>>()?;
+    let others: Vec<_> = system::meta_path(py)?.iter().filter(|other| !other.is(finder)).collect();
     finder.get().registry.tell_unmet(py, &others).unless_interrupted(py)?.or_else(|error| {
         log::debug!("what the symbol file names could not be looked for: {error}");
         Ok(())
@@ -145,10 +147,6 @@ pub(crate) fn tell_unmet(py: Python<'_>) -> PyResult<()> {
 /// The domains in which hooks of this process may record.
 pub(crate) fn symbol_domains() -> Vec<String> {
     FINDER.get().map(|finder| finder.get().registry.domains()).unwrap_or_default()
-}
-
-fn meta_path(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("sys")?.getattr("meta_path")
 }
 
 pub(super) fn is_initializing(module: &Bound<'_, PyAny>) -> Result<bool, Interrupt> {
@@ -182,13 +180,14 @@ impl Finder {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let this = slf.get();
-        Self::stay_first(slf)?;
-        this.look_again(py)?;
+        if let Some(_at_work) = AtWork::begin() {
+            let up_to_date = Self::stay_first(slf).and_then(|()| this.look_again(py));
+            tell(py, "modules that were there before", up_to_date)?;
+        }
         if !this.registry.wants(&utf8(name)) {
             return Ok(None);
         }
-        for finder in meta_path(py)?.try_iter()? {
-            let finder = finder?;
+        for finder in system::meta_path(py).optional(py)?.into_iter().flatten() {
             let Some(find_spec) = finder.getattr("find_spec").optional(py)? else { continue };
             if finder.is(slf) {
                 continue;
@@ -197,11 +196,40 @@ impl Finder {
             if spec.is_none() {
                 continue;
             }
-            Loader::stand_before(slf, &spec)?;
+            tell(py, &utf8(name), Loader::stand_before(slf, &spec))?;
             return Ok(Some(spec));
         }
         Ok(None)
     }
+}
+
+/// Whether the finder puts hooks on modules in this thread. What that imports is found without the same work.
+struct AtWork;
+
+thread_local!(static AT_WORK: Cell<bool> = const { Cell::new(false) });
+
+impl AtWork {
+    fn begin() -> Option<Self> {
+        (!AT_WORK.replace(true)).then_some(Self)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(false);
+    }
+}
+
+/// An import is the program's, and does not fail with our part in it.
+///
+/// # Errors
+/// That was interrupted.
+fn tell(py: Python<'_>, what: &str, outcome: PyResult<()>) -> Result<(), Interrupt> {
+    if let Err(error) = outcome.unless_interrupted(py)? {
+        let problem = message(py, &error)?;
+        log::warn!("{what}: not all hooks are in place: {problem}");
+    }
+    Ok(())
 }
 
 /// Stands before a module's own loader until the module's code has run.
@@ -212,15 +240,33 @@ struct Loader {
 }
 
 impl Loader {
-    /// Takes the place of the loader in a spec.
+    /// Takes the place of the loader's `exec_module`, or of the loader in its spec.
     fn stand_before(finder: &Bound<'_, Finder>, spec: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = finder.py();
         let loader = spec.getattr("loader")?;
-        if loader.hasattr("exec_module")? && !loader.is_instance_of::<Self>() {
-            let loader = Self { finder: finder.clone().unbind(), loader: loader.unbind() };
-            spec.setattr("loader", Bound::new(finder.py(), loader)?)?;
+        if !loader.hasattr("exec_module")? || loader.is_instance_of::<Self>() {
+            return Ok(());
         }
-        Ok(())
+        let this = Self { finder: finder.clone().unbind(), loader: loader.clone().unbind() };
+        let this = Bound::new(py, this)?;
+        if !is_of_one_module(&loader)? {
+            return spec.setattr("loader", this);
+        }
+        // Who asks for the spec finds the loader that Python would have.
+        loader.setattr(EXECUTE, this.getattr(EXECUTE)?)
     }
+}
+
+/// The method of a loader that runs a module's code.
+const EXECUTE: &str = "exec_module";
+
+/// Whether a loader is one of Python's own that are made anew for each module, and so can have a method of its own.
+fn is_of_one_module(loader: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = loader.get_type();
+    Ok(kind.module()? == "_frozen_importlib_external"
+        && ["SourceFileLoader", "SourcelessFileLoader", "ExtensionFileLoader"]
+            .iter()
+            .any(|own| kind.name().is_ok_and(|name| name == *own)))
 }
 
 #[pymethods]
@@ -235,25 +281,40 @@ impl Loader {
     }
 
     fn exec_module(&self, py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<()> {
-        // The module shall see its own loader, also while its code runs.
+        // The module shall see its own loader, as it was, also while its code runs.
         let loader = self.loader.bind(py);
-        module.setattr("__loader__", loader)?;
-        let spec = module.getattr("__spec__")?;
-        spec.setattr("loader", loader)?;
-        loader.call_method1("exec_module", (module,))?;
-        if unloaded(module)?.is_some() {
-            // It has put the loader there that is to run later.
-            return Self::stand_before(self.finder.bind(py), &spec);
+        let spec = module.getattr("__spec__")?; // not after the code has run: that may have made the module lazy
+        if is_of_one_module(loader)? {
+            loader.delattr(EXECUTE).optional(py)?; // a second run does not come through here
+        } else {
+            module.setattr("__loader__", loader)?;
+            spec.setattr("loader", loader)?;
         }
-        // A package may have replaced itself in `sys.modules`.
-        let Ok(name) = spec.getattr("name")?.cast_into::<PyString>() else { return Ok(()) };
-        let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
-        let current = modules.get_item(&name)?.filter(|current| !current.is_none());
-        Ok(self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module), true)?)
+        loader.call_method1(EXECUTE, (module,))?;
+        Ok(tell(py, "a module", self.hook(module, &spec))?)
     }
 
     /// `get_source`, `is_package` and all else are the loader's own.
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.loader.bind(py).getattr(name)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.loader)
+    }
+}
+
+impl Loader {
+    /// Hooks a module whose code has run.
+    fn hook(&self, module: &Bound<'_, PyAny>, spec: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = module.py();
+        if unloaded(module)?.is_some() {
+            // It has put the loader there that is to run later.
+            return Self::stand_before(self.finder.bind(py), spec);
+        }
+        // A package may have replaced itself in `sys.modules`.
+        let Ok(name) = spec.getattr("name")?.cast_into::<PyString>() else { return Ok(()) };
+        let current = system::modules(py)?.get_item(&name)?.filter(|current| !current.is_none());
+        Ok(self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module), true)?)
     }
 }

@@ -12,7 +12,6 @@ use rustc_hash::FxHashMap;
 
 use super::aliases::Exchanges;
 use super::custom::Custom;
-use super::dynamo;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
 use super::hooked::{Action, Hook, Kind, Origin, Until};
@@ -20,7 +19,7 @@ use super::install::{Seats, has_hook};
 use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
 use super::reference::Reference;
-use super::unmet;
+use super::{dynamo, system, unmet};
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
@@ -345,7 +344,7 @@ impl Entry<'_> {
 /// The target's parameters, as `inspect` tells them; none for what has no signature.
 fn signature(place: &Place<'_>) -> PyResult<Signature> {
     let mut signature = Signature { is_method: place.is_method, ..Signature::default() };
-    let inspect = place.callable.py().import("inspect")?;
+    let inspect = system::inspect(place.callable.py())?;
     let described = inspect.call_method1("signature", (&place.callable,));
     let Some(described) = described.optional(place.callable.py())? else { return Ok(signature) };
     for parameter in described.getattr("parameters")?.call_method0("values")?.try_iter()? {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
 use super::interrupt::Attempt;
+use super::system;
 use crate::printable::shortened;
 use crate::symbols::{Symbol, Table, Target};
 
@@ -40,7 +41,7 @@ pub(super) fn find<'a>(
     patterns: &[(usize, bool)],
     finders: &[Bound<'_, PyAny>],
 ) -> PyResult<Unmet<'a>> {
-    let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+    let modules = system::modules(py)?;
     let mut entries = Vec::new();
     for (number, symbol) in table.symbols.iter().enumerate() {
         let seen = patterns.iter().find(|(pattern, _)| *pattern == number);

@@ -16,9 +16,9 @@ use pyo3::types::{
 
 use super::interrupt::{Attempt, Interrupt};
 use super::limits::characters;
-use super::operators;
 use super::text::utf8;
 use super::walk::Base;
+use super::{operators, system};
 use crate::config::Limits;
 use crate::event::Attributes;
 use crate::event::request_id::CUT;
@@ -268,8 +268,7 @@ fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = value.py();
     // Where nobody has imported numpy there are no scalars of it.
-    let is_there = GENERIC.get(py).is_some()
-        || py.import("sys")?.getattr("modules")?.cast::<PyDict>()?.contains("numpy")?;
+    let is_there = GENERIC.get(py).is_some() || system::modules(py)?.contains(intern!(py, "numpy"))?;
     Ok(is_there && value.is_instance(GENERIC.import(py, "numpy", "generic")?)?)
 }
 

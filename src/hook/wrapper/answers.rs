@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyFunction, PyString};
 
 use super::{hooks, target, wrapper};
 use crate::hook::interrupt::Attempt;
+use crate::hook::system;
 use crate::hook::text::utf8;
 
 /// Attributes that are the wrapper's own; all others are those of the function.
@@ -150,8 +151,8 @@ pub(super) unsafe extern "C" fn reduce(
 
 /// What is found under the name of a function.
 fn named<'py>(function: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let modules = function.py().import("sys")?.getattr("modules")?;
-    let module = modules.get_item(function.getattr("__module__")?)?;
+    let modules = system::modules(function.py())?;
+    let module = modules.as_any().get_item(function.getattr("__module__")?)?;
     name.split('.').try_fold(module, |owner, name| owner.getattr(name))
 }
 

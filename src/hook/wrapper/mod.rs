@@ -20,6 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyType};
 
 use super::hooked::Hooked;
+use super::system;
 
 // SAFETY: as CPython declares it.
 unsafe extern "C" {
@@ -412,7 +413,7 @@ unsafe extern "C" fn set_name(
                 Ok("__init_subclass__" | "__class_getitem__") => "classmethod",
                 _ => return Ok(py.None().into_bound(py)),
             };
-            let method = py.import("builtins")?.getattr(shell)?.call1((wrapper,))?;
+            let method = system::builtin(py, shell)?.call1((wrapper,))?;
             // As `type` itself would have: the class's own `__setattr__` has no part in this.
             py.get_type::<PyType>().call_method1("__setattr__", (class, name, method))
         })
