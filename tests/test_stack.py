@@ -55,6 +55,7 @@ def test_calls_for_which_there_is_too_little_stack_are_counted_and_told_once(hoo
         import sys, threading
         sys.path.insert(0, ".")
         import deep
+        print(deep.count(0))
         threading.stack_size(128 * 1024)
         for _ in range(3):
             thread = threading.Thread(target=lambda: print(deep.count(80)))
@@ -62,11 +63,59 @@ def test_calls_for_which_there_is_too_little_stack_are_counted_and_told_once(hoo
             thread.join()
         """
     )
-    assert out == "80\n" * 3
+    assert out == "0\n" + "80\n" * 3
     assert err.count("half of a thread's stack is used up") == 1
     capture = hooked.capture()
     recorded = len(capture.named("count"))
-    assert 0 < recorded < 3 * 81
+    assert 0 < recorded < 1 + 3 * 81
     passed = [value for name, value in capture.counters if "too little stack" in name]
     assert passed[:3] == [1, 2, 4]
-    assert passed[-1] <= 3 * 81 - recorded
+    assert passed[-1] <= 1 + 3 * 81 - recorded
+
+
+SHOWN = """
+import sys, threading
+sys.path.insert(0, ".")
+import shown
+value = 1
+for _ in range({depth}):
+    value = [value]
+def work():
+    print(shown.same(value) is value)
+"""
+
+
+@pytest.mark.parametrize("depth", [0, 10, 50, 95, 200])
+@pytest.mark.parametrize("kib", [32, 64, 128, 256, 512])
+def test_a_value_is_shown_only_as_deep_as_the_threads_stack_allows(
+    kib: int, depth: int, hooked: Program
+) -> None:
+    (hooked.folder / "shown.py").write_text("def same(value):\n    return value\n")
+    hooked.hook(
+        "- {symbol: 'shown:same', attributes: [{name: text, expr: str(return)}, {name: it, expr: return}]}"
+    )
+    out, err = hooked.run(
+        SHOWN.format(depth=depth)
+        + f"""
+threading.stack_size({kib} * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    )
+    assert out == "True\n", err
+
+
+def test_a_small_stack_of_the_main_thread_is_enough(hooked: Program) -> None:
+    (hooked.folder / "shown.py").write_text("def same(value):\n    return value\n")
+    hooked.hook("- {symbol: 'shown:same', attributes: [{name: text, expr: str(return)}]}")
+    program = "import msprof_rs\n" + SHOWN.format(depth=50) + "work()\n"
+    (hooked.folder / "main.py").write_text(program)
+    out, err = hooked.run(
+        """
+        import os, subprocess, sys
+        shell = ["sh", "-c", 'ulimit -s 384 && exec "$@"', "sh"]
+        subprocess.run([*shell, sys.executable, "main.py"], check=True)
+        """
+    )
+    assert out == "True\n", err

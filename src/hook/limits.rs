@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyType};
 use pyo3::{create_exception, intern};
 
+use super::stack::has_room_inside;
 use super::walk::{Base, Kind};
 
 /// Items that one step of an expression walks or builds.
@@ -130,6 +131,11 @@ impl Scales {
         }
         if self.path.len() >= DEEPEST {
             return Err(refused(format!("containers in containers, more than {DEEPEST} deep, as one text")));
+        }
+        if !has_room_inside() {
+            return Err(refused(
+                "containers in containers, deeper than a thread with so small a stack can show",
+            ));
         }
         self.path.push(value.as_ptr());
         let outcome = look(self);
