@@ -7,7 +7,7 @@ use std::path::Path;
 use super::parse::Report;
 use crate::export::Outcome;
 use crate::printable::{Printable, printable};
-use crate::source::{DamagedFile, Intake, Unread};
+use crate::source::{DamagedFile, Intake, Unread, WithoutBeginning};
 
 /// A report as a person reads it; with `{:#}`, also why something was not written.
 #[derive(Debug)]
@@ -139,7 +139,11 @@ impl Summary<'_> {
         }
         if tally.removed_parts > 0 {
             let parts = count(tally.removed_parts, "oldest part");
-            lines.push(format!("{parts} of the captures removed by the server, as session_mb says"));
+            let events = match tally.removed_events {
+                0 => String::new(),
+                events => format!(", with up to {},", count(events, "event")),
+            };
+            lines.push(format!("{parts} of the captures{events} removed by the server, as session_mb says"));
         }
         lines
     }
@@ -217,6 +221,10 @@ fn of_files(intake: &Intake) -> Vec<String> {
                  process was killed and the rings are gone",
                 file.display()
             ));
+    }
+    for WithoutBeginning { file, events } in &intake.unbegun {
+        let events = count(*events, "event");
+        lines.push(format!("{}: what was before it is missing, at most {events}", file.display()));
     }
     if intake.adrift > 0 {
         let events = count(intake.adrift, "event");

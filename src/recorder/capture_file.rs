@@ -1,6 +1,7 @@
 //! The files of one capture: `<stem>.pftrace` (see [`crate::stem`]), and when that gets too large, `<stem>.1.pftrace` and so
 //! on.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::config::Storage;
 use crate::own_file::OwnFile;
+use crate::trace::Stream;
 
 /// More than is written at once.
 const MARGIN: u64 = 512 << 10;
@@ -36,6 +38,31 @@ impl Display for Fate {
     }
 }
 
+/// Where a part begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// In the stream of blocks.
+    pub(super) stream: Stream,
+    /// So many records were taken from the rings before.
+    pub(super) records: u64,
+}
+
+/// A part that is complete.
+#[derive(Debug)]
+struct Former {
+    path: PathBuf,
+    begin: Begin,
+    end: Begin,
+}
+
+/// Parts that were removed where the session's folder got too large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub(super) parts: u64,
+    /// Events in them.
+    pub(super) events: u64,
+}
+
 /// The part that is being written.
 #[derive(Debug)]
 pub(super) struct CaptureFile {
@@ -43,15 +70,19 @@ pub(super) struct CaptureFile {
     file: OwnFile,
     /// Bytes in it.
     length: u64,
+    begin: Begin,
     /// Parts of this capture that are complete, oldest first.
-    former: Vec<PathBuf>,
+    former: VecDeque<Former>,
+    removed: Removed,
+    has_moved: bool,
     storage: Storage,
 }
 
 impl CaptureFile {
     /// Makes the first part. The file is new: nobody else's, and not through a link.
-    pub(super) fn create(stem: &Path, storage: Storage) -> io::Result<Self> {
-        Ok(Self { stem: stem.into(), file: new_part(stem)?, length: 0, former: Vec::new(), storage })
+    pub(super) fn create(stem: &Path, begin: Begin, storage: Storage) -> io::Result<Self> {
+        let (file, former, removed) = (new_part(stem)?, VecDeque::new(), Removed::default());
+        Ok(Self { stem: stem.into(), file, length: 0, begin, former, removed, has_moved: false, storage })
     }
 
     /// The current part.
@@ -64,8 +95,32 @@ impl CaptureFile {
         self.length
     }
 
-    pub(super) fn storage(&self) -> Storage {
-        self.storage
+    /// Where the current part begins.
+    pub(super) fn begin(&self) -> Begin {
+        self.begin
+    }
+
+    /// The number of the first block of this stream that is still in a part.
+    pub(super) fn first_block(&self) -> u64 {
+        let begins = self.former.iter().map(|part| part.begin.stream).chain([self.begin.stream]);
+        let of_stream = begins.filter(|begin| begin.id == self.begin.stream.id);
+        of_stream.map(|begin| begin.next).min().unwrap_or_default()
+    }
+
+    /// Records in all parts, where so many have been taken from the rings.
+    pub(super) fn records(&self, until: u64) -> u64 {
+        let former: u64 = self.former.iter().map(|part| part.end.records - part.begin.records).sum();
+        former + until.saturating_sub(self.begin.records)
+    }
+
+    /// Whether its folder was taken away, and it goes on in another.
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// What was removed of this capture so far.
+    pub(super) fn removed(&self) -> Removed {
+        self.removed
     }
 
     /// Whether it is time for a new part: it has the size of one, or the system lets no file of this process grow further.
@@ -112,25 +167,47 @@ impl CaptureFile {
         Ok(())
     }
 
+    /// Goes on in a new file, below another stem if one is given: the former is not there any more. [`CaptureFile::restart`]
+    /// says where the new one begins.
+    pub(super) fn leave(&mut self, stem: Option<&Path>) -> io::Result<()> {
+        self.file = new_part(stem.unwrap_or(&self.stem))?;
+        self.length = 0;
+        if let Some(stem) = stem {
+            stem.clone_into(&mut self.stem);
+            self.former.clear();
+            self.has_moved = true;
+        }
+        Ok(())
+    }
+
+    /// The current part begins here.
+    pub(super) fn restart(&mut self, begin: Begin) {
+        self.begin = begin;
+    }
+
     /// Begins a new part. Removes this capture's oldest parts where the session's folder has got too large; gives the
     /// number of those.
-    pub(super) fn next_part(&mut self) -> io::Result<u32> {
+    pub(super) fn next_part(&mut self, begin: Begin) -> io::Result<u64> {
         let former = std::mem::replace(&mut self.file, new_part(&self.stem)?);
-        self.former.push(former.path().to_owned());
-        self.length = 0;
+        let path = former.path().to_owned();
+        self.former.push_back(Former { path, begin: self.begin, end: begin });
+        (self.length, self.begin) = (0, begin);
         let Some(limit) = self.storage.session else { return Ok(0) };
-        let mut removed = 0;
+        let before = self.removed.parts;
         // The part that begins now will grow to a whole one.
-        while !self.former.is_empty() && folder_size(&self.stem) + self.storage.file > limit {
-            let oldest = self.former.remove(0);
-            match fs::remove_file(&oldest) {
-                Ok(()) => removed += 1,
+        while folder_size(&self.stem) + self.storage.file > limit {
+            let Some(Former { path, begin, end }) = self.former.pop_front() else { break };
+            match fs::remove_file(&path) {
+                Ok(()) => {
+                    self.removed.parts += 1;
+                    self.removed.events += end.stream.events.saturating_sub(begin.stream.events);
+                }
                 // Somebody else has.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => log::warn!("{}: more than session_mb allows: {error}", oldest.display()),
+                Err(error) => log::warn!("{}: more than session_mb allows: {error}", path.display()),
             }
         }
-        Ok(removed)
+        Ok(self.removed.parts - before)
     }
 }
 
@@ -179,6 +256,14 @@ mod tests {
 
     const STORAGE: Storage = Storage { file: 100, session: Some(350), ..Storage::DEFAULT };
 
+    fn begin(part: u64) -> Begin {
+        Begin { stream: Stream { id: 7, next: part * 3, events: part * 10 }, records: part * 9 }
+    }
+
+    fn create(folder: &Path) -> CaptureFile {
+        CaptureFile::create(&folder.join("h-1"), begin(0), STORAGE).unwrap()
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> =
@@ -190,19 +275,21 @@ mod tests {
     #[test]
     fn the_oldest_parts_go_where_the_session_gets_too_large() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = CaptureFile::create(&folder.path().join("h-1"), STORAGE).unwrap();
+        let mut file = create(folder.path());
         let mut removed = Vec::new();
-        for _ in 0..4 {
+        for part in 1..=4 {
             assert!(!file.is_full());
             file.write(&[0; 100]).unwrap();
             assert!(file.is_full());
-            removed.push(file.next_part().unwrap());
+            removed.push(file.next_part(begin(part)).unwrap());
         }
         assert_eq!(removed, [0, 0, 1, 1]);
+        assert_eq!(file.removed(), Removed { parts: 2, events: 20 });
+        assert_eq!((file.first_block(), file.records(40)), (6, 22));
         assert_eq!(names(folder.path()), ["h-1.2.pftrace", "h-1.3.pftrace", "h-1.4.pftrace"]);
         assert_eq!(file.length(), 0);
         // A process that captures into the folder again goes on behind its own, and doesn't take the gap.
-        let file = CaptureFile::create(&folder.path().join("h-1"), STORAGE).unwrap();
+        let file = create(folder.path());
         assert!(file.path().ends_with("h-1.5.pftrace"));
     }
 
@@ -212,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = folder.path().join("elsewhere");
         std::os::unix::fs::symlink(&elsewhere, folder.path().join("h-1.pftrace")).unwrap();
-        let mut file = CaptureFile::create(&folder.path().join("h-1"), STORAGE).unwrap();
+        let mut file = create(folder.path());
         file.write(b"x").unwrap();
         assert!(!elsewhere.exists());
         assert!(file.path().ends_with("h-1.1.pftrace"));

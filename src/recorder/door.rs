@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::ring_places::RingPlaces;
-use super::stock::{Shelves, Stock};
+use super::stock::{Origin, Shelves, Stock};
 use crate::config::Storage;
 use crate::ring::{Filled, Owner, Ring};
-use crate::stem::CaptureId;
 use crate::trace::{Thread, sequence_id};
 
 /// What a thread of the running session needs at its first event.
@@ -19,7 +17,7 @@ static DOOR: ArcSwapOption<Door> = ArcSwapOption::const_empty();
 
 /// Where the threads of a session announce themselves.
 #[derive(Debug)]
-struct Door {
+pub(super) struct Door {
     session: u64,
     shelves: Arc<Shelves>,
     next_sequence: AtomicU32,
@@ -43,29 +41,34 @@ pub(super) struct Hall {
     pub(super) stock: Stock,
 }
 
-/// Opens the door for the threads of a session.
-pub(super) fn open(
+/// Makes the door for the threads of a session, which is to be opened.
+pub(super) fn make(
     session: u64,
-    (places, identity): (Arc<RingPlaces>, CaptureId),
+    origin: Origin,
     storage: Storage,
     thread_name: fn() -> Option<String>,
-) -> Hall {
-    let stock = Stock::new(places, identity, storage);
+) -> (Arc<Door>, Hall) {
+    let stock = Stock::new(origin, storage);
     let (sender, newcomers) = crossbeam_channel::unbounded();
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), session) as u32;
-    DOOR.store(Some(Arc::new(Door {
+    let door = Door {
         session,
         shelves: stock.shelves(),
         next_sequence: AtomicU32::new(seed),
         thread_name,
         newcomers: sender,
-    })));
-    Hall { newcomers, stock }
+    };
+    (Arc::new(door), Hall { newcomers, stock })
 }
 
-/// Lets nobody in any more.
-pub(super) fn close() {
-    DOOR.store(None);
+/// Opens a session's door, in place of another one's if that is open.
+pub(super) fn open(door: Arc<Door>) {
+    DOOR.store(Some(door));
+}
+
+/// Lets nobody in any more, if it is this session's door.
+pub(super) fn close(session: u64) {
+    DOOR.rcu(|door| door.clone().filter(|door| door.session != session));
 }
 
 /// In a forked child: the door is the parent's, and so is what hangs on it.

@@ -294,8 +294,17 @@ impl Flusher {
         };
         log::error!("{former}: the session's folder was removed or moved away; a new session begins");
         let (ends, losses) = (running.ends, running.session.losses());
-        self.leave();
+        // The former goes on until the new one has its threads: no event falls between the two.
+        let former = self.running.take();
         self.begin(membership, &collection, ends, losses);
+        if self.running.is_none() {
+            gate::close();
+        }
+        if let Some(former) = former {
+            finish(former.session);
+        }
+        self.state_facts();
+        self.state_figures();
     }
 
     /// The switch was turned off: for all processes of the server.
@@ -313,11 +322,7 @@ impl Flusher {
         let Some(running) = self.running.take() else { return };
         self.tell_unknown_domains();
         gate::close();
-        let path = running.session.path().to_owned();
-        match running.session.stop() {
-            Ok(()) => log::info!("collection stopped: {}", path.display()),
-            Err(error) => log::error!("{}: the last events could not be written: {error}", path.display()),
-        }
+        finish(running.session);
         self.state_facts();
         self.state_figures();
     }
@@ -423,6 +428,15 @@ impl Flusher {
         };
         let state = if *mode == Mode::Capture { State::Recording } else { State::Flight };
         page.set(state, session.figures());
+    }
+}
+
+/// Ends a session.
+fn finish(session: Session) {
+    let path = session.path().to_owned();
+    match session.stop() {
+        Ok(()) => log::info!("collection stopped: {}", path.display()),
+        Err(error) => log::error!("{}: the last events could not be written: {error}", path.display()),
     }
 }
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::ring_places::RingPlaces;
 use crate::event;
-use crate::event::names_log::{COMMITTED, Entry, HEAD, IDENTITY, MAGIC, PRIVATE_RINGS};
+use crate::event::names_log::{COMMITTED, Entry, FILED_RINGS, HEAD, IDENTITY, MAGIC, PRIVATE_RINGS};
 use crate::own_file::{Claim, map_longer, map_new};
 use crate::ring::names_name;
 use crate::stem::CaptureId;
@@ -26,10 +26,11 @@ use crate::stem::CaptureId;
 const FIRST_SIZE: usize = 64 << 10;
 
 /// The running session's file.
-static NAMES: ArcSwapOption<Shared> = ArcSwapOption::const_empty();
+static NAMES: ArcSwapOption<NamesFile> = ArcSwapOption::const_empty();
 
+/// A session's file.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct NamesFile {
     /// Whose it is: in a forked child nothing of it may be touched, its lock least of all.
     pid: u32,
     path: PathBuf,
@@ -50,12 +51,16 @@ struct Log {
     missing: usize,
 }
 
-/// Makes `<stem>.names` for a capture, and notes from now on each name as it is made. Gives the lock by which readers know
-/// that this recorder lives.
+/// Makes `<stem>.names` for a capture, and notes from now on each name as it is made. Gives it, and the lock by which readers
+/// know that this recorder lives.
 ///
 /// # Errors
 /// The file can't be made, mapped or locked: without it, nobody can read the rings.
-pub(super) fn open(places: &RingPlaces, stem: &str, identity: CaptureId) -> io::Result<Claim> {
+pub(super) fn open(
+    places: &RingPlaces,
+    stem: &str,
+    identity: CaptureId,
+) -> io::Result<(Arc<NamesFile>, Claim)> {
     let mut log = Log {
         map: MmapRaw::from(memmap2::MmapMut::map_anon(HEAD)?),
         length: 0,
@@ -73,10 +78,11 @@ pub(super) fn open(places: &RingPlaces, stem: &str, identity: CaptureId) -> io::
     log.move_to(map);
     log.word(IDENTITY).store(identity.0, Ordering::Relaxed);
     log.word(0).store(MAGIC, Ordering::Release);
-    NAMES.store(Some(Arc::new(Shared { pid: std::process::id(), path, log: Mutex::new(log) })));
+    let names = Arc::new(NamesFile { pid: std::process::id(), path, log: Mutex::new(log) });
+    NAMES.store(Some(names.clone()));
     event::listen_to_names(note);
     note(); // what has been made since
-    Ok(claim)
+    Ok((names, claim))
 }
 
 fn make(places: &RingPlaces, name: &str, size: usize) -> io::Result<(PathBuf, MmapRaw)> {
@@ -90,41 +96,47 @@ fn make(places: &RingPlaces, name: &str, size: usize) -> io::Result<(PathBuf, Mm
     outcome
 }
 
-/// There are so many more rings in private memory: who reads the others after a kill is to know.
-pub(super) fn count_private(rings: i64) {
-    if let Some(names) = &*NAMES.load()
-        && names.pid == std::process::id()
-    {
-        names.log.lock().word(PRIVATE_RINGS).fetch_add(rings as u64, Ordering::Relaxed);
+impl NamesFile {
+    /// There are so many more rings in private memory: who reads the others after a kill is to know.
+    pub(super) fn count_private(&self, rings: i64) {
+        self.count(PRIVATE_RINGS, rings);
     }
-}
 
-/// Lets the file grow where half of it is taken, and notes what found no room. For the flusher.
-pub(super) fn look_after() {
-    let names = NAMES.load();
-    let Some(names) = names.as_deref() else { return };
-    let size = {
-        let log = names.log.lock();
-        if log.missing == 0 && log.length <= log.map.len() / 2 {
-            return;
-        }
-        size_for(log.length + log.missing)
-    };
-    match map_longer(&names.path, size) {
-        Ok(map) => {
-            let former = names.log.lock().move_to(map);
-            drop(former); // not under the lock
-        }
-        Err(error) => log::debug!("{}: a kill would lose names: {error}", names.path.display()),
+    /// There are so many more rings in files. No file is counted that is not there.
+    pub(super) fn count_files(&self, rings: i64) {
+        self.count(FILED_RINGS, rings);
     }
-}
 
-/// Notes no more names. The file goes if the capture has all of its events, and so every name that was used.
-pub(super) fn close(is_complete: bool) {
-    if let Some(names) = NAMES.swap(None).filter(|_| is_complete)
-        && let Err(error) = std::fs::remove_file(&names.path)
-    {
-        log::debug!("{}: {error}", names.path.display());
+    fn count(&self, word: usize, rings: i64) {
+        if self.pid == std::process::id() {
+            self.log.lock().word(word).fetch_add(rings as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the file grow where half of it is taken, and notes what found no room. For the flusher.
+    pub(super) fn look_after(&self) {
+        let size = {
+            let log = self.log.lock();
+            if log.missing == 0 && log.length <= log.map.len() / 2 {
+                return;
+            }
+            size_for(log.length + log.missing)
+        };
+        match map_longer(&self.path, size) {
+            Ok(map) => {
+                let former = self.log.lock().move_to(map);
+                drop(former); // not under the lock
+            }
+            Err(error) => log::debug!("{}: a kill would lose names: {error}", self.path.display()),
+        }
+    }
+
+    /// Notes no more names. The file goes if the capture has all of its events, and so every name that was used.
+    pub(super) fn close(self: &Arc<Self>, is_complete: bool) {
+        NAMES.rcu(|running| running.clone().filter(|running| !Arc::ptr_eq(running, self)));
+        if is_complete && let Err(error) = std::fs::remove_file(&self.path) {
+            log::debug!("{}: {error}", self.path.display());
+        }
     }
 }
 
@@ -219,7 +231,7 @@ mod tests {
     #[test]
     fn a_name_is_in_the_file_before_anybody_can_use_it_and_the_flusher_makes_room_for_more() {
         let folder = tempfile::tempdir().unwrap();
-        let claim = open(&RingPlaces::of(&folder.path().join("h-1")), "h-1", CaptureId(7)).unwrap();
+        let (names, claim) = open(&RingPlaces::of(&folder.path().join("h-1")), "h-1", CaptureId(7)).unwrap();
         let path = folder.path().join("h-1.names");
         assert_eq!(recorder_of(&path, files::user()).unwrap(), Some(Life::Lives));
         let mut known = Vec::new();
@@ -230,7 +242,7 @@ mod tests {
                 event::Name::new(&text);
                 known.push(text);
             }
-            look_after();
+            names.look_after();
             let noted = texts(&path);
             assert!(known.iter().all(|name| noted.contains(name)), "in round {round}");
         }
@@ -239,13 +251,13 @@ mod tests {
         event::Name::new(&long);
         event::Name::new("behind it");
         assert!(!texts(&path).contains(&long));
-        look_after();
+        names.look_after();
         assert!(texts(&path).contains(&long) && texts(&path).contains(&"behind it".into()));
         assert_eq!(identity(&std::fs::read(&path).unwrap()), Some(7));
         assert_eq!(recorder_of(&path, files::user()).unwrap(), Some(Life::Lives));
         drop(claim);
         assert_eq!(recorder_of(&path, files::user()).unwrap(), Some(Life::Gone));
-        close(true);
+        names.close(true);
         assert!(!path.exists());
     }
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::capture_file::CaptureFile;
-use super::door::{self, Hall, Newcomer};
+use super::capture_file::{Begin, CaptureFile};
+use super::door::{self, Door, Hall, Newcomer};
 use super::flight::Forgotten;
+use super::names_file::NamesFile;
 use super::ring_places::RingPlaces;
+use super::stock::Origin;
 use super::trouble::{Losses, Stall};
 use super::{Options, facts, names_file, role, thread};
 use crate::clock::{self, Anchor, Calibration, Nanos, Snapshot, Ticks};
@@ -44,8 +46,10 @@ pub(super) struct Session {
     pub(super) writer: Writer,
     pub(super) calibration: Calibration,
     next_snapshot: Nanos,
+    door: Arc<Door>,
     pub(super) hall: Hall,
     places: Arc<RingPlaces>,
+    names: Option<Arc<NamesFile>>,
     /// By which readers know that this recorder lives. None: nothing of it outlives the process.
     claim: Option<Claim>,
     pub(super) threads: Vec<Recorded>,
@@ -56,8 +60,6 @@ pub(super) struct Session {
     pub(super) unstated_ringless: (u64, u64),
     /// What an earlier session of this process has lost, as it could not be followed by this one.
     pub(super) inherited: Losses,
-    /// Events that were taken before the current file began.
-    pub(super) events_before_file: u64,
     /// Events that were taken before something was last written.
     pub(super) events_written: u64,
     /// It can't be written at the moment.
@@ -85,7 +87,7 @@ pub(super) struct OpenSpan {
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) thread: Thread,
-    sequence: Sequence,
+    pub(super) sequence: Sequence,
     /// What it wrote to, oldest first; the last one is where it writes now.
     pub(super) rings: VecDeque<Consumer>,
     /// Its spans that began in forgotten records.
@@ -93,39 +95,44 @@ pub(super) struct Recorded {
 }
 
 impl Session {
-    /// Makes the trace file in this folder and opens the door; [`Session::let_in`] lets the threads in.
+    /// Makes the trace file in this folder; [`Session::let_in`] lets the threads in.
     pub(super) fn start(folder: &Path, options: &Options, mode: Mode, storage: Storage) -> io::Result<Self> {
         let identity = CaptureId::random();
         let name = identity.stem(&machine::hostname(), std::process::id());
         let stem = folder.join(&name);
-        let file = CaptureFile::create(&stem, storage)?;
+        let writer =
+            writer(facts::process(options.process_name.as_deref()), None).in_blocks(storage.compress, None);
+        let file = CaptureFile::create(&stem, Begin { stream: writer.stream(), records: 0 }, storage)?;
         let mut places = RingPlaces::of(&stem);
-        let claim = names_file::open(&places, &name, identity).inspect_err(|error| {
+        let opened = names_file::open(&places, &name, identity).inspect_err(|error| {
             places.keep_private();
             log::warn!(
                 "no file for names can be mapped: a kill would lose what is still in the rings: {error}"
             );
         });
+        let (names, claim) = opened.ok().unzip();
         let places = Arc::new(places);
         let first = Anchor::now();
         let calibration = Calibration::new(first, later_than(first));
         calibration.publish();
         let now = Snapshot::now();
         let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        let mut hall = door::open(id, (places.clone(), identity), storage, options.thread_name);
+        let origin = Origin { places: places.clone(), identity, names: names.clone() };
+        let (door, mut hall) = door::make(id, origin, storage, options.thread_name);
         hall.stock.refill(calibration.line());
         let role_changes = role::changes();
         let mut session = Self {
             id,
             mode,
             process_name: options.process_name.clone(),
-            writer: writer(facts::process(options.process_name.as_deref()), None)
-                .in_blocks(storage.compress, None),
+            writer,
+            door,
             hall,
             stem,
             file,
             places,
-            claim: claim.ok(),
+            names,
+            claim,
             compress: storage.compress,
             calibration,
             next_snapshot: Nanos(now.boot.0 + SNAPSHOT_PERIOD.0),
@@ -135,7 +142,6 @@ impl Session {
             losses: Losses::default(),
             unstated_ringless: (0, 0),
             inherited: Losses::default(),
-            events_before_file: 0,
             events_written: 0,
             stall: None,
             told_stall: None,
@@ -151,6 +157,7 @@ impl Session {
 
     /// From now on the threads' events belong to this session.
     pub(super) fn let_in(&self) {
+        door::open(self.door.clone());
         thread::open_session(self.id);
     }
 
@@ -190,7 +197,7 @@ impl Session {
     fn try_to_visit(&mut self) -> io::Result<()> {
         self.look_at_clocks();
         self.look_at_role();
-        names_file::look_after();
+        self.names.iter().for_each(|names| names.look_after());
         self.welcome();
         match self.mode {
             Mode::Capture => self.drain()?,
@@ -375,7 +382,8 @@ impl Session {
             return Ok(());
         }
         self.announce_length(0); // of the next part
-        let removed = match self.file.next_part() {
+        let begin = Begin { stream: self.writer.stream(), records: self.figures.events };
+        let removed = match self.file.next_part(begin) {
             Ok(removed) => removed,
             Err(error) => {
                 if !std::mem::replace(&mut self.told_part, true) {
@@ -384,14 +392,8 @@ impl Session {
                 return Ok(());
             }
         };
-        self.events_before_file = self.figures.events;
         self.state_again();
-        if removed > 0 {
-            let mut attributes = Attributes::default();
-            attributes.key(Name::new("parts")).int(i64::from(removed));
-            let label = Label::new(META_DOMAIN, "removed");
-            self.writer.meta(clock::boottime(), label, attributes.as_bytes());
-        }
+        self.state_removed(removed);
         self.write_pending()
     }
 
@@ -401,16 +403,17 @@ impl Session {
         writer.state_again(threads.iter().map(|thread| (&thread.thread, &thread.sequence)));
     }
 
-    /// Lets no more events in, takes the last ones to the file, and removes the rings.
+    /// Lets no more events in, unless another session has them already, takes the last ones to the file, and removes the
+    /// rings.
     pub(super) fn stop(mut self) -> io::Result<()> {
-        thread::close_session();
-        door::close();
+        thread::close_session(self.id);
+        door::close(self.id);
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
         let outcome = self.take_the_rest();
         // What could not be written is still in those that are not ready, for whoever reads the capture afterwards.
         self.hall.stock.remove_files(outcome.is_ok());
         // After the rings, which nobody could read without; and the lock goes last of all.
-        names_file::close(outcome.is_ok());
+        self.names.iter().for_each(|names| names.close(outcome.is_ok()));
         self.places.tidy_up();
         self.tell_losses();
         log::debug!("capture {} closed", self.stem.display());
@@ -422,6 +425,7 @@ impl Session {
         self.look_at_clocks();
         self.welcome();
         self.recall();
+        let abandoned = self.writer.abandoned();
         // A thread may have left several rings behind, one of which goes at each turn.
         while {
             let before: usize = self.threads.iter().map(|thread| thread.rings.len()).sum();
@@ -431,6 +435,7 @@ impl Session {
         let lost = self.writer.last_visit();
         self.count_lost(lost);
         self.state_ringless();
+        self.state_ends_missed(abandoned);
         self.writer.close();
         self.write_pending()
     }

@@ -22,6 +22,6 @@ pub(super) fn is_over() -> bool {
 pub fn step() {
     let take = |left: u64| (left != u64::MAX).then(|| left.saturating_sub(1));
     if LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) == Ok(1) {
-        thread::close_session();
+        thread::close_session(thread::session());
     }
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::names_file::NamesFile;
 use super::ring_places::RingPlaces;
-use super::{names_file, signals};
+use super::signals;
 use crate::clock::Anchor;
 use crate::config::Storage;
 use crate::ring::{Owner, Place, Ring};
@@ -20,11 +21,29 @@ const FIRST_RING: u64 = 256 << 10;
 const READY: usize = 8;
 const MOST_READY: usize = 64;
 
+/// What the rings of a capture have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) places: Arc<RingPlaces>,
+    pub(super) identity: CaptureId,
+    /// Where they are counted. None: nothing of them outlives the process.
+    pub(super) names: Option<Arc<NamesFile>>,
+}
+
+impl Origin {
+    fn count_private(&self, rings: i64) {
+        self.names.iter().for_each(|names| names.count_private(rings));
+    }
+
+    fn count_files(&self, rings: i64) {
+        self.names.iter().for_each(|names| names.count_files(rings));
+    }
+}
+
 /// The flusher's side: it fills the shelves.
 #[derive(Debug)]
 pub(super) struct Stock {
-    places: Arc<RingPlaces>,
-    identity: CaptureId,
+    origin: Origin,
     shelves: Arc<Shelves>,
     put_first: Sender<Arc<Ring>>,
     put_large: Sender<Arc<Ring>>,
@@ -39,6 +58,7 @@ pub(super) struct Stock {
 /// The threads' side: what lies ready.
 #[derive(Debug)]
 pub(super) struct Shelves {
+    origin: Origin,
     first: Receiver<Arc<Ring>>,
     large: Receiver<Arc<Ring>>,
     /// How many large ones were asked for and not made yet.
@@ -57,10 +77,11 @@ pub(super) struct Shelves {
 
 impl Stock {
     /// Nothing lies ready yet.
-    pub(super) fn new(places: Arc<RingPlaces>, identity: CaptureId, storage: Storage) -> Self {
+    pub(super) fn new(origin: Origin, storage: Storage) -> Self {
         let ((put_first, first), (put_large, large)) =
             (crossbeam_channel::unbounded(), crossbeam_channel::unbounded());
         let shelves = Arc::new(Shelves {
+            origin: origin.clone(),
             first,
             large,
             wanted: AtomicU32::new(0),
@@ -72,8 +93,7 @@ impl Stock {
             given: AtomicU64::new(0),
         });
         Self {
-            places,
-            identity,
+            origin,
             shelves,
             put_first,
             put_large,
@@ -140,10 +160,12 @@ impl Stock {
             (&self.put_large, self.shelves.large.len() < READY)
         };
         if ring.is_private() {
-            names_file::count_private(-1);
+            self.origin.count_private(-1);
         } else if has_room {
             let _ = put.send(ring); // as above
             return;
+        } else {
+            self.origin.count_files(-1);
         }
         ring.remove_file();
         self.filed.retain(|filed| !Arc::ptr_eq(filed, &ring));
@@ -152,28 +174,34 @@ impl Stock {
 
     /// Removes the files of all rings, or only of those that lie ready.
     pub(super) fn remove_files(&self, all: bool) {
+        let remove = |ring: &Arc<Ring>| {
+            self.origin.count_files(-1);
+            ring.remove_file();
+        };
         if all {
-            self.filed.iter().for_each(|ring| ring.remove_file());
+            self.filed.iter().for_each(remove);
         } else {
             let Shelves { first, large, .. } = &*self.shelves;
-            first.try_iter().chain(large.try_iter()).for_each(|ring| ring.remove_file());
+            let ready = first.try_iter().chain(large.try_iter());
+            ready.filter(|ring| !ring.is_private()).for_each(|ring| remove(&ring));
         }
     }
 
     fn make(&mut self, size: u64, line: (f64, Anchor)) -> Option<Arc<Ring>> {
         self.shelves.allot(size)?;
         let nobody = Owner { pid: std::process::id(), tid: 0, sequence: 0 };
-        let Some(ring) = self.places.make(self.next_number, size as usize, nobody) else {
+        let Some(ring) = self.origin.places.make(self.next_number, size as usize, nobody) else {
             self.shelves.taken.fetch_sub(size, Ordering::Relaxed);
             return None;
         };
         self.next_number += 1;
-        ring.set_identity(self.identity);
+        ring.set_identity(self.origin.identity);
         ring.set_line(line);
         let ring = Arc::new(ring);
         if ring.is_private() {
-            names_file::count_private(1);
+            self.origin.count_private(1);
         } else {
+            self.origin.count_files(1);
             self.filed.push(ring.clone());
         }
         Some(ring)
@@ -228,7 +256,7 @@ impl Shelves {
         if ring.is_err() {
             self.taken.fetch_sub(size, Ordering::Relaxed);
         } else {
-            names_file::count_private(1);
+            self.origin.count_private(1);
         }
         ring.ok().map(Arc::new)
     }
@@ -257,7 +285,7 @@ mod tests {
     fn a_ring_that_nobody_has_visited_has_the_newest_clock_and_its_captures_identity() {
         let folder = tempfile::tempdir().unwrap();
         let places = Arc::new(RingPlaces::of(&folder.path().join("h-1")));
-        let mut stock = Stock::new(places, CaptureId(7), Storage::DEFAULT);
+        let mut stock = Stock::new(Origin { places, identity: CaptureId(7), names: None }, Storage::DEFAULT);
         let line = |n: u64| (0.5, Anchor { ticks: Ticks(n), boot: Nanos(n) });
         stock.refill(line(1));
         stock.set_line(line(1_000)); // hours later

@@ -243,13 +243,15 @@ pub fn meta(label: Label, attributes: &[u8]) {
 
 /// From now on the threads' events belong to this session.
 pub(super) fn open_session(id: u64) {
-    newly_ringless(); // an earlier session's
+    if !is_recording() {
+        newly_ringless(); // an earlier session's
+    }
     SESSION.store(id, Ordering::Release);
 }
 
-/// From now on nothing records.
-pub(super) fn close_session() {
-    SESSION.store(0, Ordering::Release);
+/// From now on nothing records in this session.
+pub(super) fn close_session(id: u64) {
+    let _ = SESSION.compare_exchange(id, 0, Ordering::Release, Ordering::Relaxed); // another has taken its place
 }
 
 /// Events that were lost for want of a ring since this was last asked, and threads that got none.

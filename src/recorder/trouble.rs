@@ -7,12 +7,12 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::capture_file::{CaptureFile, Fate};
+use super::capture_file::{Begin, Fate, Removed};
 use super::session::Session;
 use crate::clock;
 use crate::config::Mode;
 use crate::event::{Attributes, Label, Name};
-use crate::trace::META_DOMAIN;
+use crate::trace::{META_DOMAIN, Stream};
 
 /// Between two tries to write.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -133,33 +133,71 @@ impl Session {
 
     /// Goes on in a new file, in another folder if one is given, which says what went with the one before.
     pub(super) fn leave_file(&mut self, folder: Option<&Path>) -> io::Result<()> {
-        let fate = self.file.fate();
-        let kept = match fate {
-            _ if self.mode != Mode::Capture => self.figures.events,
-            Fate::There => self.events_written,
-            _ => self.events_before_file,
-        };
-        let vanished = self.figures.events - kept;
-        match folder {
-            None => drop(self.file.next_part()?),
-            Some(folder) => {
-                let stem = folder.join(self.stem.file_name().unwrap_or_default());
-                self.file = CaptureFile::create(&stem, self.file.storage())?;
-                self.stem = stem;
-            }
+        let is_there = folder.is_none() && self.file.fate() == Fate::There;
+        let end = self.writer.stream();
+        let mut first = self.file.begin().stream.next;
+        let mut written = self.events_written.saturating_sub(self.file.begin().records);
+        let mut unwritten = self.figures.events - self.events_written;
+        if is_there {
+            self.file.next_part(Begin { stream: end, records: self.figures.events })?;
+        } else if let Some(folder) = folder {
+            let stem = folder.join(self.stem.file_name().unwrap_or_default());
+            (first, written) = (self.file.first_block(), self.file.records(self.events_written));
+            self.file.leave(Some(&stem))?;
+            self.stem = stem;
+        } else {
+            self.file.leave(None)?;
         }
         // What could not be written any more leans on what was.
         self.writer.forget_pending();
-        if folder.is_some() || fate != Fate::There {
+        if !is_there {
             self.writer.begin_stream();
+            self.file.restart(Begin { stream: self.writer.stream(), records: self.figures.events });
         }
         self.release_all();
         self.announce_length(0);
-        self.events_before_file = self.figures.events;
-        self.losses.vanished += vanished;
+        if self.mode != Mode::Capture {
+            (written, unwritten) = (0, 0); // it is still remembered
+        }
         self.state_again();
-        self.state("vanished", &[("count", vanished as i64)]);
+        if !is_there {
+            // Who finds the file where it is now knows by its blocks that nothing of it is missing.
+            self.losses.vanished += written;
+            let [stream, first, end] = [u64::from(end.id), first, end.next].map(|number| number as i64);
+            let left = [("count", written as i64), ("stream", stream), ("first", first), ("end", end)];
+            self.state("vanished", &left);
+        }
+        self.state_vanished(unwritten);
         self.write_pending()
+    }
+
+    /// States that so many records are in no file.
+    fn state_vanished(&mut self, records: u64) {
+        if records > 0 {
+            self.losses.vanished += records;
+            self.state("vanished", &[("count", records as i64)]);
+        }
+    }
+
+    /// A session that goes on in another folder is another one, in which no span can end that began before: so many spans
+    /// have no end.
+    pub(super) fn state_ends_missed(&mut self, abandoned_before: u64) {
+        if self.file.has_moved() {
+            let unended = self.writer.unended(self.threads.iter().map(|thread| &thread.sequence));
+            self.state_vanished(unended - abandoned_before);
+        }
+    }
+
+    /// States the parts that were removed: in each that begins later too, since any one may go.
+    pub(super) fn state_removed(&mut self, newly: u64) {
+        let Removed { parts, events } = self.file.removed();
+        if parts > 0 {
+            let Stream { id, .. } = self.file.begin().stream;
+            let (stream, first) = (i64::from(id), self.file.first_block() as i64);
+            let (total, events) = (parts as i64, events as i64);
+            let numbers = [("parts", newly as i64), ("total", total), ("events", events)];
+            self.state("removed", &[&numbers[..], &[("stream", stream), ("first", first)]].concat());
+        }
     }
 
     /// All that this session has lost, and those before it that it goes on with.
@@ -210,7 +248,7 @@ impl Session {
             );
         }
         if fate != Fate::There {
-            let events = self.figures.events - self.events_before_file;
+            let events = self.figures.events - self.file.begin().records;
             log::error!("{path} {fate} while it was being written: the {events} records in it are not there");
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::names_log::MAGIC;
+use crate::event::names_log::has_lock;
 use crate::own_file::{Life, life_of};
 use crate::{files, machine};
 
@@ -73,7 +73,7 @@ pub fn recorder_of(names: &Path, user: u32) -> io::Result<Option<Life>> {
         _ => {}
     }
     Ok(match u64::from_le_bytes(magic) {
-        MAGIC => Some(life_of(&file)),
+        first if has_lock(first) => Some(life_of(&file)),
         0 => Some(Life::Unknown("its recorder was still beginning".into())),
         _ => None,
     })
@@ -200,6 +200,7 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::names_log::MAGIC;
     use crate::own_file::Claim;
 
     #[test]

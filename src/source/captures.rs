@@ -11,17 +11,18 @@ use rustc_hash::FxHashMap;
 use semver::Version;
 use thiserror::Error;
 
-use super::copies::copies;
+use super::copies::{Distinct, distinct};
 use super::folder::{CaptureFiles, find};
-use super::imports::Damaged;
+use super::intake::{DamagedFile, Intake, Refusal, WithoutBeginning};
 use super::leavings::{Leavings, Unread};
-use super::places::{Facts, Gazetteer, Place};
+use super::places::{Facts, Gazetteer, Place, facts};
 use super::records::CaptureRecords;
 use super::rings::{certain_length, cut_off, end_before_kill, tail};
+use super::stated::{Missing, Statements};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
-use crate::trace::{Damage, EventKind, FORMAT_VERSION, Index, META_DOMAIN, Part, TrackKind, unpack};
+use crate::trace::{Blocks, Damage, FORMAT_VERSION, Index, Part, Stream, unpack};
 
 /// Packets in others may make a file so many times as long: what profilers record shrinks to a tenth.
 const UNPACKED_TIMES: u64 = 100;
@@ -61,101 +62,6 @@ pub enum SourceError {
     },
 }
 
-/// A capture that was left out, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its first file.
-    pub file: PathBuf,
-    /// Why, as a sentence.
-    pub reason: String,
-}
-
-/// What is damaged in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedFile {
-    /// The file.
-    pub file: PathBuf,
-    /// In how many places.
-    pub places: usize,
-    /// Where the first of them is.
-    pub offset: usize,
-    /// Bytes of the file.
-    pub length: usize,
-    /// Bytes of it that can't be read.
-    pub lost: usize,
-    /// At most so many events are missing. None: how many is not known.
-    pub events: Option<u64>,
-    /// Whether only the file's end is damaged.
-    pub is_end: bool,
-}
-
-/// What was opened, for the summary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Intake {
-    /// Files, refused ones not counted.
-    pub files: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Their packets.
-    pub packets: u64,
-    /// Whole packets that made no sense to the first pass.
-    pub malformed: u64,
-    /// Files with damage in them.
-    pub torn: Vec<DamagedFile>,
-    /// Events that lean on what is missing there, so that they can't be read either.
-    pub adrift: u64,
-    /// Files whose end is missing, though what is there is whole: they were cut, or their processes were killed and have left
-    /// no rings.
-    pub unended: Vec<PathBuf>,
-    /// Captures left out.
-    pub refused: Vec<Refusal>,
-    /// Captures left out because others have all that is in them.
-    pub copies: Vec<PathBuf>,
-    /// Events that killed processes had left in their rings.
-    pub recovered: u64,
-    /// Rings that can't be read, or only in part.
-    pub damaged_rings: Vec<PathBuf>,
-    /// Rings whose recorder still takes what is in them, or may.
-    pub unread: Vec<Unread>,
-    /// Files of other tools that can't be read, or only in part.
-    pub damaged: Vec<Damaged>,
-    /// Folders of an Ascend profiler whose results have to be exported first, by `msprof --export=on`.
-    pub unexported: Vec<PathBuf>,
-    /// Tables of operators that an Ascend profiler has exported; they go to the outputs as they are.
-    pub operators: Vec<PathBuf>,
-}
-
-impl Intake {
-    /// Whether nothing was damaged, and nothing left out.
-    pub fn is_whole(&self) -> bool {
-        self.torn.is_empty()
-            && self.unended.is_empty()
-            && self.refused.is_empty()
-            && self.damaged_rings.is_empty()
-            && self.unread.iter().all(|unread| unread.is_recording)
-            && self.damaged.is_empty()
-            && self.malformed == 0
-    }
-
-    fn add(&mut self, other: Self) {
-        self.files += other.files;
-        self.bytes += other.bytes;
-        self.packets += other.packets;
-        self.malformed += other.malformed;
-        self.torn.extend(other.torn);
-        self.adrift += other.adrift;
-        self.unended.extend(other.unended);
-        self.refused.extend(other.refused);
-        self.copies.extend(other.copies);
-        self.recovered += other.recovered;
-        self.damaged_rings.extend(other.damaged_rings);
-        self.unread.extend(other.unread);
-        self.damaged.extend(other.damaged);
-        self.unexported.extend(other.unexported);
-        self.operators.extend(other.operators);
-    }
-}
-
 /// A capture whose place among the others is not known yet.
 #[derive(Debug)]
 pub(super) struct Opened<'a> {
@@ -165,6 +71,10 @@ pub(super) struct Opened<'a> {
     pub(super) kept: u64,
     /// What each process says about itself, by its track.
     facts: FxHashMap<u64, Facts>,
+    /// The blocks in its files.
+    pub(super) blocks: Blocks,
+    /// Where the stream in its last file ends, if more should come.
+    end: Option<Stream>,
     pub(super) capture: Capture,
 }
 
@@ -186,6 +96,8 @@ pub struct Captures {
     pub(super) opened: Vec<Capture>,
     /// What must be added to a process's `CLOCK_BOOTTIME` to have unix time; by process.
     pub(super) offsets: Vec<i64>,
+    /// What the recorders state not to be there.
+    pub(super) missing: Missing,
     places: Places,
     intake: Intake,
 }
@@ -222,18 +134,19 @@ impl Captures {
             return Err(SourceError::AllRefused { path: path.to_owned(), count: found.len(), first });
         }
         let (mut gazetteer, mut opened) = (Gazetteer::default(), Vec::new());
-        let is_copy = copies(&all);
-        for (Opened { files, intake: own, facts, mut capture, .. }, is_copy) in all.into_iter().zip(is_copy) {
-            if is_copy {
-                intake.copies.extend(files.parts.first().cloned());
-            } else {
-                (capture.tracks, capture.nowhere) = gazetteer.add(files, &capture.index, &facts);
-                intake.add(own);
-                opened.push(capture);
-            }
+        let Distinct { captures: all, copies, blocks } = distinct(all);
+        intake.copies = copies;
+        let statements = Statements::of(all.iter().flat_map(|one| &one.facts));
+        let missing = statements.missing(&blocks);
+        for mut one in all {
+            one.tell_edges(&blocks, &statements);
+            let Opened { files, intake: own, facts, mut capture, .. } = one;
+            (capture.tracks, capture.nowhere) = gazetteer.add(files, &capture.index, &facts);
+            intake.add(own);
+            opened.push(capture);
         }
         let (places, offsets) = gazetteer.finish();
-        Ok(Self { opened, offsets, places, intake })
+        Ok(Self { opened, offsets, missing, places, intake })
     }
 
     /// The processes and threads.
@@ -274,6 +187,29 @@ impl Captures {
     }
 }
 
+impl Opened<'_> {
+    /// Tells where the capture has no beginning or end, now that it is known what else there is.
+    fn tell_edges(&mut self, read: &Blocks, statements: &Statements) {
+        let Self { files, intake, capture, .. } = self;
+        let goes_on = |end: Stream| read.has(end.id, end.next) || statements.explains_end(end);
+        if self.end.is_some_and(goes_on) {
+            intake.unended.pop();
+        }
+        for file in &intake.unended {
+            log::warn!("{}: its end is missing", file.display());
+        }
+        let begins_late = capture.index.begins_late.iter();
+        let unexplained = begins_late.filter(|(_, at)| {
+            !read.has(at.id, at.next.saturating_sub(1)) && !statements.explains_beginning(*at)
+        });
+        for (part, Stream { events, .. }) in unexplained {
+            let Some(file) = files.parts.get(*part) else { continue };
+            log::warn!("{}: what was before it is missing", file.display());
+            intake.unbegun.push(WithoutBeginning { file: file.clone(), events: *events });
+        }
+    }
+}
+
 impl Capture {
     /// What the rings have beyond the files, as packets.
     pub(super) fn tail(&self) -> &[u8] {
@@ -282,11 +218,20 @@ impl Capture {
 }
 
 fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
-    open_with(files, &Leavings::of(files))
+    open_beyond(files, &Blocks::default())
 }
 
-/// Opens a capture, with what its recorder has left.
-pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<Opened<'a>, String> {
+/// Opens a capture, and passes over blocks that are read elsewhere.
+pub(super) fn open_beyond<'a>(files: &'a CaptureFiles, known: &Blocks) -> Result<Opened<'a>, String> {
+    open_with(files, &Leavings::of(files), known)
+}
+
+/// Opens a capture, with what its recorder has left, and passes over blocks that are read elsewhere.
+pub(super) fn open_with<'a>(
+    files: &'a CaptureFiles,
+    left: &Leavings,
+    known: &Blocks,
+) -> Result<Opened<'a>, String> {
     let unread: Vec<_> = left.unread(files).into_iter().collect();
     for Unread { capture, reason, .. } in unread.iter().filter(|unread| !unread.is_recording) {
         log::warn!("{}: the rings of its process are not read: {reason}", capture.display());
@@ -300,12 +245,12 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     if let Some(last) = parts.last_mut() {
         last.shorten(certain_length(left, length) as usize);
     }
-    let mut index = Index::of(&parts);
+    let mut index = Index::beyond(known, &parts);
     if let Some(end) = end_before_kill(left, &index, parts.len())
         && let Some(last) = parts.last_mut()
     {
         last.shorten(end);
-        index = Index::of(&parts);
+        index = Index::beyond(known, &parts);
     }
     let kept = parts.last().map_or(0, |last| last.length() as u64);
     // Where the bytes of files are damaged; what is unpacked has none of these.
@@ -326,15 +271,16 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
             *part = unpacked(part, most)
                 .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
         }
-        index = Index::of(&parts);
+        index = Index::beyond(known, &parts);
         intake.malformed += index.packed; // they can't be unpacked
     }
+    let blocks = index.blocks.clone();
     let mut parts: Arc<[Part]> = parts.into();
     if let Some(tail) = tail(left, length, &index, &parts, ends_whole) {
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
         parts = parts.iter().cloned().chain([Part::from(tail.packets)]).collect();
-        index = Index::of(&parts);
+        index = Index::beyond(known, &parts);
     }
     let facts = facts(&index, &parts);
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
@@ -346,7 +292,8 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     // Of rings that are not read it is said why. A capture without a byte was cut too, where no rings say that its
     // process was killed before it wrote any.
     let is_empty = intake.bytes == 0 && left.rings.is_empty();
-    let is_open = (index.unended().is_some() || is_empty) && !is_running && intake.unread.is_empty();
+    let has_more = index.unended().is_some() && !index.ends_elsewhere;
+    let is_open = (has_more || is_empty) && !is_running && intake.unread.is_empty();
     if let Some(last) = damage.last_mut().filter(|last| last.is_end && is_open) {
         last.events = None; // there may have been more blocks
     }
@@ -357,13 +304,11 @@ pub(super) fn open_with<'a>(files: &'a CaptureFiles, left: &Leavings) -> Result<
     let unended = index.unended.iter().copied().chain(is_open.then_some(files.parts.len() - 1));
     let is_told = |part: usize| damage.iter().any(|damage| damage.part == part && damage.is_end);
     let unended = unended.filter(|part| !is_told(*part));
-    for file in unended.filter_map(|part| files.parts.get(part)) {
-        log::warn!("{}: its end is missing", file.display());
-        intake.unended.push(file.clone());
-    }
+    intake.unended.extend(unended.filter_map(|part| files.parts.get(part).cloned()));
+    let end = index.unended().filter(|_| is_open && !is_told(files.parts.len() - 1));
     let (tracks, nowhere) = (FxHashMap::default(), Place::default());
     let capture = Capture { parts, index, tracks, nowhere };
-    Ok(Opened { files, intake, kept, facts, capture })
+    Ok(Opened { files, intake, kept, facts, blocks, end, capture })
 }
 
 /// What is damaged in a file of so many bytes.
@@ -415,30 +360,6 @@ impl Write for Limited {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// What the records of domain `Meta` say about each process, by its track. They lie on the few packet sequences
-/// that belong to a process as a whole.
-fn facts(index: &Index, parts: &Arc<[Part]>) -> FxHashMap<u64, Facts> {
-    let mut facts: FxHashMap<u64, Facts> = FxHashMap::default();
-    for (position, sequence) in index.sequences.iter().enumerate() {
-        let is_process =
-            index.tracks.get(&sequence.track).is_some_and(|t| matches!(t.kind, TrackKind::Process { .. }));
-        if !is_process {
-            continue;
-        }
-        let known = facts.entry(sequence.track).or_default();
-        known.clocks = known.clocks.or(sequence.clocks);
-        let mut reader = index.read(position, parts.clone());
-        while reader.advance() {
-            let event = reader.event();
-            let is_meta = event.label.is_some_and(|label| label.domain().as_str() == META_DOMAIN);
-            if is_meta && event.kind == EventKind::Instant {
-                known.add(&event.attributes);
-            }
-        }
-    }
-    facts
 }
 
 fn check_format(format: &str) -> Result<(), String> {

@@ -1,30 +1,72 @@
 //! Captures that say what others say: a file into which several were joined beside them, a copy of a folder within it.
 
 use std::cmp::Reverse;
+use std::path::PathBuf;
 
 use rustc_hash::FxHashSet;
 
-use super::captures::Opened;
-use crate::trace::{Index, TrackKind};
+use super::captures::{Opened, open_beyond};
+use crate::trace::{Blocks, Index, TrackKind};
 
-/// For each capture, whether others have all that is in it. A process's track is a random number, which only copies
-/// share. Files of single processes go before joined ones, longer ones before those that were copied too early.
-pub(super) fn copies(all: &[Opened<'_>]) -> Vec<bool> {
-    let indexes: Vec<&Index> = all.iter().map(|opened| &opened.capture.index).collect();
-    let mut order: Vec<usize> = (0..all.len()).collect();
+/// Captures of which each says something that no other does.
+pub(super) struct Distinct<'a> {
+    pub(super) captures: Vec<Opened<'a>>,
+    /// The first files of the others.
+    pub(super) copies: Vec<PathBuf>,
+    /// The blocks in all of them.
+    pub(super) blocks: Blocks,
+}
+
+/// Leaves out captures of which others have all. A block is known by its stream, a random number, and its own number: of what
+/// is only partly elsewhere, as when a folder was copied while its recorder went on, the rest is read. Captures of versions
+/// without blocks are known by their processes' tracks, which are random numbers too.
+pub(super) fn distinct(all: Vec<Opened<'_>>) -> Distinct<'_> {
     let packets = |index: &Index| index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
-    order.sort_by_key(|&n| (processes(indexes[n]).count(), Reverse(packets(indexes[n]))));
-    let (mut known, mut is_copy) = (FxHashSet::default(), vec![false; all.len()]);
-    for n in order {
-        let shared = processes(indexes[n]).filter(|track| known.contains(track)).count();
-        is_copy[n] = shared > 0 && shared == processes(indexes[n]).count();
-        if shared > 0 && !is_copy[n] {
-            let file = all[n].files.parts.first().map(|file| file.display().to_string()).unwrap_or_default();
-            log::warn!("{file}: some of its processes are in other files too, so they count twice");
+    let mut order: Vec<_> = all.into_iter().enumerate().collect();
+    // Files of single processes go before joined ones, longer ones before those that were copied too early.
+    order.sort_by_key(|(_, Opened { blocks, capture, .. })| {
+        (blocks.count() == 0, processes(&capture.index).count(), Reverse(packets(&capture.index)))
+    });
+    let (mut blocks, mut tracks) = (Blocks::default(), FxHashSet::default());
+    let (mut captures, mut copies) = (Vec::new(), Vec::new());
+    for (n, mut opened) in order {
+        let index = &opened.capture.index;
+        let known = processes(index).filter(|track| tracks.contains(track)).count();
+        let is_known = known > 0 && known == processes(index).count();
+        let (all, shared) = (opened.blocks.count(), opened.blocks.shared(&blocks));
+        let first = || opened.files.parts.first().cloned().unwrap_or_default();
+        if is_known && shared == all {
+            copies.push((n, first()));
+            continue;
         }
-        known.extend(processes(indexes[n]));
+        if all == 0 && known > 0 {
+            let file = first();
+            log::warn!(
+                "{}: some of its processes are in other files too, so they count twice",
+                file.display()
+            );
+        }
+        if shared > 0 {
+            match open_beyond(opened.files, &blocks) {
+                Ok(rest) => opened = rest,
+                Err(reason) => {
+                    log::error!("{}: what it has beyond other files: {reason}", first().display());
+                    copies.push((n, first()));
+                    continue;
+                }
+            }
+        }
+        blocks.extend(&opened.blocks);
+        tracks.extend(processes(&opened.capture.index));
+        captures.push((n, opened));
     }
-    is_copy
+    captures.sort_by_key(|(n, _)| *n);
+    copies.sort();
+    Distinct {
+        captures: captures.into_iter().map(|(_, opened)| opened).collect(),
+        copies: copies.into_iter().map(|(_, file)| file).collect(),
+        blocks,
+    }
 }
 
 fn processes(index: &Index) -> impl Iterator<Item = u64> {
@@ -37,7 +79,7 @@ mod tests {
     use std::fs;
 
     use super::super::Captures;
-    use super::super::fixture::session;
+    use super::super::fixture::{Recording, session};
 
     #[test]
     fn what_is_there_twice_is_read_once_whichever_file_was_complete() {
@@ -64,5 +106,59 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(intake.copies, [joined, early_copy]);
         assert_eq!((intake.files, intake.bytes, intake.packets), (own.files, own.bytes, own.packets));
+    }
+
+    #[test]
+    fn of_a_folder_that_was_copied_while_its_recorder_went_on_each_block_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Recording::new("h", 7, "p", &[]);
+        process.raw().0.set_block(500); // and groups
+        let mut ends = vec![0];
+        for part in 0..4_u64 {
+            process.raw().0.state_again(std::iter::empty());
+            let times = (0..100).map(|n| 2_000 + (part * 100 + n) * 10);
+            times.for_each(|time| process.span((time, time + 5), "Test", "some", &[]));
+            ends.push(process.bytes().len());
+        }
+        process.save(folder.path());
+        let bytes = fs::read(folder.path().join("h-7.pftrace")).unwrap();
+        *ends.last_mut().unwrap() = bytes.len();
+        let read = |parts: &[(&str, &str, std::ops::Range<usize>)]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (inner, part, range) in parts {
+                fs::create_dir_all(folder.path().join(inner)).unwrap();
+                let path = folder.path().join(inner).join(format!("h-7{part}.pftrace"));
+                fs::write(path, &bytes[range.clone()]).unwrap();
+            }
+            let captures = Captures::open(folder.path()).unwrap();
+            let mut records = captures.records();
+            let mut starts = Vec::new();
+            while let Some(record) = records.next() {
+                starts.push(record.start);
+            }
+            starts.sort_unstable();
+            starts.dedup();
+            assert_eq!(starts.len() as u64, records.tally().spans, "each once");
+            (starts.len(), captures.intake().clone())
+        };
+        // The first part has been removed since, and the third was still being written.
+        let (count, intake) = read(&[
+            ("copy", "", ends[0]..ends[1]),
+            ("copy", ".1", ends[1]..ends[2]),
+            ("copy", ".2", ends[2]..usize::midpoint(ends[2], ends[3])),
+            ("session", ".1", ends[1]..ends[2]),
+            ("session", ".2", ends[2]..ends[3]),
+            ("session", ".3", ends[3]..ends[4]),
+        ]);
+        assert!(intake.is_whole() && intake.copies.is_empty(), "{intake:?}");
+        assert_eq!((count, intake.adrift), (400, 0));
+
+        // Parts of one capture that were put into two folders.
+        let (count, intake) = read(&[("first", "", ends[0]..ends[2]), ("second", ".2", ends[2]..ends[4])]);
+        assert!(intake.is_whole() && intake.copies.is_empty(), "{intake:?}");
+        assert_eq!((count, intake.adrift), (400, 0));
+
+        let (count, intake) = read(&[("second", ".2", ends[2]..ends[4])]);
+        assert_eq!((count, intake.unbegun.len(), intake.is_whole()), (200, 1, false));
     }
 }

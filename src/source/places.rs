@@ -2,15 +2,17 @@
 //! to unix time. Used while captures are opened.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::folder::CaptureFiles;
 use super::machines::{Kernel, machines};
+use super::stated::Stated;
 use crate::clock::Snapshot;
 use crate::event::{Entries, Places, Process, ProcessId, Thread, ThreadId, View};
 use crate::stem;
-use crate::trace::{Index, TrackKind};
+use crate::trace::{EventKind, Index, META_DOMAIN, Part, TrackKind};
 
 /// Where a track's events happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +33,14 @@ pub(super) struct Facts {
     parent: Option<u32>,
     dp_rank: Option<u32>,
     pub(super) clocks: Option<Snapshot>,
+    /// What is not in the capture.
+    pub(super) stated: Stated,
 }
 
 impl Facts {
-    /// Takes the known keys out of a meta record.
-    pub(super) fn add(&mut self, attributes: &[u8]) {
+    /// Takes the known keys out of a meta record of this name.
+    pub(super) fn add(&mut self, name: &str, attributes: &[u8]) {
+        self.stated.add(name, attributes);
         let number = |value: &View<'_>| value.as_int().and_then(|n| u32::try_from(n).ok());
         for (key, value) in Entries::of(attributes) {
             match key {
@@ -51,6 +56,30 @@ impl Facts {
             }
         }
     }
+}
+
+/// What the records of domain `Meta` say about each process, by its track. They lie on the few packet sequences
+/// that belong to a process as a whole.
+pub(super) fn facts(index: &Index, parts: &Arc<[Part]>) -> FxHashMap<u64, Facts> {
+    let mut facts: FxHashMap<u64, Facts> = FxHashMap::default();
+    for (position, sequence) in index.sequences.iter().enumerate() {
+        let is_process =
+            index.tracks.get(&sequence.track).is_some_and(|t| matches!(t.kind, TrackKind::Process { .. }));
+        if !is_process {
+            continue;
+        }
+        let known = facts.entry(sequence.track).or_default();
+        known.clocks = known.clocks.or(sequence.clocks);
+        let mut reader = index.read(position, parts.clone());
+        while reader.advance() {
+            let event = reader.event();
+            let Some(label) = event.label.filter(|_| event.kind == EventKind::Instant) else { continue };
+            if label.domain().as_str() == META_DOMAIN {
+                known.add(label.name().as_str(), &event.attributes);
+            }
+        }
+    }
+    facts
 }
 
 /// Collects the places of all captures.

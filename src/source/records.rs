@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::captures::Captures;
 use super::places::Place;
+use super::stated::Missing;
 use crate::clock::Nanos;
 use crate::event::{Entries, Kind, Label, Record};
 use crate::trace::{EventKind, META_DOMAIN, OpenSpan, SequenceReader, TrackKind};
@@ -42,6 +43,8 @@ pub struct Tally {
     pub lost_rings: u64,
     /// Parts of captures that were removed to keep a session below its limit.
     pub removed_parts: u64,
+    /// Events in them, as far as that is known.
+    pub removed_events: u64,
     /// Packets that made no sense.
     pub malformed: u64,
 }
@@ -116,7 +119,8 @@ const MOST_EARLY: usize = 16;
 impl<'a> CaptureRecords<'a> {
     pub(super) fn new(captures: &'a Captures) -> Self {
         let (mut cursors, mut heap) = (Vec::new(), BinaryHeap::new());
-        let mut tally = Tally::default();
+        let Missing { vanished, removed_parts, removed_events } = captures.missing;
+        let mut tally = Tally { vanished, removed_parts, removed_events, ..Tally::default() };
         for (number, capture) in captures.opened.iter().enumerate() {
             for (position, sequence) in capture.index.sequences.iter().enumerate() {
                 let place = capture.tracks.get(&sequence.track).unwrap_or(&capture.nowhere);
@@ -360,10 +364,9 @@ fn apply(
                     tally.ringless += number("count").unwrap_or_default();
                     tally.ringless_threads += number("threads").unwrap_or_default();
                 }
-                "vanished" => tally.vanished += number("count").unwrap_or_default(),
                 "stalled" => tally.stalled += number("ns").unwrap_or_default(),
                 "lost_rings" => tally.lost_rings += number("count").unwrap_or_default(),
-                "removed" => tally.removed_parts += number("parts").unwrap_or_default(),
+                // What went with files is put together beforehand, over all captures.
                 _ => {}
             }
             return false;

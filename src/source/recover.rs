@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use super::captures::{Opened, SourceError, open_with};
 use super::folder::{CaptureFiles, find};
 use super::leavings::Leavings;
-use crate::event::names_log::{COMPLETED, MAGIC};
+use crate::event::names_log::{COMPLETED, has_lock};
 use crate::files::{self, Scratch, undisturbed};
 use crate::own_file::Life;
+use crate::trace::Blocks;
 
 /// What became of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ fn complete(files: &CaptureFiles) -> Recovered {
     if left.names.iter().any(|path| !path.exists()) {
         return complete(files); // another command has just done it
     }
-    let Opened { intake, kept, capture, .. } = match open_with(files, &left) {
+    let Opened { intake, kept, capture, .. } = match open_with(files, &left, &Blocks::default()) {
         Ok(opened) => opened,
         Err(reason) => return Recovered::Failed(last, reason),
     };
@@ -118,7 +119,7 @@ fn append(last: &Path, kept: u64, tail: &[u8], names: &[File]) -> io::Result<()>
     for names in names.iter().filter(|_| completed != length) {
         let mut magic = [0; size_of::<u64>()];
         names.read_exact_at(&mut magic, 0)?;
-        if u64::from_le_bytes(magic) == MAGIC {
+        if has_lock(u64::from_le_bytes(magic)) {
             names.write_all_at(&completed.to_le_bytes(), COMPLETED as u64)?;
         }
     }

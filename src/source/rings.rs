@@ -79,6 +79,15 @@ pub(super) fn tail(
         }
         return Some(tail);
     }
+    // Names files of versions that made one for each beginning of a collection count no rings.
+    let filed: u64 = texts.iter().map(|texts| texts.filed_rings).sum();
+    let missing = filed.saturating_sub(left.rings.len() as u64);
+    if missing > 0 {
+        for names in &left.names {
+            log::warn!("{}: {missing} of the rings that it belongs to are gone", names.display());
+            tail.damaged.push(names.clone());
+        }
+    }
     // What has no identity is of a version that made no more than one names file at a time.
     let texts_of = |ring: &Ring| texts.iter().rev().find(|texts| texts.identity == ring.identity());
     opened.retain(|(path, ring)| {
@@ -278,6 +287,7 @@ struct Texts {
     /// None: of an earlier version.
     identity: Option<CaptureId>,
     private_rings: u64,
+    filed_rings: u64,
     /// The length of the capture's last file, if `recover` has put the rings into it.
     completed: Option<u64>,
     names: FxHashMap<u32, Name>,
@@ -294,6 +304,7 @@ impl Texts {
         let mut texts = Self {
             identity: names_log::identity(&bytes).map(CaptureId),
             private_rings: names_log::private_rings(&bytes),
+            filed_rings: names_log::filed_rings(&bytes),
             completed: names_log::completed(&bytes),
             ..Self::default()
         };

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::captures::{Captures, Intake, SourceError};
+use super::captures::{Captures, SourceError};
 use super::folder::{Form, search};
 use super::imports::{Damaged, Imports};
+use super::intake::Intake;
 use super::records::{CaptureRecords, Tally};
 use super::{chrome_trace, msprof, msserviceprofiler};
 use crate::clock::Nanos;

@@ -154,6 +154,11 @@ impl Framing {
         self.open.unwrap_or(out.len())
     }
 
+    /// How far the stream is of which all has left the buffer.
+    pub(super) fn written(&self) -> Stream {
+        self.written
+    }
+
     /// What was whole has left the buffer.
     pub(super) fn moved(&mut self) {
         self.open = self.open.map(|_| 0);
@@ -209,17 +214,22 @@ impl Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// A random number.
-    pub(super) id: u32,
+    pub id: u32,
     /// The number of its next block.
-    pub(super) next: u64,
+    pub next: u64,
     /// Events in those before.
-    pub(super) events: u64,
+    pub events: u64,
 }
 
 impl Stream {
     /// One that begins.
     pub(super) fn new(id: u32) -> Self {
         Self { id, next: 0, events: 0 }
+    }
+
+    /// Where it was when this block came.
+    pub(super) fn before(header: &Header) -> Self {
+        Self { id: header.stream, next: header.number, events: header.before }
     }
 
     /// What comes behind this block.

@@ -4,6 +4,7 @@
 use rustc_hash::FxHashMap;
 
 use super::block::{Header, SIZE, Stream};
+use super::blocks::Blocks;
 use super::fields::{Fields, Malformed, Wire};
 use super::packet::field;
 use super::part::Part;
@@ -118,6 +119,12 @@ pub struct Index {
     pub malformed: u64,
     /// Packets that hold others; see [`unpack`](super::unpack).
     pub packed: u64,
+    /// The blocks, those that were passed over among them.
+    pub blocks: Blocks,
+    /// Where streams begin of which no earlier block is there, though there was one: the part, and the place in the stream.
+    pub begins_late: Vec<(usize, Stream)>,
+    /// Whether its latest block was passed over: what is to be said of its end is said where that is read.
+    pub ends_elsewhere: bool,
     /// The bytes that can be read: no headers of blocks, no events adrift.
     readable: Vec<Readable>,
     /// How far the latest stream of blocks has come, and whether more is to come.
@@ -146,10 +153,15 @@ const MOST_DEEP: usize = 16;
 impl Index {
     /// Indexes the parts of a capture, in their order.
     pub fn of(parts: &[Part]) -> Self {
+        Self::beyond(&Blocks::default(), parts)
+    }
+
+    /// As [`Index::of`], and passes over blocks that are read elsewhere.
+    pub fn beyond(known: &Blocks, parts: &[Part]) -> Self {
         let mut index = Self::default();
         let mut positions = FxHashMap::default();
         for (number, part) in parts.iter().enumerate() {
-            index.part(number, part, &mut positions);
+            index.part(number, part, known, &mut positions);
         }
         index
     }
@@ -182,7 +194,7 @@ impl Index {
         self.damage.len() == self.open_damage
     }
 
-    fn part(&mut self, number: usize, part: &Part, positions: &mut FxHashMap<u64, usize>) {
+    fn part(&mut self, number: usize, part: &Part, known: &Blocks, positions: &mut FxHashMap<u64, usize>) {
         let mut walk = Walk::new(part);
         // No sequence has the id 0.
         let (mut latest, mut position) = (0, 0);
@@ -190,7 +202,14 @@ impl Index {
             let start = walk.end();
             let Some(section) = walk.section(self.unended().is_some()) else { return };
             let (is_block, events) = match section {
-                Section::Block(header) if self.block(&mut walk, number, start, &header) => {
+                Section::Block(header) | Section::Torn(header) if known.has(header.stream, header.number) => {
+                    if self.block(&mut walk, number, start, &header, known) {
+                        self.ends_elsewhere = true;
+                        self.gaps += 1; // what follows may not lean on it
+                    }
+                    continue;
+                }
+                Section::Block(header) if self.block(&mut walk, number, start, &header, known) => {
                     // What lies on both sides of a header is read as one.
                     if let Some(sequence) = self.sequences.get_mut(position)
                         && let Some(run) = sequence.runs.last_mut()
@@ -201,7 +220,7 @@ impl Index {
                     }
                     (true, None)
                 }
-                Section::Torn(header) if self.block(&mut walk, number, start, &header) => {
+                Section::Torn(header) if self.block(&mut walk, number, start, &header, known) => {
                     (true, Some(header.events))
                 }
                 Section::Block(_) | Section::Torn(_) => continue,
@@ -272,7 +291,14 @@ impl Index {
     }
 
     /// A block comes next. False: it is not in its place, but came before or comes later.
-    fn block(&mut self, walk: &mut Walk<'_>, part: usize, at: usize, header: &Header) -> bool {
+    fn block(
+        &mut self,
+        walk: &mut Walk<'_>,
+        part: usize,
+        at: usize,
+        header: &Header,
+        elsewhere: &Blocks,
+    ) -> bool {
         let known = self.stream.filter(|(stream, _)| stream.id == header.stream);
         let expected = known.map_or(0, |(stream, _)| stream.next);
         if header.number < expected
@@ -285,7 +311,8 @@ impl Index {
         if let Some((stream, _)) = known {
             let events = header.before.saturating_sub(stream.events);
             self.gaps += u32::from(header.number > expected);
-            self.missing(part, at, header.number > expected, events);
+            let is_gap = !elsewhere.has_all(header.stream, expected..header.number);
+            self.missing(part, at, is_gap, if is_gap { events } else { 0 });
         } else {
             let is_unended = self.stream.is_some_and(|(_, has_more)| has_more);
             if is_unended {
@@ -294,8 +321,11 @@ impl Index {
             // Packets of the sequences may be missing, of the former stream or of this.
             self.gaps += u32::from(is_unended || header.number > 0);
             self.open_damage = self.damage.len();
-            // The first parts of a capture may have been removed, to keep a session below its limit.
-            if header.number > 0 && at > 0 {
+            // The first parts of a capture may have been removed, to keep a session below its limit: who knows all that
+            // was stated tells whether that is so.
+            if header.number > 0 && at == 0 {
+                self.begins_late.push((part, Stream::before(header)));
+            } else if header.number > 0 {
                 self.open_damage -= usize::from(self.damage.last().is_some_and(|it| it.part == part));
                 self.missing(part, at, true, header.before);
             }
@@ -303,6 +333,8 @@ impl Index {
         self.open_damage = self.damage.len();
         self.stream = Some((Stream::behind(header), !header.is_last));
         self.last_part = part;
+        self.blocks.add(header.stream, header.number);
+        self.ends_elsewhere = false;
         true
     }
 

@@ -4,6 +4,7 @@
 
 mod annotations;
 mod block;
+mod blocks;
 mod compress;
 mod fields;
 mod index;
@@ -19,6 +20,7 @@ mod walk;
 mod writer;
 
 pub use block::Stream;
+pub use blocks::Blocks;
 #[cfg(test)]
 pub(crate) use compress::compressed;
 pub use compress::unpack;

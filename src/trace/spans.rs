@@ -78,6 +78,8 @@ pub(super) struct Spans {
     made_up: u64,
     /// Spans that were not followed, and whose ends have not come.
     unfollowed: u64,
+    /// Spans of threads that have gone, which nobody can end any more.
+    abandoned: u64,
     lost: Lost,
 }
 
@@ -310,7 +312,20 @@ impl Writer {
                 self.take_off(&mut sequence, position);
             }
         }
+        self.spans.abandoned += sequence.open.len() as u64;
         self.lanes.retire(sequence.track);
+    }
+
+    /// How many spans have begun and not ended, those of threads that have gone among them.
+    pub fn unended<'a>(&self, threads: impl Iterator<Item = &'a Sequence>) -> u64 {
+        let on_lanes = self.spans.places.values().filter(|place| matches!(place, Place::Lane(_)));
+        let on_threads: usize = threads.map(|sequence| sequence.open.len()).sum();
+        self.spans.abandoned + (on_lanes.count() + on_threads) as u64
+    }
+
+    /// Of these, those of threads that have gone.
+    pub fn abandoned(&self) -> u64 {
+        self.spans.abandoned
     }
 
     /// The records of all threads have been taken once more: what an end of the visit before the last waits for does not

@@ -278,6 +278,11 @@ impl Writer {
         }
     }
 
+    /// How far the stream of blocks has come of what was written.
+    pub fn stream(&self) -> Stream {
+        self.framing.as_ref().map_or(Stream::new(0), Framing::written)
+    }
+
     fn whole(&self) -> usize {
         self.framing.as_ref().map_or(self.out.len(), |framing| framing.whole(&self.out))
     }

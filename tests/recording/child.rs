@@ -185,10 +185,12 @@ pub(crate) struct Recorded {
     pub(crate) vanished: u64,
     /// Parts that were removed, as the capture says.
     pub(crate) removed: i64,
+    /// Events in them.
+    pub(crate) removed_events: u64,
     pub(crate) threads: usize,
     /// Rings in private memory that went with the process.
     pub(crate) lost_rings: u64,
-    /// Files that are damaged, or whose end is missing.
+    /// Files that are damaged, or whose beginning or end is missing, and rings that are.
     pub(crate) damaged: Vec<String>,
 }
 
@@ -197,7 +199,10 @@ impl Recorded {
         let captures = Captures::open(path).unwrap();
         let intake = captures.intake();
         let torn = intake.torn.iter().map(|torn| format!("{torn:?}"));
-        let damaged = torn.chain(intake.unended.iter().map(|file| file.display().to_string())).collect();
+        let unbegun = intake.unbegun.iter().map(|unbegun| format!("{unbegun:?}"));
+        let files = intake.unended.iter().chain(&intake.damaged_rings).chain(&intake.copies);
+        let files = files.map(|file| file.display().to_string());
+        let damaged = torn.chain(unbegun).chain(files).collect();
         let threads = captures.places().threads.len();
         let mut recorded = Self { threads, damaged, ..Self::default() };
         let mut records = captures.records();
@@ -214,7 +219,7 @@ impl Recorded {
         }
         let tally = records.tally();
         recorded.ringless = (tally.ringless, tally.ringless_threads);
-        recorded.vanished = tally.vanished;
+        (recorded.vanished, recorded.removed_events) = (tally.vanished, tally.removed_events);
         recorded.lost_rings = tally.lost_rings;
         (recorded.dropped, recorded.removed) = (tally.dropped as i64, tally.removed_parts as i64);
         recorded

@@ -221,6 +221,20 @@ fn a_file_that_was_cut_after_a_kill_is_told_also_where_a_block_ends_and_also_whe
     assert_eq!(folder.read().damaged.len(), 1, "what the rings had is nowhere now");
 }
 
+#[test]
+fn a_ring_of_a_killed_process_that_somebody_has_removed_is_told() {
+    let (folder, mut child) = record_until_death(&[], r#"{"enable": 1}"#, None);
+    let committed = Committed::of(&folder);
+    wait_until("some thousand spans", || committed.last(0).load(Ordering::Relaxed) > 20_000);
+    child.kill();
+    child.wait_with_output();
+    check(&folder, "whole");
+    // The last lies ready, or is the newest: no other's name says that it was there.
+    std::fs::remove_file(folder.files(".ring").last().unwrap()).unwrap();
+    let damaged = folder.read().damaged;
+    assert!(damaged.len() == 1 && damaged[0].contains(".names"), "{damaged:?}");
+}
+
 fn dies_by(die: fn()) {
     let (folder, mut child) = record_until_death(&[], r#"{"enable": 1}"#, Some(die));
     assert!(!child.wait_with_output().status.success());

@@ -1,5 +1,7 @@
 //! The files of a capture.
 
+use std::path::Path;
+
 use super::child::{Recorded, record, span};
 
 const COUNT: i64 = 100_000;
@@ -33,13 +35,39 @@ fn a_capture_in_parts_is_whole_and_each_part_stands_alone() {
 
 #[test]
 fn the_oldest_parts_go_where_the_session_gets_too_large_and_the_file_says_so() {
-    let folder = record(r#"{"enable": 1, "file_mb": 1, "session_mb": 3}"#, |_| spans());
+    let folder = record(r#"{"enable": 1, "file_mb": 1, "session_mb": 2}"#, |_| spans());
     let size: u64 = folder.files(".pftrace").iter().map(|file| file.metadata().unwrap().len()).sum();
-    assert!(size < 4 << 20, "{size}");
+    assert!(size < 3 << 20, "{size}");
     let recorded = folder.read();
-    assert!(recorded.removed > 0);
+    // Each part has been the current one, and is told of by all that are left, though those that said so first are gone.
+    let newest = folder.files(".pftrace").into_iter().map(|file| part_number(&file)).max().unwrap();
+    assert_eq!(recorded.removed, newest + 1 - folder.files(".pftrace").len() as i64);
+    assert!(recorded.removed > 2);
     let all = recorded.all();
     assert!(all[0] > 0 && all.iter().copied().eq(all[0]..COUNT), "the newest are there without a gap");
+    let missing = 2 * all[0] as u64;
+    assert!((missing - 20..missing + 100).contains(&recorded.removed_events), "{missing}, {recorded:?}");
+    assert!(recorded.damaged.is_empty(), "{:?}", recorded.damaged);
+}
+
+fn part_number(file: &Path) -> i64 {
+    let stem = file.file_stem().unwrap().to_str().unwrap();
+    stem.rsplit_once('.').map_or(0, |(_, part)| part.parse().unwrap())
+}
+
+#[test]
+fn first_parts_that_somebody_has_removed_are_told() {
+    for config in [r#"{"enable": 1, "file_mb": 1}"#, r#"{"enable": 1, "file_mb": 1, "session_mb": 3}"#] {
+        let folder = record(config, |_| spans());
+        let whole = folder.read();
+        assert!(whole.damaged.is_empty(), "{config}: {:?}", whole.damaged);
+        let mut parts = folder.files(".pftrace");
+        parts.sort_by_key(|part| part_number(part));
+        std::fs::remove_file(&parts[0]).unwrap();
+        let recorded = folder.read();
+        assert_eq!((recorded.damaged.len(), recorded.removed), (1, whole.removed), "{config}");
+        assert!(recorded.damaged[0].contains("WithoutBeginning"), "{config}: {:?}", recorded.damaged);
+    }
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use msprof_rs::clock::Ticks;
 use msprof_rs::control::Live;
+use msprof_rs::event::Label;
 use msprof_rs::recorder;
 
-use super::child::{Folder, record, span, wait_until};
+use super::child::{Folder, Recorded, record, span, wait_until};
 
 const SPANS: i64 = 100;
 
@@ -57,6 +61,76 @@ fn a_session_whose_folder_is_removed_goes_on_in_a_new_one_and_says_what_is_lost(
     });
     check(&folder);
     assert!(folder.files(".ring").is_empty());
+}
+
+/// Has threads record without a pause while something is done, until a new session has some of it. Gives how many spans
+/// each thread has recorded.
+fn record_meanwhile(folder: &Folder, deed: impl FnOnce()) {
+    let goes_on = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c"] {
+            let goes_on = &goes_on;
+            scope.spawn(move || {
+                let mut number = 0;
+                // One span stands open all the time: it ends in another session than it began.
+                let label = Label::new("Test", name);
+                let open = recorder::begin(label).unwrap();
+                while goes_on.load(Ordering::Relaxed) {
+                    assert!(recorder::is_recording());
+                    span(name, number);
+                    number += 1;
+                    std::thread::sleep(Duration::from_micros(50)); // else the rings are full
+                }
+                recorder::end(open, label, Ticks::now(), &[]);
+                fs::write(folder.path.join(name), number.to_string()).unwrap();
+            });
+        }
+        wait_until("some events", || live().figures.events > 100);
+        let former = live().facts.session;
+        deed();
+        wait_until("another session", || live().facts.session != former || live().figures.dropped > 0);
+        wait_until("its events", || live().figures.events > 100 && live().figures.dropped > 0);
+        goes_on.store(false, Ordering::Relaxed);
+    });
+}
+
+/// How many records the threads have made, of which a span has two.
+fn made(folder: &Folder) -> u64 {
+    let spans = |name| fs::read_to_string(folder.path.join(name)).unwrap().parse::<u64>().unwrap();
+    ["a", "b", "c"].into_iter().map(|name| 2 * spans(name) + 2).sum()
+}
+
+fn read_records(recorded: &Recorded) -> u64 {
+    2 * recorded.all().len() as u64 + recorded.unfinished.len() as u64
+}
+
+#[test]
+fn while_a_session_is_replaced_whose_folder_was_removed_no_event_is_lost_uncounted() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        wait_until("the start", recorder::is_recording);
+        record_meanwhile(folder, || fs::remove_dir_all(folder.path.join("captures")).unwrap());
+    });
+    let recorded = folder.read();
+    assert_eq!((recorded.dropped, &recorded.damaged[..]), (0, &[][..]));
+    let (made, read) = (made(&folder), read_records(&recorded));
+    assert!(recorded.vanished > 0 && read > 0);
+    assert_eq!(made, read + recorded.vanished, "{recorded:?}");
+}
+
+#[test]
+fn a_session_whose_folder_is_moved_is_whole_for_who_reads_both_folders() {
+    let folder = record(r#"{"enable": 1}"#, |folder| {
+        wait_until("the start", recorder::is_recording);
+        let captures = folder.path.join("captures");
+        record_meanwhile(folder, || fs::rename(captures, folder.path.join("moved")).unwrap());
+    });
+    let both = Recorded::read(&folder.path);
+    assert_eq!((both.dropped, &both.damaged[..]), (0, &[][..]));
+    let (made, read) = (made(&folder), read_records(&both));
+    // Of the spans that stood open there are no ends.
+    assert_eq!((made - read, both.vanished, both.unfinished.len()), (3, 3, 3));
+    let rest = folder.read();
+    assert_eq!(made, read_records(&rest) + rest.vanished, "what was moved away is told where it is not read");
 }
 
 #[test]
