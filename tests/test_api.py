@@ -226,6 +226,11 @@ def test_without_the_profiler_nothing_has_an_effect(program: Program) -> None:
 WRONG = [
     ("span()", "the name is missing"),
     ("span(1)", "the name is no text"),
+    ("span('')", "the name is empty"),
+    ("event('')", "the name is empty"),
+    ("counter('', 1)", "the name is empty"),
+    ("timed(name='')(print)", "the name is empty"),
+    ("Profiler(20).span_start('')", "the name is empty"),
     ("span('a', level='high')", ""),
     ("event('a', 'b')", "arguments that it does not take"),
     ("counter('c')", "the value is missing"),

@@ -27,8 +27,8 @@ pub(crate) fn timed<'py>(
         if !function.is_callable() {
             return Err(PyTypeError::new_err("only what can be called can be timed"));
         }
-        let domain = harmless::name(Some(domain), "domain")?;
-        let name = if name.is_none() { &name_of(function)? } else { harmless::name(Some(name), "name")? };
+        let domain = harmless::text(Some(domain), "domain")?;
+        let name = if name.is_none() { &name_of(function)? } else { harmless::name(Some(name))? };
         let known = label(domain, name, level.extract()?);
         hook::time(function, known.label, known.gate)
     };

@@ -71,11 +71,20 @@ fn place(py: Python<'_>) -> PyResult<String> {
     Ok(format!("{}:{line}", utf8(file.cast::<PyString>()?)))
 }
 
-/// A name that was given.
+/// The name of a span, an event, or a counter.
+///
+/// # Errors
+/// It was not given, is no text, or is empty: timelines show nothing without a name.
+pub(super) fn name<'a, 'py>(given: Option<&'a Bound<'py, PyAny>>) -> PyResult<&'a Bound<'py, PyString>> {
+    let name = text(given, "name")?;
+    if name.is_empty()? { Err(PyTypeError::new_err("the name is empty")) } else { Ok(name) }
+}
+
+/// A text that was given.
 ///
 /// # Errors
 /// It was not, or is no text.
-pub(super) fn name<'a, 'py>(
+pub(super) fn text<'a, 'py>(
     given: Option<&'a Bound<'py, PyAny>>,
     what: &str,
 ) -> PyResult<&'a Bound<'py, PyString>> {

@@ -116,7 +116,7 @@ impl Profiler {
         key: impl FnOnce(&str) -> String,
         value: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let name = utf8(harmless::name(name, "name")?);
+        let name = utf8(harmless::name(name)?);
         Self::add(slf, &key(&name), value.unwrap_or(&slf.py().None().into_bound(slf.py())))
     }
 }
@@ -146,7 +146,7 @@ impl Profiler {
         named: Option<Named<'_, 'py>>,
     ) -> PyResult<This<'py>> {
         Self::quietly(slf, "Profiler.domain", ["domain"], given, named, |slf, [domain]| {
-            let domain = harmless::name(domain.as_ref(), "domain")?.clone().unbind();
+            let domain = harmless::text(domain.as_ref(), "domain")?.clone().unbind();
             Self::with(slf, |py, state| {
                 state.domain = Some(domain);
                 state.enabled = state.label(py, "").is_some();
@@ -274,7 +274,7 @@ impl Profiler {
         named: Option<Named<'_, 'py>>,
     ) -> PyResult<This<'py>> {
         Self::quietly(slf, "Profiler.event", ["name"], given, named, |slf, [name]| {
-            let name = utf8(harmless::name(name.as_ref(), "name")?);
+            let name = utf8(harmless::name(name.as_ref())?);
             Self::with(slf, |py, state| state.event(py, &name));
             Ok(())
         })
@@ -288,7 +288,7 @@ impl Profiler {
         named: Option<Named<'_, 'py>>,
     ) -> PyResult<This<'py>> {
         Self::quietly(slf, "Profiler.span_start", ["name"], given, named, |slf, [name]| {
-            let name = utf8(harmless::name(name.as_ref(), "name")?);
+            let name = utf8(harmless::name(name.as_ref())?);
             Self::with(slf, |py, state| {
                 if let Some(label) = state.label(py, &name) {
                     state.open = recorder::async_begin(label, Ticks::now()).map(|open| (open, label));
@@ -319,7 +319,7 @@ impl Profiler {
         named: Option<Named<'_, 'py>>,
     ) -> PyResult<This<'py>> {
         Self::quietly(slf, "Profiler.add_meta_info", ["key", "value"], given, named, |slf, [key, value]| {
-            let key = utf8(harmless::name(key.as_ref(), "name")?);
+            let key = utf8(harmless::text(key.as_ref(), "name")?);
             let none = slf.py().None().into_bound(slf.py());
             let text = {
                 let _muted = recorder::mute();

@@ -243,9 +243,9 @@ impl<'a, 'py> Request<'a, 'py> {
         }
         let given = |name: &Bound<'py, PyString>| args.keyword(name).filter(|value| !value.is_none());
         Ok(Self {
-            name: harmless::name(args.positional(py, 0).as_deref(), "name")?.clone(),
+            name: harmless::name(args.positional(py, 0).as_deref())?.clone(),
             domain: match given(intern!(py, "domain")) {
-                Some(domain) => harmless::name(Some(&domain), "domain")?.clone(),
+                Some(domain) => harmless::text(Some(&domain), "domain")?.clone(),
                 None => intern!(py, "Default").clone(),
             },
             level: given(intern!(py, "level")).map_or(Ok(INFO), pyo3::Borrowed::extract)?,
@@ -424,7 +424,7 @@ impl Span {
         let add = || {
             // Not locked while the value is asked for its text.
             let mut buffer = Attributes::default();
-            append(&mut buffer, &utf8(harmless::name(Some(key), "attribute's name")?), value)?;
+            append(&mut buffer, &utf8(harmless::text(Some(key), "attribute's name")?), value)?;
             let mut state = self.state.lock();
             let State { given, running } = &mut *state;
             let attributes = running.last_mut().map_or(given, |running| &mut running.added);

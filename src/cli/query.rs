@@ -50,6 +50,8 @@ enum QueryError {
     TooLong(u64),
     #[error("the answer has more than {} MB; ask for less of it, or for a sum", MOST >> 20)]
     TooMuch,
+    #[error("this asks for nothing: a question is a statement such as `SELECT name FROM sqlite_master`")]
+    NoQuestion,
     #[error("{error}. There are {tables}")]
     NoTable { error: rusqlite::Error, tables: String },
     #[error("{0}")]
@@ -116,6 +118,9 @@ impl Query {
             }
             _ => QueryError::Sql(error),
         };
+        if self.sql.trim().is_empty() {
+            return Err(QueryError::NoQuestion); // SQLite calls it a misuse
+        }
         let mut statement = database.connection().prepare(&self.sql).map_err(told)?;
         let columns: Vec<String> = statement.column_names().map(Into::into).collect();
         let mut report = Report { columns, ..Report::default() };

@@ -59,9 +59,16 @@ impl Report {
         Self { title: title.to_owned(), columns, rows: Vec::new() }
     }
 
+    /// A list of objects. A column that has the name of one before it is `<name>_2`, and so on: an object has each name
+    /// once.
     fn json(&self) -> serde_json::Value {
+        let mut names: Vec<String> = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let others = (2..).map(|number| format!("{column}_{number}"));
+            names.extend(std::iter::once(column.clone()).chain(others).find(|name| !names.contains(name)));
+        }
         let row = |row: &Vec<Cell>| -> serde_json::Map<String, serde_json::Value> {
-            self.columns.iter().cloned().zip(row.iter().map(Cell::json)).collect()
+            names.iter().cloned().zip(row.iter().map(Cell::json)).collect()
         };
         self.rows.iter().map(row).collect()
     }
@@ -214,6 +221,13 @@ mod tests {
             report.json().to_string(),
             r#"[{"Name":"a","Count":12345},{"Name":"longer","Count":null}]"#
         );
+    }
+
+    #[test]
+    fn columns_of_one_name_stay_apart_in_json() {
+        let mut report = Report::new("", &["a", "a_2", "a", "a"]);
+        report.rows.push([1, 2, 3, 4].map(Cell::Int).to_vec());
+        assert_eq!(report.json().to_string(), r#"[{"a":1,"a_2":2,"a_3":3,"a_4":4}]"#);
     }
 
     #[test]
