@@ -106,6 +106,17 @@ def test_what_was_not_run_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
 
 
+def test_processes_that_come_one_after_the_other_are_one_session(tmp_path: Path) -> None:
+    write(tmp_path, "one.py", "import msprof_rs\nwith msprof_rs.span('one'): pass")
+    # As a daemon does: nobody collects when it begins.
+    twice = f"{sys.executable} one.py && {sys.executable} one.py"
+    done = execute(tmp_path, COMMAND, "run", "-o", "out", "--", "sh", "-c", twice, path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sessions" not in done.stderr
+    assert "Read     2 files" in done.stdout
+    assert [folder.name for folder in (tmp_path / "out").glob("output*")] == ["output"]
+
+
 def test_every_session_of_a_program_that_stops_and_starts_collection_is_parsed(tmp_path: Path) -> None:
     code = """
         import msprof_rs

@@ -171,8 +171,7 @@ impl<'a> Check<'a> {
         let default = default_prof_dir(home);
         let given = match self.get("prof_dir") {
             None => return default,
-            Some(Value::String(folder)) if folder.is_empty() => return default,
-            Some(Value::String(folder)) => expanded(folder, home),
+            Some(Value::String(folder)) if !folder.is_empty() => expanded(folder, home),
             Some(_) => None,
         };
         given.unwrap_or_else(|| {
@@ -408,7 +407,6 @@ mod tests {
         assert_eq!(quiet(r#"{"profiler_level": 25}"#).level, Level::new(25));
         assert_eq!(quiet(r#"{"timelimit": 0}"#).timelimit, None);
         assert_eq!(quiet(r#"{"profiler_step_num": -1}"#).step_limit, None);
-        assert_eq!(quiet(r#"{"prof_dir": ""}"#).prof_dir, Path::new("/home/u/.ms_server_profiler/"));
     }
 
     #[test]
@@ -425,6 +423,7 @@ mod tests {
             ("enable", "\"1\"", "0 (off)"),
             ("metric_enable", "\"on\"", "0 (off)"),
             ("prof_dir", "7", "/home/u/.ms_server_profiler/"),
+            ("prof_dir", "\"\"", "/home/u/.ms_server_profiler/"),
             ("profiler_level", "\"LOUD\"", "INFO"),
             ("profiler_level", "-1", "INFO"),
             ("profiler_level", "[]", "INFO"),

@@ -36,6 +36,15 @@ pub enum Refusal {
         /// Most bytes that are read.
         limit: u64,
     },
+    /// It is text in another encoding, which its first bytes state.
+    #[error("it is UTF-16; save it as UTF-8")]
+    Utf16,
+    /// It is in another encoding, or no text at all.
+    #[error("it is not UTF-8 (at byte {at}); save it as UTF-8")]
+    NotUtf8 {
+        /// Where it is not.
+        at: usize,
+    },
 }
 
 impl From<Refusal> for io::Error {
@@ -44,6 +53,7 @@ impl From<Refusal> for io::Error {
             Refusal::NotRegular(_) => io::ErrorKind::InvalidInput,
             Refusal::Foreign { .. } => io::ErrorKind::PermissionDenied,
             Refusal::TooLong { .. } => io::ErrorKind::FileTooLarge,
+            Refusal::Utf16 | Refusal::NotUtf8 { .. } => io::ErrorKind::InvalidData,
         };
         Self::new(kind, refusal)
     }
@@ -124,7 +134,10 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         return Err(Refusal::TooLong { limit }.into());
     }
     let bytes = read_to_limit(file, limit)?;
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(Refusal::Utf16.into());
+    }
+    String::from_utf8(bytes).map_err(|error| Refusal::NotUtf8 { at: error.utf8_error().valid_up_to() }.into())
 }
 
 /// All that is left to read, if that is no more than `limit` bytes. What the system says of a file's length counts for
@@ -241,6 +254,20 @@ mod tests {
         assert_eq!(error, "it has more than 16777216 bytes", "its size says so: a terabyte is not read");
         assert!(read_to_limit(io::repeat(1), 1000).is_err(), "one that has no end");
         assert!(!read_text(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty(), "its length is 0");
+    }
+
+    #[test]
+    fn text_in_another_encoding_is_told_as_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        for (bytes, expected) in [
+            (&b"\xff\xfe{\0}\0"[..], "it is UTF-16; save it as UTF-8"),
+            (b"\xfe\xff\0{\0}", "it is UTF-16; save it as UTF-8"),
+            (b"{\"a\": \"\xe4\"}", "it is not UTF-8 (at byte 7); save it as UTF-8"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(read_text(&path, 100).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

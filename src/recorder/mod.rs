@@ -25,6 +25,7 @@ mod trouble;
 pub use activation::{DumpError, Options, activate, ask_for_dump, dump, forked_child, shutdown, switch};
 pub use gate::{Gate, collects};
 pub use limits::limits;
+pub use rendezvous::Attendance;
 pub use role::{Role, has_role, set_role};
 pub use steps::step;
 pub use thread::{

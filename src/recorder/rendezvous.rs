@@ -311,6 +311,36 @@ impl Membership {
     }
 }
 
+/// Keeps the session of a config running while nobody collects into it: the processes of one command may come one after
+/// the other.
+#[derive(Debug)]
+pub struct Attendance {
+    point: Point,
+    live: Option<OwnFile>,
+}
+
+impl Attendance {
+    /// That at the meeting point of this config file.
+    ///
+    /// # Errors
+    /// The meeting point can't be made, or the file is not there.
+    pub fn at(config: &Path) -> io::Result<Self> {
+        let folder = files::private_folder()?;
+        let point = Rendezvous::new(config).point(&folder, Some(Identity::at(config)?), Scope::Common);
+        let (_, point, live) = point.meet()?.joined();
+        Ok(Self { point, live: Some(live) })
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.live = None; // and with it the lock
+        if let Err(error) = self.point.remove_if_deserted() {
+            log::debug!("{}: {error}", self.point.note.display()); // somebody still collects
+        }
+    }
+}
+
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -318,11 +318,13 @@ impl Reader<'_> {
 
     fn level(&mut self, node: Option<&Node>) -> Level {
         let Some(text) = self.text(node, "level") else { return Level::INFO };
-        let level = Level::from_name(&text).or_else(|| text.parse().ok().map(Level::new));
+        let number = || text.parse().ok().map(Level::new).filter(|level| *level <= Level::VERBOSE);
+        let level = Level::from_name(&text).or_else(number);
         level.unwrap_or_else(|| {
             let text = quoted(&text);
-            let message =
-                format!("`level`: {text} is not core, normal, detailed, verbose or a number; normal is used");
+            let message = format!(
+                "`level`: {text} is not core, normal, detailed, verbose or a number up to 40; normal is used"
+            );
             self.report(node.map(|node| node.line), message);
             Level::INFO
         })

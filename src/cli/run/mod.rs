@@ -24,6 +24,7 @@ use super::{EXIT_FAILED, interrupt};
 use crate::config::Level;
 use crate::control::Live;
 use crate::files;
+use crate::recorder::Attendance;
 
 /// How long children of the command may take to end after it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -122,6 +123,8 @@ impl Run {
         let config = folder.path.join("config.json");
         let captures = folder.path.join("captures");
         self.write_config(&config, &captures)?;
+        // One process may begin when another has ended, as a daemon does: it is one session all the same.
+        let attendance = Attendance::at(&config).inspect_err(|error| log::debug!("{error}")).ok();
         let mut command = self.command(installation, &config, symbols.as_deref());
         let mut supervised = Supervised::start(&mut command).map_err(|error| {
             folder.give_up(&config);
@@ -131,6 +134,7 @@ impl Run {
         let status = supervised.wait().map_err(at(Path::new("the command")))?;
         let recorders = || Live::all().into_iter().filter(|live| live.facts.config == config);
         supervised.wait_until(|| recorders().next().is_none(), PATIENCE);
+        drop(attendance);
         let left: Vec<_> = recorders().map(|live| live.pid.to_string()).collect();
         if !left.is_empty() {
             log::warn!(

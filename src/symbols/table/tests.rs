@@ -177,6 +177,10 @@ fn a_bad_value_is_reported_and_the_entry_still_counts() {
         ("dump_over: 500", "s.yaml:2: `dump_over`: \"500\" is not a time such as 500ms"),
         ("dump_over: -1s", "s.yaml:2: `dump_over`: \"-1s\" is not a time such as 500ms"),
         ("level: loud", "s.yaml:2: `level`: \"loud\" is not core, normal, detailed"),
+        (
+            "level: 99",
+            "s.yaml:2: `level`: \"99\" is not core, normal, detailed, verbose or a number up to 40",
+        ),
         ("attributes: x", "s.yaml:2: `attributes` must be a list"),
         ("attributes: [x]", "s.yaml:2: an attribute needs `name: …` and `expr: …`"),
         ("attributes: [{name: x}]", "s.yaml:2: an attribute needs"),
