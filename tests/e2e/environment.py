@@ -78,10 +78,14 @@ class Environment:
     def _build_wheel(self) -> Path:
         wheels = REPOSITORY / "build" / "e2e" / f"wheels-{self.python_version}"
         shutil.rmtree(wheels, ignore_errors=True)
-        # The Makefile speaks of the Python of `.venv`; this build is for another one.
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYO3_PYTHON", "VIRTUAL_ENV")}
+        environment, interpreter = dict(os.environ), str(Path(sys.executable).with_name("python"))
+        if self.python_version != ".".join(map(str, sys.version_info[:2])):
+            # The Makefile speaks of the Python of `.venv`, for which it has built; this is for another.
+            interpreter = self._base_python
+            for variable in ("PYO3_PYTHON", "VIRTUAL_ENV"):
+                environment.pop(variable, None)
         build = [str(MATURIN), "build", "--release", "--quiet", "--out", str(wheels)]
-        build += ["--interpreter", self._base_python]
+        build += ["--interpreter", interpreter]
         subprocess.run(build, cwd=REPOSITORY, env=environment, check=True)
         (wheel,) = wheels.glob("*.whl")
         return wheel
