@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use proptest::sample::Index as Any;
 
-use super::fixture::{BOOT, Recording};
+use super::fixture::{BOOT, Recording, booted_at};
 use super::{Captures, Tally};
 use crate::clock::Nanos;
 use crate::event::{Attributes, Kind, Label, Name, Value};
@@ -398,4 +398,27 @@ fn captures_in_one_file_are_damaged_one_by_one() {
         assert_eq!(found, 1);
         assert!(!captures.intake().torn[0].is_end);
     }
+}
+
+#[test]
+fn a_capture_whose_beginning_is_damaged_has_its_times_to_the_nanosecond() {
+    let mut process = Recording::new("h", 7, "p", &[]);
+    let first = process.bytes().len();
+    let (writer, _) = process.raw();
+    writer.set_clocks(booted_at(BOOT + 50)); // as it is read a second time
+    writer.state_again(std::iter::empty());
+    process.instant(2_000, "Engine", "httpReq", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = process.save(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let times = || {
+        let captures = Captures::open(folder.path()).unwrap();
+        let mut records = captures.records();
+        let start = records.next().map(|record| record.start);
+        (start, captures.intake().torn.len())
+    };
+    assert_eq!(times(), (Some(Nanos(BOOT + 2_000)), 0));
+    bytes[first / 2] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(times(), (Some(Nanos(BOOT + 2_000)), 1));
 }

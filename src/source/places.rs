@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::folder::CaptureFiles;
 use super::machines::{Kernel, machines};
 use super::stated::Stated;
-use crate::clock::Snapshot;
+use crate::clock::{Nanos, Snapshot};
 use crate::event::{Entries, Places, Process, ProcessId, Thread, ThreadId, View};
 use crate::stem;
 use crate::trace::{EventKind, Index, META_DOMAIN, Part, TrackKind};
@@ -33,6 +33,9 @@ pub(super) struct Facts {
     parent: Option<u32>,
     dp_rank: Option<u32>,
     pub(super) clocks: Option<Snapshot>,
+    /// From `CLOCK_BOOTTIME` to unix time when the capture began: snapshots tell it with an error of some nanoseconds, and
+    /// the first may be damaged.
+    unix_offset: Option<i64>,
     /// What is not in the capture.
     pub(super) stated: Stated,
 }
@@ -50,6 +53,9 @@ impl Facts {
                 "pid_namespace" => self.kernel.pid_namespace = value.as_str().unwrap_or_default().into(),
                 "recorder" => self.recorder = value.as_str().unwrap_or_default().into(),
                 "ppid" => self.parent = number(&value),
+                "unix_offset_ns" => {
+                    self.unix_offset = value.as_str().and_then(|offset| offset.parse().ok());
+                }
                 // -1 stands for none.
                 "dpRankId" => self.dp_rank = number(&value),
                 _ => {}
@@ -77,6 +83,11 @@ pub(super) fn facts(index: &Index, parts: &Arc<[Part]>) -> FxHashMap<u64, Facts>
             if label.domain().as_str() == META_DOMAIN {
                 known.add(label.name().as_str(), &event.attributes);
             }
+        }
+    }
+    for known in facts.values_mut() {
+        if let (Some(clocks), Some(offset)) = (&mut known.clocks, known.unix_offset) {
+            clocks.real = Nanos(clocks.boot.0.wrapping_add_signed(offset));
         }
     }
     facts

@@ -126,7 +126,9 @@ impl Writer {
     pub fn new(process: Process, clocks: Clocks, facts: &[(&str, &str)]) -> Self {
         let track = RandomState::new().hash_one(("process", process.pid));
         let mut writer = Self::continuing(process, track, clocks);
-        writer.add_facts(&[("format", FORMAT_VERSION)]);
+        let now = clocks.read();
+        let offset = now.real.0.wrapping_sub(now.boot.0) as i64;
+        writer.add_facts(&[("format", FORMAT_VERSION), ("unix_offset_ns", &offset.to_string())]);
         writer.add_facts(facts);
         writer.describe_process(None);
         writer.state_facts();
@@ -214,6 +216,12 @@ impl Writer {
             framing.set_full(bytes);
             (self.group.least, self.group.most) = (bytes, bytes);
         }
+    }
+
+    /// Other clocks from now on, for a test.
+    #[cfg(test)]
+    pub(crate) fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
     }
 
     /// The number of the open block, for a test.
