@@ -52,6 +52,8 @@ pub mod handlers;
 pub mod hook;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod reserve;
 
 pub mod cli;
 pub mod export;

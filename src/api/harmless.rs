@@ -2,14 +2,12 @@
 //! effect, and the log says so once for each line of the program that has one. What is no `Exception` goes on, such as
 //! the `KeyboardInterrupt` that comes while a value is asked for its text.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::hook::{Attempt, Interrupt, message, utf8};
+use crate::hook::{Attempt, Interrupt, caught, contained, error, message, utf8};
 use crate::recorder;
 
 /// Lines of the program that are told of.
@@ -25,15 +23,11 @@ pub(super) fn harmless<T>(
     attempt: impl FnOnce() -> PyResult<T>,
     otherwise: impl FnOnce() -> T,
 ) -> PyResult<T> {
-    let outcome = catch_unwind(AssertUnwindSafe(attempt));
-    let outcome = outcome.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a defect in msprof_rs")));
-    match outcome.unless_interrupted(py)? {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            tell(py, function, "nothing is recorded", &error)?;
-            Ok(otherwise())
-        }
-    }
+    let outcome = contained(py, || match caught(py, attempt).unless_interrupted(py)? {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => tell(py, function, "nothing is recorded", &error).map(|()| None),
+    })?;
+    Ok(outcome.flatten().unwrap_or_else(otherwise))
 }
 
 /// Says once for a line of the program what could not be done there, by which function of ours if that is known.
@@ -88,8 +82,8 @@ pub(super) fn text<'a, 'py>(
     given: Option<&'a Bound<'py, PyAny>>,
     what: &str,
 ) -> PyResult<&'a Bound<'py, PyString>> {
-    let given = given.ok_or_else(|| PyTypeError::new_err(format!("the {what} is missing")))?;
-    given.cast::<PyString>().map_err(|_| PyTypeError::new_err(format!("the {what} is no text")))
+    let given = given.ok_or_else(|| error::<PyTypeError>(format!("the {what} is missing")))?;
+    given.cast::<PyString>().map_err(|_| error::<PyTypeError>(format!("the {what} is no text")))
 }
 
 /// Arguments that were given by position, with those in their place that were given by keyword.
@@ -123,5 +117,5 @@ pub(super) fn no_more(rest: &Bound<'_, PyTuple>, unknown: Option<&Bound<'_, PyDi
     if rest.is_empty() && unknown.is_none_or(PyDictMethods::is_empty) {
         return Ok(());
     }
-    Err(PyTypeError::new_err("there are arguments that it does not take"))
+    Err(error::<PyTypeError>("there are arguments that it does not take"))
 }

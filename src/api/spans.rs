@@ -16,7 +16,7 @@ use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
 use crate::hook::{
-    Args, Attempt, Content, Interrupt, append_error, append_value, modules, utf8, with_buffer,
+    Args, Attempt, Content, Interrupt, append_error, append_value, error, modules, utf8, with_buffer,
 };
 use crate::recorder::{self, AsyncOpen};
 
@@ -185,7 +185,7 @@ unsafe extern "C" fn counter(
     let run = |request: &Request<'_, '_>, py| {
         request.has_no_attributes(py)?;
         let value =
-            request.args.positional(py, 1).ok_or_else(|| PyTypeError::new_err("the value is missing"))?;
+            request.args.positional(py, 1).ok_or_else(|| error::<PyTypeError>("the value is missing"))?;
         if let Some(known) = request.known() {
             recorder::counter(known.label, Ticks::now(), value.extract()?);
         }
@@ -239,7 +239,7 @@ struct Request<'a, 'py> {
 impl<'a, 'py> Request<'a, 'py> {
     fn read(py: Python<'py>, args: Args<'a>, positional: usize) -> PyResult<Self> {
         if args.count() > positional {
-            return Err(PyTypeError::new_err("there are arguments that it does not take"));
+            return Err(error::<PyTypeError>("there are arguments that it does not take"));
         }
         let given = |name: &Bound<'py, PyString>| args.keyword(name).filter(|value| !value.is_none());
         Ok(Self {
@@ -265,7 +265,7 @@ impl<'a, 'py> Request<'a, 'py> {
         let taken = [intern!(py, "domain"), intern!(py, "level")];
         let taken = taken.into_iter().filter(|name| self.args.keyword(name).is_some()).count();
         if self.args.names(py).map_or(0, |names| names.len()) > taken {
-            return Err(PyTypeError::new_err("there are arguments that it does not take"));
+            return Err(error::<PyTypeError>("there are arguments that it does not take"));
         }
         Ok(())
     }

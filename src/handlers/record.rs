@@ -12,7 +12,9 @@ use rustc_hash::FxHashMap;
 
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
-use crate::hook::{Attempt, Call, Interrupt, append_error, message, refuse_iterator, utf8, with_buffer};
+use crate::hook::{
+    Attempt, Call, Interrupt, append_error, caught, error, message, refuse_iterator, utf8, with_buffer,
+};
 use crate::recorder::{self, Open};
 
 /// Attribute names that are made once.
@@ -81,7 +83,7 @@ pub(super) fn argument<'py>(
     name: &Bound<'py, PyString>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let value = call.args.get(index, name).map(pyo3::Borrowed::to_owned);
-    value.ok_or_else(|| PyTypeError::new_err(format!("called without `{name}`")))
+    value.ok_or_else(|| error::<PyTypeError>(format!("called without `{name}`")))
 }
 
 /// A datum that objects of some version may lack: then it is left out, which is counted, and said once.
@@ -152,7 +154,7 @@ pub(super) fn each<'py>(items: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, Py
     for item in items.try_iter()? {
         all.push(item?);
         if all.len() == MOST_ITEMS {
-            return Err(PyTypeError::new_err("it has too many items"));
+            return Err(error::<PyTypeError>("it has too many items"));
         }
     }
     Ok(all)
@@ -184,7 +186,7 @@ pub(super) fn span(
     let Some(open) = open else { return Ok(()) };
     with_buffer(|attributes| {
         let outcome = match (result, call.error()) {
-            (Some(result), _) => append(call, &result, attributes),
+            (Some(result), _) => caught(py, || append(call, &result, attributes)),
             (None, Some(error)) => {
                 append_error(attributes, error, py);
                 Ok(())

@@ -11,6 +11,7 @@ use pyo3::types::PyType;
 use super::args::{Args, OwnedArgs};
 use super::custom;
 use super::evaluate::Evaluated;
+use super::failure::{caught, error};
 use super::follow::{self, Ending};
 use super::hooked::{Action, Handler, Hook, Hooked, Until};
 use super::pending::{self, Pending};
@@ -103,7 +104,11 @@ impl Hooked {
             if hook.object.as_ref().is_some_and(is_of_another) {
                 return original();
             }
-            if hook.caller.as_deref().is_some_and(|name| !stack::is_below(py, name)) {
+            if hook
+                .caller
+                .as_deref()
+                .is_some_and(|name| !caught(py, || Ok(stack::is_below(py, name))).unwrap_or(false))
+            {
                 return original();
             }
             match &hook.action {
@@ -292,7 +297,7 @@ impl<'a, 'py> Call<'a, 'py> {
     pub(crate) fn this(&self) -> PyResult<Borrowed<'a, 'py, PyAny>> {
         self.args
             .positional(self.py, 0)
-            .ok_or_else(|| pyo3::exceptions::PyTypeError::new_err("called without an instance"))
+            .ok_or_else(|| error::<pyo3::exceptions::PyTypeError>("called without an instance"))
     }
 
     /// Runs the original; later calls give the first outcome again. None: it raised.
@@ -327,7 +332,7 @@ impl<'a, 'py> Call<'a, 'py> {
 
     fn into_outcome(self) -> PyResult<Bound<'py, PyAny>> {
         self.outcome
-            .unwrap_or_else(|| Err(pyo3::exceptions::PySystemError::new_err("the original did not run")))
+            .unwrap_or_else(|| Err(error::<pyo3::exceptions::PySystemError>("the original did not run")))
     }
 }
 

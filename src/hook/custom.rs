@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
 use super::hooked::{Held, Hook, Hooked, Kind};
+use super::interrupt::message;
 use super::system;
 use crate::recorder;
 
@@ -175,8 +176,12 @@ fn drive(
     inner: Inner,
     args: Args<'_>,
 ) -> PyResult<Py<PyAny>> {
-    let inner = Bound::new(py, inner)?.into_any();
-    let report = Bound::new(py, Report { hook })?.into_any();
+    let (hooked, hooks) = (inner.hooked.get(), inner.hooks);
+    let made = Bound::new(py, inner).and_then(|inner| Ok((inner, Bound::new(py, Report { hook })?)));
+    let (inner, report) = match made {
+        Ok((inner, report)) => (inner.into_any(), report.into_any()),
+        Err(error) => return without_handler(py, hook, hooked, hooks, args, &error),
+    };
     call_with(custom.callable.bind(py), vec![inner, report], args)
 }
 
@@ -297,7 +302,11 @@ fn replace(
     args: Args<'_>,
 ) -> PyResult<Py<PyAny>> {
     let original = Original { inner, progress: Mutex::new(Progress::NotCalled), changed: Condvar::new() };
-    let original = Bound::new(py, original)?;
+    let (hooked, hooks) = (original.inner.hooked.get(), original.inner.hooks);
+    let original = match Bound::new(py, original) {
+        Ok(original) => original,
+        Err(error) => return without_handler(py, hook, hooked, hooks, args, &error),
+    };
     let mut leading = vec![original.clone().into_any()];
     if args.count() == 0 {
         leading.push(py.None().into_bound(py));
@@ -346,6 +355,23 @@ fn interruption(py: Python<'_>, mut error: PyErr) -> Option<PyErr> {
         }
     }
     None
+}
+
+/// The call, where there is no memory to leave it to the handler.
+#[cold]
+fn without_handler(
+    py: Python<'_>,
+    hook: &'static Hook,
+    hooked: &'static Hooked,
+    hooks: &'static [&'static Hook],
+    args: Args<'_>,
+    error: &PyErr,
+) -> PyResult<Py<PyAny>> {
+    let problem = message(py, error)?;
+    hook.say_once(|| format!("a call went past its handler, which could not be called: {problem}"));
+    let result = go_on(hooked, hooks, args);
+    // SAFETY: a new reference or null with an exception set, as every call gives.
+    unsafe { Bound::from_owned_ptr_or_err(py, result).map(Bound::unbind) }
 }
 
 /// Calls with `leading` before the arguments of the call that is being handled.

@@ -3,17 +3,18 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyIndexError, PyNameError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
+use pyo3::{PyTypeInfo, create_exception};
 
 use super::args::Args;
+use super::failure::error;
 use super::interrupt::{self, Attempt, Interrupt};
 use super::limits::{Refused, refused};
 use super::reference::Reference;
 use super::value::Content;
-use super::walk::walkable;
+use super::walk::{bases, walkable};
 use super::{operators, system, value};
 use crate::event::{Attributes, Name};
 use crate::expr::{Builtin, Constant, Op, Program};
@@ -43,6 +44,10 @@ impl Evaluated {
     /// Prepares a program for calls of `target`, whose defaults stand in for arguments that are not given.
     pub(super) fn new(target: &Bound<'_, PyAny>, name: &str, program: &Program) -> PyResult<Self> {
         let py = target.py();
+        // What a call would have to make first, and might have no memory for.
+        Refused::type_object(py);
+        Unreturned::type_object(py);
+        bases(py);
         let constants = program.constants().iter().map(|constant| constant_object(py, constant));
         let interned = |text: &String| PyString::intern(py, text).unbind();
         let arguments = program.arguments().iter().map(|argument| {
@@ -118,21 +123,21 @@ impl Evaluated {
                 Op::LoadThis => {
                     let this = args
                         .positional(py, 0)
-                        .ok_or_else(|| PyNameError::new_err("no instance was given"))?;
+                        .ok_or_else(|| error::<PyNameError>("no instance was given"))?;
                     stack.push(this.to_owned());
                 }
                 Op::LoadArgs => stack.push(positional(py, args, 0)?),
                 Op::LoadPositional(n) => {
                     let value = args
                         .positional(py, usize::from(n))
-                        .ok_or_else(|| PyIndexError::new_err("there are fewer positional arguments"))?;
+                        .ok_or_else(|| error::<PyIndexError>("there are fewer positional arguments"))?;
                     stack.push(value.to_owned());
                 }
                 Op::LoadRest(from) => stack.push(positional(py, args, usize::from(from))?),
                 Op::LoadKwargs => stack.push(keywords(py, args)?),
                 Op::LoadReturn => {
                     let result =
-                        result.ok_or_else(|| Unreturned::new_err("the call raised and returned nothing"))?;
+                        result.ok_or_else(|| error::<Unreturned>("the call raised and returned nothing"))?;
                     stack.push(result.to_owned());
                 }
                 Op::Const(n) => stack.push(entry(&self.constants, n)?.bind(py).clone()),
@@ -191,13 +196,13 @@ impl Evaluated {
         };
         let default = || argument.default.as_ref().and_then(|value| value.get(py));
         let value = given.map(pyo3::Borrowed::to_owned).or_else(default);
-        value.ok_or_else(|| PyNameError::new_err(format!("{name} was not given")))
+        value.ok_or_else(|| error::<PyNameError>(format!("{name} was not given")))
     }
 }
 
 /// A malformed program can't be made by the compiler; should one come, it is an error like any other.
 fn malformed() -> PyErr {
-    PyRuntimeError::new_err("the expression's program is malformed, which is a defect of msprof_rs")
+    error::<PyRuntimeError>("the expression's program is malformed, which is a defect of msprof_rs")
 }
 
 fn entry<T>(table: &[T], n: u16) -> PyResult<&T> {

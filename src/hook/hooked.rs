@@ -2,13 +2,11 @@
 //! it.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -16,6 +14,7 @@ use super::args::Args;
 use super::call::Call;
 use super::custom::Custom;
 use super::evaluate::Evaluated;
+use super::failure::{caught, contained};
 use super::follow::Trampoline;
 use super::interrupt::{self, Attempt, Interrupt};
 use super::reference::Reference;
@@ -333,15 +332,17 @@ impl Hook {
         let _muted = recorder::mute();
         for attribute in attributes {
             let mark = buffer.mark();
-            let outcome = catch_unwind(AssertUnwindSafe(|| attribute.append(py, args, result, buffer)));
-            if matches!(outcome, Ok(Ok(()))) {
-                continue;
-            }
-            buffer.truncate(mark);
-            let outcome = outcome.unwrap_or_else(|_| Err(a_defect()));
-            if let Err(error) = outcome.unless_interrupted(py)? {
-                attribute.report(py, &self.symbol, &error)?;
-            }
+            let appended = contained(py, || {
+                let appended = caught(py, || attribute.append(py, args, result, buffer));
+                if appended.is_err() {
+                    buffer.truncate(mark);
+                }
+                match appended.unless_interrupted(py)? {
+                    Ok(()) => Ok(()),
+                    Err(error) => attribute.report(py, &self.symbol, &error),
+                }
+            });
+            appended?;
         }
         Ok(())
     }
@@ -381,11 +382,11 @@ impl Hook {
     /// # Errors
     /// It was interrupted.
     pub(super) fn guard(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) -> Result<(), Interrupt> {
-        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(a_defect()));
-        match outcome.unless_interrupted(py)? {
+        let handled = contained(py, || match caught(py, run).unless_interrupted(py)? {
             Ok(()) => Ok(()),
             Err(error) => self.fail(py, &error),
-        }
+        });
+        handled.map(|_| ())
     }
 
     /// Counts a failure of the handler; the last one that counts has the traceback.
@@ -412,9 +413,4 @@ impl Hook {
         );
         Ok(())
     }
-}
-
-/// What is said of a panic.
-fn a_defect() -> PyErr {
-    PyRuntimeError::new_err("a defect in msprof_rs")
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyType};
 use pyo3::{create_exception, intern};
 
+use super::failure::error;
 use super::stack::has_room_inside;
 use super::walk::{Base, Kind};
 
@@ -31,7 +32,7 @@ create_exception!(msprof_rs, Refused, PyException, "What an expression may not d
 
 /// An operation that would change what it looks at, or is too much.
 pub(super) fn refused(problem: impl Into<String>) -> PyErr {
-    Refused::new_err(problem.into())
+    error::<Refused>(problem)
 }
 
 /// # Errors

@@ -60,7 +60,7 @@ pub(super) fn has_room_inside() -> bool {
 }
 
 /// An address on the stack, near the caller's frame.
-#[inline(always)]
+#[inline]
 fn here() -> usize {
     let here = 0u8;
     black_box(&raw const here).addr()

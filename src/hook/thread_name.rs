@@ -32,7 +32,7 @@ pub(crate) fn thread_name() -> Option<String> {
 fn find(py: Python<'_>) -> Option<String> {
     // SAFETY: gives a borrowed dict that lives as long as the interpreter.
     let modules = unsafe { Borrowed::from_ptr_or_opt(py, ffi::PyImport_GetModuleDict()) }?;
-    let threading = entry(&modules, PyString::new(py, "threading").as_any())?;
+    let threading = entry(&modules, text(py, "threading")?.as_any())?;
     // SAFETY: gives a borrowed dict for a module, which is alive.
     let globals = unsafe {
         if ffi::PyModule_Check(threading.as_ptr()) == 0 {
@@ -40,16 +40,22 @@ fn find(py: Python<'_>) -> Option<String> {
         }
         Borrowed::from_ptr_or_opt(py, ffi::PyModule_GetDict(threading.as_ptr()))?
     };
-    let active = entry(&globals, PyString::new(py, "_active").as_any())?;
+    let active = entry(&globals, text(py, "_active")?.as_any())?;
     // SAFETY: asks the system.
-    let ident = unsafe { ffi::PyThread_get_thread_ident() };
-    let thread = entry(&active, ident.into_pyobject(py).ok()?.as_any())?;
+    let ident = unsafe { ffi::PyLong_FromUnsignedLong(ffi::PyThread_get_thread_ident()) };
+    // SAFETY: a new reference, or null.
+    let ident = unsafe { Bound::from_owned_ptr_or_opt(py, ident) }?;
+    let thread = entry(&active, &ident)?;
     // SAFETY: alive; gives a new reference, or null for what has no such dict.
     let attributes = unsafe {
         Bound::from_owned_ptr_or_opt(py, ffi::PyObject_GenericGetDict(thread.as_ptr(), std::ptr::null_mut()))
     }?;
-    let name = entry(&attributes, PyString::new(py, "_name").as_any())?;
+    let name = entry(&attributes, text(py, "_name")?.as_any())?;
     Some(utf8(name.cast_exact::<PyString>().ok()?).into_owned())
+}
+
+fn text<'py>(py: Python<'py>, text: &str) -> Option<Bound<'py, PyString>> {
+    PyString::from_bytes(py, text.as_bytes()).ok()
 }
 
 /// The entry of what is a dict itself, under a key that is a `str` or an `int` itself.

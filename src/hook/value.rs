@@ -127,7 +127,7 @@ impl Writer<'_> {
         let length = base.len(container)?;
         let Some(count) = self.take(length, depth) else { return Ok(()) };
         // A copy of the references: `str()` of an item may change the container.
-        let items: Vec<_> = base.walk(container)?.take(count).collect::<PyResult<_>>()?;
+        let items = base.items(container, count)?;
         let more = length.saturating_sub(items.len());
         self.attributes.array(items.len() + usize::from(more > 0));
         for item in &items {

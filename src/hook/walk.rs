@@ -3,11 +3,13 @@
 
 use std::ptr;
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyType};
 
+use super::failure::error;
 use super::limits::{MOST_ITEMS, check_items, check_length, refused};
 use super::value::elements;
 
@@ -84,8 +86,27 @@ impl Base {
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         match value.cast::<PyDict>() {
             Ok(dict) => Ok(dict.iter().take(count).flat_map(|(key, value)| [key, value]).collect()),
-            Err(_) => self.walk(value)?.take(count).collect(),
+            Err(_) => self.items(value, count),
         }
+    }
+
+    /// The first items; of a mapping the first keys.
+    pub(super) fn items<'py>(
+        self,
+        value: &Bound<'py, PyAny>,
+        count: usize,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let mut items = Vec::new();
+        let most = self.len(value)?.min(count);
+        items.try_reserve(most).map_err(|_| error::<PyMemoryError>(format!("for {most} items")))?;
+        // Not `collect`: that asks Python how many there are, and prints what this raises.
+        let mut walk = self.walk(value)?;
+        while items.len() < count
+            && let Some(item) = walk.next()
+        {
+            items.push(item?);
+        }
+        Ok(items)
     }
 
     /// Whether Python walks over the value as its type does.
@@ -104,7 +125,7 @@ unsafe impl Send for Base {}
 unsafe impl Sync for Base {}
 
 /// The containers of Python's own, those that are made from others before these.
-fn bases(py: Python<'_>) -> &'static [Base] {
+pub(super) fn bases(py: Python<'_>) -> &'static [Base] {
     static BASES: PyOnceLock<Vec<Base>> = PyOnceLock::new();
     BASES.get_or_init(py, || {
         let import = |kind, module: &str, name: &str| {

@@ -190,7 +190,7 @@ pub(in crate::handlers) fn part(call: &mut Call<'_, '_>) -> PyResult<()> {
 }
 
 fn missing(name: &str) -> PyErr {
-    pyo3::exceptions::PyTypeError::new_err(format!("called without `{name}`"))
+    crate::hook::error::<pyo3::exceptions::PyTypeError>(format!("called without `{name}`"))
 }
 
 fn detailed() -> &'static Gate {

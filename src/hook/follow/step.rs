@@ -34,6 +34,8 @@ pub(super) struct Step {
     ending: Mutex<Option<Ending>>,
     /// What a coroutine has returned, until [`returned`] takes it.
     value: Mutex<Option<Py<PyAny>>>,
+    /// The caller has something that hands on to this, and not what is followed itself.
+    is_given: AtomicBool,
     started: AtomicBool,
     closing: AtomicBool,
     start: AtomicU64,
@@ -65,6 +67,7 @@ impl Step {
             awaited: Mutex::new(None),
             ending: Mutex::new(Some(ending)),
             value: Mutex::new(None),
+            is_given: AtomicBool::new(false),
             started: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             start: AtomicU64::new(0),
@@ -72,6 +75,11 @@ impl Step {
             count: AtomicU64::new(0),
             first: AtomicU64::new(0),
         }
+    }
+
+    /// The caller gets what hands on to this.
+    pub(super) fn give(&self) {
+        self.is_given.store(true, Ordering::Relaxed);
     }
 
     /// What has to be advanced.
@@ -364,7 +372,10 @@ impl Step {
     /// Nobody will take another step.
     fn give_up(&self, py: Python<'_>) -> Result<(), Interrupt> {
         // A coroutine that was never awaited warns of that. One warning is enough: the outer one has given it.
-        if self.kind == Kind::Coroutine && !self.started.load(Ordering::Relaxed) {
+        if self.kind == Kind::Coroutine
+            && self.is_given.load(Ordering::Relaxed)
+            && !self.started.load(Ordering::Relaxed)
+        {
             self.inner.bind(py).call_method0(intern!(py, "close")).optional(py)?;
         }
         // Its span may have begun with the call.
@@ -394,7 +405,10 @@ impl Step {
         // SAFETY: a new reference, or null with an exception set.
         let result = unsafe { Bound::from_owned_ptr_or_err(py, result) }?;
         match step {
-            ffi::PySendResult::PYGEN_RETURN => Err(PyStopIteration::new_err((result.unbind(),))),
+            ffi::PySendResult::PYGEN_RETURN => {
+                stop(&result);
+                Err(PyErr::fetch(py))
+            }
             _ => Ok(result),
         }
     }
@@ -522,9 +536,16 @@ unsafe extern "C" fn next_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject 
 /// Raises `StopIteration(value)`. The short way would take a tuple for its arguments, and an exception for itself.
 fn stop(value: &Bound<'_, PyAny>) {
     if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
-        PyStopIteration::new_err((value.clone().unbind(),)).restore(value.py());
+        match PyTuple::new(value.py(), [value]) {
+            Ok(arguments) => set_stop(arguments.as_any()),
+            Err(error) => error.restore(value.py()),
+        }
     } else {
-        // SAFETY: both are alive.
-        unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
+        set_stop(value);
     }
+}
+
+fn set_stop(value: &Bound<'_, PyAny>) {
+    // SAFETY: both are alive.
+    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
 }

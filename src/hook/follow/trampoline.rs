@@ -68,7 +68,9 @@ impl Trampoline {
         // SAFETY: both objects are alive; gives a new reference, or null with an exception set.
         unsafe {
             let made = ffi::PyObject_CallOneArg(self.function.as_ptr(), step.as_ptr());
-            Bound::from_owned_ptr_or_err(py, made)
+            let made = Bound::from_owned_ptr_or_err(py, made)?;
+            step.get().give();
+            Ok(made)
         }
     }
 

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString};
 
 use super::{hooks, target, wrapper};
+use crate::hook::failure::caught;
 use crate::hook::interrupt::Attempt;
 use crate::hook::system;
 use crate::hook::text::utf8;
@@ -197,7 +198,7 @@ pub(super) unsafe fn answer(
     let (py, hooked) = unsafe { (Python::assume_attached(), hooks(object)) };
     // SAFETY: alive as long as the slot runs.
     let wrapper = unsafe { Borrowed::from_ptr(py, object) };
-    match make(&wrapper, &hooked.target(py)) {
+    match caught(py, || make(&wrapper, &hooked.target(py))) {
         Ok(object) => object.into_ptr(),
         Err(error) => {
             error.restore(py);
