@@ -11,7 +11,7 @@ import enum
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import needy
@@ -31,7 +31,7 @@ class Shown:
 ARGUMENT: tuple[object, ...] = (1, Colour.RED, Shown(), b"x" * 300, {1: 2})
 
 
-def run(coroutine: Coroutine[object, None, Any]) -> Any:
+def run(coroutine: Any) -> Any:
     """Without an event loop, which allocates on its own account."""
     try:
         while True:
