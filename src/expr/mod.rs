@@ -11,8 +11,10 @@ mod program;
 mod signature;
 #[cfg(test)]
 mod trees;
+mod uses;
 
 pub use ast::{BinaryOp, Builtin, CompareOp, UnaryOp};
 pub use error::ExprError;
 pub use program::{Argument, Constant, Op, Program, check, compile};
 pub use signature::Signature;
+pub use uses::Use;

@@ -1,6 +1,7 @@
 //! The arguments of a call as CPython's vectorcall passes them, read without building a tuple or a dict.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -42,8 +43,13 @@ impl<'a> Args<'a> {
 
     /// The argument that was given by keyword.
     pub(crate) fn keyword<'py>(&self, name: &Bound<'py, PyString>) -> Option<Borrowed<'a, 'py, PyAny>> {
-        let py = name.py();
-        let names = self.names(py)?;
+        let index = self.index_of_keyword(name)?;
+        Some(self.value(name.py(), index))
+    }
+
+    /// Where the argument that was given by keyword is among all values.
+    pub(super) fn index_of_keyword(&self, name: &Bound<'_, PyString>) -> Option<usize> {
+        let names = self.names(name.py())?;
         // Names in code are interned, so that the same name is nearly always the same object.
         let same = |given: &Borrowed<'_, '_, PyAny>| given.is(name);
         let mut given = (0..names.len()).filter_map(|i| names.get_borrowed_item(i).ok().map(|n| (i, n)));
@@ -52,7 +58,7 @@ impl<'a> Args<'a> {
             .find(|(_, n)| same(n))
             .or_else(|| given.find(|(_, n)| n.cast::<PyString>().is_ok_and(|n| is_text(&n, name))))?
             .0;
-        Some(self.value(py, self.positional + index))
+        Some(self.positional + index)
     }
 
     /// The argument of a parameter that may be given by position or by keyword.
@@ -75,8 +81,12 @@ impl<'a> Args<'a> {
 
     /// All values: the positional ones, then those of the keyword arguments, in the order of [`Args::names`].
     pub(crate) fn values<'py>(&self, py: Python<'py>) -> impl Iterator<Item = Borrowed<'a, 'py, PyAny>> {
-        let keywords = self.names(py).map_or(0, |names| names.len());
-        (0..self.positional + keywords).map(move |index| self.value(py, index))
+        (0..self.len(py)).map(move |index| self.value(py, index))
+    }
+
+    /// The number of all values.
+    pub(super) fn len(&self, py: Python<'_>) -> usize {
+        self.positional + self.names(py).map_or(0, |names| names.len())
     }
 
     fn value<'py>(&self, py: Python<'py>, index: usize) -> Borrowed<'a, 'py, PyAny> {
@@ -90,7 +100,8 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Arguments that outlive their call, for a coroutine whose attributes are evaluated when it ends.
+/// Arguments that outlive their call, for a coroutine whose attributes are evaluated when it ends. In the place of each
+/// one that nothing will look at is a None: the program may want it gone.
 pub(crate) struct OwnedArgs {
     values: Vec<Py<PyAny>>,
     positional: usize,
@@ -98,10 +109,20 @@ pub(crate) struct OwnedArgs {
 }
 
 impl OwnedArgs {
+    /// Those of a call, none of which is kept yet.
     pub(super) fn new(py: Python<'_>, args: Args<'_>) -> Self {
-        let values = args.values(py).map(|value| value.to_owned().unbind()).collect();
+        let values = (0..args.len(py)).map(|_| py.None()).collect();
         let names = args.names(py).map(|names| names.to_owned().unbind());
         Self { values, positional: args.positional, names }
+    }
+
+    /// Keeps those of the call's values.
+    pub(super) fn keep(&mut self, py: Python<'_>, args: Args<'_>, which: Range<usize>) {
+        for (index, value) in args.values(py).enumerate().take(which.end).skip(which.start) {
+            if let Some(place) = self.values.get_mut(index) {
+                *place = value.to_owned().unbind();
+            }
+        }
     }
 
     /// For the garbage collector.

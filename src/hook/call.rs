@@ -8,9 +8,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::args::{Args, OwnedArgs};
+use super::args::Args;
 use super::custom;
-use super::evaluate::Evaluated;
+use super::evaluate::{self, Evaluated};
 use super::failure::{caught, error};
 use super::follow::{self, Ending};
 use super::hooked::{Action, Handler, Hook, Hooked, Until};
@@ -218,7 +218,7 @@ impl Hook {
             }
             return ptr::null_mut();
         };
-        let kept = (!attributes.is_empty()).then(|| OwnedArgs::new(py, args));
+        let kept = (!attributes.is_empty()).then(|| evaluate::kept(py, attributes, args));
         let followed = match (&self.until, begun) {
             (Until::End(trampoline), _) => {
                 trampoline.follow(made, self, Ending::Timer(attributes, kept, None))

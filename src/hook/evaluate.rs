@@ -1,6 +1,7 @@
 //! Runs compiled expressions on the objects of a call. A failing expression leaves its attribute out, and is reported
 //! once.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyException, PyIndexError, PyNameError, PyRuntimeError};
@@ -8,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
 use pyo3::{PyTypeInfo, create_exception};
 
-use super::args::Args;
+use super::args::{Args, OwnedArgs};
 use super::failure::error;
 use super::interrupt::{self, Attempt, Interrupt};
 use super::limits::{Refused, refused};
@@ -17,7 +18,7 @@ use super::value::Content;
 use super::walk::{bases, walkable};
 use super::{operators, system, value};
 use crate::event::{Attributes, Name};
-use crate::expr::{Builtin, Constant, Op, Program};
+use crate::expr::{Builtin, Constant, Op, Program, Use};
 
 create_exception!(msprof_rs, Unreturned, PyException, "A call that raised has no result to look at.");
 
@@ -29,6 +30,7 @@ pub(crate) struct Evaluated {
     constants: Box<[Py<PyAny>]>,
     names: Box<[Py<PyString>]>,
     arguments: Box<[Argument]>,
+    uses: Box<[Use]>,
     stack: usize,
     has_failed: AtomicBool,
     has_refused: AtomicBool,
@@ -64,6 +66,7 @@ impl Evaluated {
             constants: constants.collect::<PyResult<_>>()?,
             names: program.names().iter().map(interned).collect(),
             arguments: arguments.collect::<PyResult<_>>()?,
+            uses: program.uses().into(),
             stack: program.stack(),
             has_failed: AtomicBool::new(false),
             has_refused: AtomicBool::new(false),
@@ -187,6 +190,26 @@ impl Evaluated {
         stack.pop()
     }
 
+    /// Where what it looks at is among a call's values.
+    fn reads<'a>(&'a self, py: Python<'a>, args: Args<'a>) -> impl Iterator<Item = Range<usize>> + 'a {
+        let one = |index: usize| index..index + 1;
+        self.uses.iter().filter_map(move |part| match *part {
+            Use::Argument(n) => {
+                let argument = self.arguments.get(usize::from(n))?;
+                let given = argument.position.filter(|position| *position < args.count());
+                given.or_else(|| args.index_of_keyword(argument.name.bind(py))).map(one)
+            }
+            Use::Positional(n) => Some(one(n.into())).filter(|which| which.end <= args.count()),
+            Use::FromEnd(n) => args.count().checked_sub(n.into()).map(one),
+            Use::Rest(from) => Some(from.into()..args.count()),
+            Use::Keyword(n) => {
+                let key = self.constants.get(usize::from(n))?.bind(py);
+                args.index_of_keyword(key.cast().ok()?).map(one)
+            }
+            Use::Keywords => Some(args.count()..args.len(py)),
+        })
+    }
+
     fn argument<'py>(&self, py: Python<'py>, args: Args<'_>, n: u16) -> PyResult<Bound<'py, PyAny>> {
         let argument = entry(&self.arguments, n)?;
         let name = argument.name.bind(py);
@@ -198,6 +221,15 @@ impl Evaluated {
         let value = given.map(pyo3::Borrowed::to_owned).or_else(default);
         value.ok_or_else(|| error::<PyNameError>(format!("{name} was not given")))
     }
+}
+
+/// What attributes that are evaluated after the call will look at of its arguments.
+pub(super) fn kept(py: Python<'_>, attributes: &[Evaluated], args: Args<'_>) -> OwnedArgs {
+    let mut kept = OwnedArgs::new(py, args);
+    for which in attributes.iter().flat_map(|attribute| attribute.reads(py, args)) {
+        kept.keep(py, args, which);
+    }
+    kept
 }
 
 /// A malformed program can't be made by the compiler; should one come, it is an error like any other.

@@ -34,7 +34,7 @@ pub(in crate::hook) fn future<'py>(
         take_names(&returned, &followed)?;
         return Ok(followed);
     }
-    let done = Done { hook, attributes, args, open: Mutex::new(Some(open)) };
+    let done = Done { hook, attributes, open: Mutex::new(Some((open, args))) };
     let added = Bound::new(py, done).and_then(|done| {
         let _muted = recorder::mute();
         let added = returned.call_method1(intern!(py, "add_done_callback"), (&done,));
@@ -66,15 +66,15 @@ fn take_names(coroutine: &Bound<'_, PyAny>, followed: &Bound<'_, PyAny>) -> Resu
 struct Done {
     hook: &'static Hook,
     attributes: &'static [Evaluated],
-    args: Option<OwnedArgs>,
-    open: Mutex<Option<AsyncOpen>>,
+    /// Until it is done: there are futures that keep their callbacks for longer.
+    open: Mutex<Option<(AsyncOpen, Option<OwnedArgs>)>>,
 }
 
 impl Done {
     fn end(&self, py: Python<'_>, outcome: Outcome<'_, '_>) -> Result<(), Interrupt> {
         let ticks = Ticks::now();
-        let Some(open) = self.open.lock().take() else { return Ok(()) };
-        ending::record(py, self.hook, (self.attributes, self.args.as_ref()), open, ticks, outcome, None)
+        let Some((open, args)) = self.open.lock().take() else { return Ok(()) };
+        ending::record(py, self.hook, (self.attributes, args.as_ref()), open, ticks, outcome, None)
     }
 }
 
@@ -94,7 +94,11 @@ impl Done {
     }
 
     fn __traverse__(&self, visit: pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
-        self.args.as_ref().map_or(Ok(()), |args| args.traverse(&visit))
+        // Whoever holds the lock is alive, and so is this.
+        match self.open.try_lock().as_deref() {
+            Some(Some((_, Some(args)))) => args.traverse(&visit),
+            _ => Ok(()),
+        }
     }
 }
 
