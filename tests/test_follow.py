@@ -44,6 +44,9 @@ EVERYTHING = """
 - {symbol: 'followed:passing_on'}
 - {symbol: 'followed:endless'}
 - {symbol: 'followed:delegating'}
+- {symbol: 'followed:ignoring'}
+- {symbol: 'followed:unwilling'}
+- {symbol: 'followed:block', until: exit}
 - {symbol: 'followed:old_style'}
 - {symbol: 'followed:agenerator'}
 - {symbol: 'followed:Methods.coroutine'}
@@ -417,33 +420,51 @@ def test_return_times_the_call_alone(hooked: Program) -> None:
     assert "items" not in span.attributes
 
 
-@pytest.mark.xfail(
-    reason="the collector finalizes the original before what stands before it can close it", strict=True
-)
-@pytest.mark.parametrize(
-    ("end", "warnings"),
-    [
-        # Before 3.12, closing gives up at once what has not begun.
-        *([("made.close()", 0)] if IN_PLACE else []),
-        ("pass", 1),
-    ],
-)
+NEVER_BEGAN = {
+    "left": ("pass", 1),
+    # Before 3.12, closing gives up at once what has not begun.
+    "closed": ("made.close()", 0),
+    "thrown into": ("""
+try:
+    made.throw(ValueError())
+except ValueError as error:
+    kept.append(error)
+""", 0),
+    "a cancelled task": ("""
+loop = asyncio.new_event_loop()
+task = loop.create_task(made)
+task.cancel()
+try:
+    loop.run_until_complete(task)
+except asyncio.CancelledError as error:
+    kept += [task, error]
+loop.close()
+del loop, task
+""", 0),
+    "older": ("gc.collect(); gc.collect(1); gc.collect()", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", NEVER_BEGAN)
+@pytest.mark.parametrize("hooks", [1, 2])
 def test_a_coroutine_in_a_cycle_that_never_began_warns_as_the_original_does(
-    hooked: Program, end: str, warnings: int
+    hooked: Program, hooks: int, end: str
 ) -> None:
-    (hooked.folder / "target.py").write_text("async def f(): pass\n")
-    hooked.hook("- {symbol: 'target:f', domain: Test}")
-    _, err = hooked.run(
-        f"""
-        import gc, target
-        made = target.f()
-        {end}
-        cycle = [made]
-        cycle.append(cycle)
-        del made, cycle
-        gc.collect()
-        """,
-        PYTHONPATH=str(hooked.folder),
-        PYTHONWARNINGS="always",
-    )
+    (hooked.folder / "target.py").write_text("async def f(argument): pass\n")
+    hooked.hook("\n".join(f"- {{symbol: 'target:f', name: f{n}}}" for n in range(hooks)))
+    what_happens, warnings = NEVER_BEGAN[end]
+    code = f"""
+import asyncio, gc, target, weakref
+class Argument: pass
+kept = [Argument()]
+there = weakref.ref(kept[0])
+made = target.f(kept[0])
+kept += [made, kept]
+{what_happens}
+assert there() is not None
+del made, kept
+gc.collect()
+assert there() is None
+"""
+    _, err = hooked.run(code, PYTHONPATH=str(hooked.folder), PYTHONWARNINGS="always")
     assert err.count("never awaited") == warnings

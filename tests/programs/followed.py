@@ -83,6 +83,24 @@ def delegating() -> Generator[Any, Any, Any]:
     yield result
 
 
+def ignoring() -> Generator[Any, Any, str]:
+    """Takes being closed for a reason to return."""
+    try:
+        yield
+    except GeneratorExit:
+        EVENTS.append("closed")
+    return "ignored"
+
+
+async def unwilling() -> str:
+    """The same."""
+    try:
+        await asyncio.sleep(0)
+    except GeneratorExit:
+        EVENTS.append("closed")
+    return "ignored"
+
+
 @types.coroutine
 def old_style(value: int) -> Generator[Any, Any, int]:
     yield

@@ -227,6 +227,39 @@ def closed_generator() -> Any:
     return list(g)
 
 
+def closed_with_a_value() -> Any:
+    g = followed.ignoring()
+    next(g)
+    return g.close()
+
+
+def closed_with_a_value_below() -> Any:
+    def outer() -> Any:
+        yield from followed.ignoring()
+
+    g = outer()
+    next(g)
+    return g.close()
+
+
+def exit_thrown_into() -> Any:
+    g = followed.ignoring()
+    next(g)
+    if sys.version_info >= (3, 13):
+        g.throw(GeneratorExit())
+
+
+def a_coroutine_closed_with_a_value() -> Any:
+    coroutine = followed.unwilling()
+    coroutine.send(None)
+    return coroutine.close()
+
+
+def a_block_whose_generator_is_closed() -> Any:
+    manager = followed.block("a")
+    return manager.__enter__(), manager.gen.close()  # type: ignore[func-returns-value]
+
+
 def delegation() -> Any:
     return list(followed.delegating())
 

@@ -8,7 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::ending::{self, Ending, Outcome};
-use super::step::{Step, make_fast};
+use super::slots::make_fast;
+use super::step::Step;
 use crate::clock::Ticks;
 use crate::hook::args::OwnedArgs;
 use crate::hook::evaluate::Evaluated;

@@ -6,6 +6,7 @@
 mod context;
 mod ending;
 mod future;
+mod slots;
 mod step;
 mod trampoline;
 

@@ -4,7 +4,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyGeneratorExit, PyStopAsyncIteration, PyStopIteration};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::ending::{self, Activity, Ending, Outcome};
+use super::slots::stop;
 use crate::clock::Ticks;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt};
@@ -25,7 +26,7 @@ use crate::recorder;
 #[pyclass(frozen, module = "msprof_rs._core", name = "step")]
 pub(super) struct Step {
     inner: Py<PyAny>,
-    kind: Kind,
+    pub(super) kind: Kind,
     hook: &'static Hook,
     /// What is being awaited of an asynchronous generator: one of its `asend`, `athrow`, `aclose`.
     awaited: Mutex<Option<Py<PyAny>>>,
@@ -38,6 +39,8 @@ pub(super) struct Step {
     is_given: AtomicBool,
     started: AtomicBool,
     closing: AtomicBool,
+    /// A context manager has it in the place of its generator, with no Python function before it.
+    stands_alone: bool,
     start: AtomicU64,
     active: AtomicU64,
     count: AtomicU64,
@@ -46,7 +49,7 @@ pub(super) struct Step {
 
 /// Whether a coroutine's value is handed over by [`returned`]. `await` of CPython ≥ 3.12 takes it from a
 /// `StopIteration` alone, and making one costs more than all the rest of a step.
-const BY_VALUE: bool = cfg!(Py_3_12);
+pub(super) const BY_VALUE: bool = cfg!(Py_3_12);
 
 /// What a coroutine returned that has come to its end.
 #[pyfunction]
@@ -59,11 +62,13 @@ impl Step {
     /// A step of nothing yet: it begins when the caller does something with what it got.
     pub(super) fn new(inner: Py<PyAny>, kind: Kind, hook: &'static Hook, ending: Ending) -> Self {
         let tells_items = matches!(&ending, Ending::Handler(follower) if follower.wants_items());
+        let stands_alone = matches!(&ending, Ending::Block(..));
         Self {
             inner,
             kind,
             hook,
             tells_items,
+            stands_alone,
             awaited: Mutex::new(None),
             ending: Mutex::new(Some(ending)),
             value: Mutex::new(None),
@@ -259,7 +264,7 @@ impl Step {
     /// # Safety
     /// `value` is alive, `result` may be written to, no exception is set.
     #[inline]
-    unsafe fn advance(
+    pub(super) unsafe fn advance(
         &self,
         py: Python<'_>,
         value: *mut ffi::PyObject,
@@ -302,7 +307,7 @@ impl Step {
     ///
     /// # Safety
     /// No exception is set.
-    unsafe fn advance_awaited(&self, py: Python<'_>) -> *mut ffi::PyObject {
+    pub(super) unsafe fn advance_awaited(&self, py: Python<'_>) -> *mut ffi::PyObject {
         let awaited = self.target(py);
         // SAFETY: alive, and an object made by an asynchronous generator, which has this slot.
         let ran = self.run(py, || unsafe {
@@ -369,15 +374,21 @@ impl Drop for Step {
 }
 
 impl Step {
-    /// Nobody will take another step.
-    fn give_up(&self, py: Python<'_>) -> Result<(), Interrupt> {
-        // A coroutine that was never awaited warns of that. One warning is enough: the outer one has given it.
+    /// Closes a coroutine that never began: to warn of that is for the outer one, which knows whether it was closed or
+    /// thrown into.
+    pub(super) fn forgo(&self, py: Python<'_>) -> Result<(), Interrupt> {
         if self.kind == Kind::Coroutine
             && self.is_given.load(Ordering::Relaxed)
             && !self.started.load(Ordering::Relaxed)
         {
             self.inner.bind(py).call_method0(intern!(py, "close")).optional(py)?;
         }
+        Ok(())
+    }
+
+    /// Nobody will take another step.
+    fn give_up(&self, py: Python<'_>) -> Result<(), Interrupt> {
+        self.forgo(py)?;
         // Its span may have begun with the call.
         let ending = self.ending.lock().take();
         self.end_as(py, ending, Ticks::now(), Outcome::Closed)
@@ -423,7 +434,8 @@ impl Step {
         outcome
     }
 
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    /// From CPython 3.13 on it gives what the original returns when it is closed.
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (outcome, ticks) = self.run(py, || self.target(py).call_method0(intern!(py, "close")))?;
         match &outcome {
             Ok(_) => self.end(py, ticks, Outcome::Closed)?,
@@ -432,7 +444,16 @@ impl Step {
                 ended.map_err(|interrupt| interrupt.after(py, error))?;
             }
         }
-        outcome.map(|_| ())
+        let value = outcome?;
+        if self.stands_alone || value.is_none() {
+            return Ok(value);
+        }
+        // `yield from` and `await` drop what a `close()` gives, and go on with a `StopIteration` as with any return.
+        if BY_VALUE && self.kind == Kind::Coroutine {
+            *self.value.lock() = Some(value.clone().unbind());
+        }
+        stop(&value);
+        Err(PyErr::fetch(py))
     }
 
     fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -477,75 +498,4 @@ impl Step {
         }
         Ok(())
     }
-}
-
-/// Puts our own entries where those made by the macros would be called at each step: these know no `am_send`.
-pub(super) fn make_fast(py: Python<'_>) {
-    let kind = py.get_type::<Step>().as_type_ptr();
-    // SAFETY: the type was made at run time, so its method tables are its own, and these entries fit them.
-    unsafe {
-        (*kind).tp_iternext = Some(next_entry);
-        if let Some(methods) = (*kind).tp_as_async.as_mut() {
-            methods.am_send = Some(send_entry);
-            methods.am_await = Some(await_entry);
-        }
-        ffi::PyType_Modified(kind);
-    }
-}
-
-unsafe extern "C" fn await_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: alive; the caller gets a reference.
-    unsafe { ffi::Py_NewRef(step) }
-}
-
-unsafe extern "C" fn send_entry(
-    step: *mut ffi::PyObject,
-    value: *mut ffi::PyObject,
-    result: *mut *mut ffi::PyObject,
-) -> ffi::PySendResult {
-    // SAFETY: CPython calls a slot with an object of its type, holding its lock, with no exception set.
-    unsafe {
-        let py = Python::assume_attached();
-        let step = Borrowed::from_ptr(py, step).cast_unchecked::<Step>();
-        step.get().advance(py, value, result)
-    }
-}
-
-/// Null without an exception is the end, with None as its value.
-unsafe extern "C" fn next_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    let mut result = ptr::null_mut();
-    // SAFETY: as in `send_entry`.
-    unsafe {
-        let py = Python::assume_attached();
-        let this = Borrowed::from_ptr(py, step).cast_unchecked::<Step>();
-        if this.get().kind == Kind::AsyncGenerator {
-            return this.get().advance_awaited(py);
-        }
-        if this.get().advance(py, ffi::Py_None(), &raw mut result) != ffi::PySendResult::PYGEN_RETURN {
-            return result;
-        }
-        let value = Bound::from_owned_ptr(py, result);
-        let is_taken = BY_VALUE && this.get().kind == Kind::Coroutine;
-        if !(is_taken || value.is_none()) {
-            stop(&value);
-        }
-    }
-    ptr::null_mut()
-}
-
-/// Raises `StopIteration(value)`. The short way would take a tuple for its arguments, and an exception for itself.
-fn stop(value: &Bound<'_, PyAny>) {
-    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
-        match PyTuple::new(value.py(), [value]) {
-            Ok(arguments) => set_stop(arguments.as_any()),
-            Err(error) => error.restore(value.py()),
-        }
-    } else {
-        set_stop(value);
-    }
-}
-
-fn set_stop(value: &Bound<'_, PyAny>) {
-    // SAFETY: both are alive.
-    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
 }

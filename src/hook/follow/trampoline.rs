@@ -6,7 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Ending;
-use super::step::{Step, make_fast};
+use super::slots::{finalized_after, make_fast};
+use super::step::Step;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt, message};
 
@@ -65,6 +66,7 @@ impl Trampoline {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = made.py();
         let step = Bound::new(py, Step::new(self.inner(made)?.unbind(), self.kind, hook, ending))?;
+        finalized_after(made);
         // SAFETY: both objects are alive; gives a new reference, or null with an exception set.
         unsafe {
             let made = ffi::PyObject_CallOneArg(self.function.as_ptr(), step.as_ptr());
