@@ -31,6 +31,7 @@ operator.call(m.plain, 1) if hasattr(operator, 'call') else ''
 [pickle._dumps(m.plain, p) for p in range(pickle.HIGHEST_PROTOCOL + 1)]
 pickle.loads(cloudpickle.dumps(m.plain)) is m.plain, by_value(m.plain, 1), by_value(m.wrapping, 2)
 copy.copy(m.plain) is m.plain, copy.deepcopy({'f': [m.plain]})['f'][0] is m.plain
+copy.copy(m.wrapping) is m.wrapping, copy.deepcopy([m.wrapping])[0] is m.wrapping
 m.table[m.plain], {m.plain: 1}[next(iter(m.table))], m.plain in set(m.table), m.plain in list(m.table)
 m.plain == next(iter(m.table)), next(iter(m.table)) == m.plain, m.plain.__eq__(m.plain)
 m.plain.__ne__(1)
@@ -88,6 +89,8 @@ type('Sub', (Derived,), {'method': Base.method})().method()
 MADE = """
 [m.cached(2), m.cached(2), m.cached.cache_info(), m.cached.cache_parameters(), m.cached.cache_clear()]
 [identity(f) for f in (m.cached, m.added, m.dispatched, m.opened, m.opened_later, m.free)]
+[raised(lambda: copy.copy(f) is f) for f in (m.cached, m.dispatched, m.opened, m.free, m.coroutine)]
+[raised(lambda: copy.deepcopy(f) is f) for f in (m.cached, m.dispatched, m.opened, m.free, m.coroutine)]
 m.added(), m.added.func == m.plain, m.added.args, m.added.keywords
 isinstance(m.added, functools.partial)
 functools.partial(m.added, b='y')(), pickle.loads(pickle.dumps(m.added))(), copy.copy(m.added)()
@@ -123,6 +126,8 @@ Derived().static(1), Base.static(2), Derived().of_class(1), Base.of_class(2), De
 identity(Base.static), identity(Base.of_class), identity(Base.__init__), identity(Base.Nested.inner)
 (d := Derived(2)).remembered(1), d.remembered(1), Base.remembered.cache_info()
 identity(Base.remembered)
+[raised(lambda: copy.copy(f) is f) for f in (Base.remembered, Base.decorated, Base.static, Base.__init__)]
+[raised(lambda: copy.deepcopy(f) is f) for f in (Base.remembered, Base.decorated, Base.static, Base.__init__)]
 Derived().promised(), Base.__abstractmethods__, raised(lambda: Base())
 Base.promised.__isabstractmethod__
 Derived(3).size, Derived()(4), Derived(1) == Derived(1), Derived(1) < Derived(2), len(Derived(3))

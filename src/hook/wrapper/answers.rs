@@ -15,7 +15,16 @@ use crate::hook::system;
 use crate::hook::text::utf8;
 
 /// Attributes that are the wrapper's own; all others are those of the function.
-const OWN: [&CStr; 6] = [c"__call__", c"__eq__", c"__get__", c"__ne__", c"__reduce__", c"__reduce_ex__"];
+const OWN: [&CStr; 8] = [
+    c"__call__",
+    c"__copy__",
+    c"__deepcopy__",
+    c"__eq__",
+    c"__get__",
+    c"__ne__",
+    c"__reduce__",
+    c"__reduce_ex__",
+];
 
 /// Where `torch.compile` finds the function to trace in place of an object that it can't look into.
 const TRACED_INSTEAD: &CStr = c"_torchdynamo_inline";
