@@ -82,7 +82,9 @@ def test_a_removed_folder_is_noticed_and_followed_by_a_new_session(program: Prog
     assert process.stdout.readline() == "ready\n"
     (former,) = program.sessions()
     wait_until(lambda: any(file.stat().st_size > 0 for file in former.glob("*.pftrace")), "the capture")
-    shutil.rmtree(program.prof_dir)
+    # In one go: the recorder may make the new folder while files are removed one by one.
+    gone = program.prof_dir.rename(program.folder / "gone")
+    shutil.rmtree(gone)
     wait_until(lambda: list(program.prof_dir.rglob("*.pftrace")), "a new capture")
     wait_until(
         lambda: any(

@@ -52,7 +52,7 @@ pub struct Tally {
 impl Tally {
     /// Whether something of what happened while the server recorded is not there, other than as the config says.
     pub fn has_losses(&self) -> bool {
-        self.dropped + self.ringless + self.vanished + self.unfollowed > 0
+        self.dropped + self.ringless + self.vanished + self.unfollowed + self.lost_rings > 0
     }
 }
 
