@@ -21,7 +21,7 @@ def vllm(request: pytest.FixtureRequest) -> Environment:
 
 @pytest.fixture(scope="session")
 def vllm_once(vllm: Environment) -> Environment:
-    """As `vllm`; in CI on one CPython alone, for what does not depend on it and takes minutes."""
+    """As `vllm`; in CI on one CPython alone, for what takes minutes; others see both."""
     if "CI" in os.environ and vllm.python_version != "3.11":
         pytest.skip("CI runs it on CPython 3.11")
     return vllm

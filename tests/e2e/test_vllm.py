@@ -97,21 +97,21 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(vllm: Environment, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(vllm, tmp_path_factory.mktemp(f"vllm-{vllm.python_version}"))
+def run(vllm_once: Environment, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(vllm_once, tmp_path_factory.mktemp(f"vllm-{vllm_once.python_version}"))
 
 
 @pytest.fixture(scope="module")
-def unset_server(vllm: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def unset_server(vllm_once: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the plugin installed and the variable unset. If not even vLLM alone runs here, skips."""
-    folder = tmp_path_factory.mktemp(f"unset-{vllm.python_version}")
+    folder = tmp_path_factory.mktemp(f"unset-{vllm_once.python_version}")
     try:
-        with Server(vllm, folder, {"HOME": str(folder)}) as server:
+        with Server(vllm_once, folder, {"HOME": str(folder)}) as server:
             yield server
     except ServerError as error:
-        vllm.uninstall()
+        vllm_once.uninstall()
         try:
-            with Server(vllm, folder / "alone"):
+            with Server(vllm_once, folder / "alone"):
                 pass
         except ServerError:
             skip_loudly(f"vLLM does not run on this machine, even without the profiler: {error}")
