@@ -115,6 +115,20 @@ def test_each_signal_reaches_the_command_once(
     assert run.process.returncode == 7
 
 
+def test_signals_for_the_group_that_come_at_once_reach_the_command_once(runs: Callable[..., Run]) -> None:
+    run = runs("tells")
+    run.to_us(signal.SIGSTOP)
+    wait_until(lambda: state(run.process.pid) == "T", "the stop")
+    # When it goes on, the lower number comes first.
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        run.to_the_group(number)
+        assert run.line() == str(int(number))
+    run.to_us(signal.SIGCONT)
+    assert run.line() == str(int(signal.SIGCONT))
+    assert run.end() == b""
+    assert run.process.returncode == 7
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1])
 @pytest.mark.parametrize("to", [Run.to_us, Run.to_the_group])
 def test_who_waits_for_run_sees_the_signal_that_ended_the_command(

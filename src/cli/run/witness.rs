@@ -16,6 +16,8 @@ const ONE_BY_ONE: Duration = Duration::from_millis(20);
 /// input, which is to say with us.
 pub(super) struct Witness {
     process: Child,
+    /// What has reached those before it, and was not told yet: a bit for each signal from 1 on.
+    carried: u64,
 }
 
 impl Witness {
@@ -25,24 +27,31 @@ impl Witness {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: does nothing; that there is such a step has the mask of signals inherited.
         let command = unsafe { command.pre_exec(|| Ok(())) };
-        Ok(Self { process: command.spawn()? })
+        Ok(Self { process: command.spawn()?, carried: 0 })
     }
 
     /// Whether a signal that has just come has come to the group; told once.
     pub(super) fn has_seen(&mut self, signal: i32) -> bool {
-        let seen = self.holds(signal) || {
-            std::thread::sleep(ONE_BY_ONE);
-            self.holds(signal)
-        };
-        if seen && let Ok(new) = Self::start() {
+        let bit = 1 << (signal - 1);
+        let holds = |witness: &Self| witness.pending() & bit != 0;
+        let was_carried = self.carried & bit != 0;
+        self.carried &= !bit;
+        let is_held = holds(self)
+            || !was_carried && {
+                std::thread::sleep(ONE_BY_ONE);
+                holds(self)
+            };
+        if is_held && let Ok(mut new) = Self::start() {
+            // Signals come to us by their numbers: others that were sent before are still to come.
+            new.carried = (self.carried | self.pending()) & !bit;
             *self = new;
         }
-        seen
+        is_held || was_carried
     }
 
-    fn holds(&self, signal: i32) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        status.is_ok_and(|status| pending(&status) & 1 << (signal - 1) != 0)
+    /// The signals that wait for it.
+    fn pending(&self) -> u64 {
+        fs::read_to_string(format!("/proc/{}/status", self.process.id())).map_or(0, |status| pending(&status))
     }
 }
 
