@@ -221,7 +221,7 @@ def test_what_a_table_of_the_module_holds_can_still_be_pickled(
 
 
 def test_an_import_while_the_table_of_modules_is_empty_works_as_before(modules: Program) -> None:
-    """As tests do that patch `sys.modules`: `sys` itself is not there then."""
+    """As tests do that patch `sys.modules`: few modules bear that in 3.12 and later, since `sys` goes too."""
     (modules.folder / "first.py").write_text(MODULE)
     modules.hook("[{symbol: 'first:f', domain: Test}, {symbol: 'target:f', domain: Test}]")
     out, err = modules.run(
@@ -229,14 +229,14 @@ def test_an_import_while_the_table_of_modules_is_empty_works_as_before(modules: 
         import first, sys
         from unittest import mock
         with mock.patch.dict(sys.modules, clear=True):
-            import json
+            import keyword
             import target
-            print(json.dumps([target.f()]))
+            print(keyword.iskeyword("if"), target.f())
         import target
         target.f()
         """
     )
-    assert out == "[1]\n"
+    assert out == "True 1\n"
     assert "Error" not in err
     assert calls(modules) == 2
 
