@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::own_file::{Identity, OwnFile};
 
-/// Nobody holds a note for longer than a few writes, unless it is stopped meanwhile.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Nobody holds a note for longer than it takes to make a folder and write a few lines; but that may wait for a disk that
+/// others keep busy, and the process may be stopped meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For who only looks, again and again.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Bytes of a note. What is written later is never longer, so that it needs no further room.
 const NOTE_SIZE: usize = 4096;
@@ -99,7 +103,7 @@ impl Point {
             return None;
         }
         // Whoever has the note for longer finds out for himself.
-        let meeting = self.meet_within(PATIENCE / 10).ok()?;
+        let meeting = self.meet_within(GLANCE).ok()?;
         meeting.is_running().then_some(meeting.note)
     }
 
