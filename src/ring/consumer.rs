@@ -334,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_that_is_removed_says_no_more_how_long_the_file_was() {
+        let (_, consumer) = ring(4096);
+        consumer.announce(1000, 1100);
+        assert_eq!(consumer.ring().file_length(), 1100);
+        consumer.ring().remove_file();
+        assert_eq!(consumer.ring().file_length(), 0);
+    }
+
+    #[test]
     fn records_of_any_size_survive_the_wrap() {
         let (mut producer, mut consumer) = ring(4096);
         let mut expected = Vec::new();

@@ -208,8 +208,10 @@ impl Ring {
         header.file_after.store(0, Ordering::Relaxed);
     }
 
-    /// Removes the ring's file; the memory stays until the last user is gone.
+    /// Removes the ring's file, whose records are all taken; the memory stays until the last user is gone. Of one that was
+    /// moved away, which stays there, nobody is to conclude how long the capture beside it was.
     pub fn remove_file(&self) {
+        self.forget_file();
         if let Place::File(path) = &self.place
             && let Err(error) = std::fs::remove_file(path)
         {
