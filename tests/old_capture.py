@@ -51,3 +51,16 @@ class Database:
     def close(self) -> None:
         self.connection.commit()
         self.connection.close()
+
+
+def step(rid: str, iteration: int, tokens: int) -> dict[str, object]:
+    """What a batch says of a request that it takes a step further; the prompt has 8 tokens."""
+    computed = 0 if iteration == 0 else 7 + iteration
+    return {
+        "rid": rid,
+        "iter": iteration,
+        "type": int(computed >= 8),
+        "num_scheduled_tokens": tokens,
+        "num_prompt_tokens": 8,
+        "num_computed_tokens": computed,
+    }

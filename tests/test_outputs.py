@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from old_capture import MS, START, Database, run, step
 from program import wait_until
-from test_parse import MS, START, Database, run, step
 
 ALL = ("--format", "csv", "db", "json", "perfetto", "parquet")
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]

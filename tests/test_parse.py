@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from old_capture import MS, START, Database, run
+from old_capture import MS, START, Database, run, step
 from perfetto_sql import NODE, WHY_NOT, TraceProcessor
 from program import Program
 
@@ -26,18 +26,6 @@ def ask_duckdb(sql: str) -> list[tuple[Any, ...]]:
     answer = duckdb.sql(sql)
     assert answer is not None
     return answer.fetchall()
-
-
-def step(rid: str, iteration: int, tokens: int) -> dict[str, object]:
-    computed = 0 if iteration == 0 else 7 + iteration
-    return {
-        "rid": rid,
-        "iter": iteration,
-        "type": int(computed >= 8),
-        "num_scheduled_tokens": tokens,
-        "num_prompt_tokens": 8,
-        "num_computed_tokens": computed,
-    }
 
 
 @pytest.fixture
