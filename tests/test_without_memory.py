@@ -69,6 +69,7 @@ def test_a_program_that_fills_its_memory_is_told_so_by_an_exception(hooked: Prog
         except MemoryError:
             held.clear()
         print("goes on")
-        """
+        """,
+        patience=600,
     )
     assert out == "goes on\n", err
