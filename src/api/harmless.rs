@@ -71,7 +71,7 @@ fn place(py: Python<'_>) -> PyResult<String> {
 /// It was not given, is no text, or is empty: timelines show nothing without a name.
 pub(super) fn name<'a, 'py>(given: Option<&'a Bound<'py, PyAny>>) -> PyResult<&'a Bound<'py, PyString>> {
     let name = text(given, "name")?;
-    if name.is_empty()? { Err(PyTypeError::new_err("the name is empty")) } else { Ok(name) }
+    if name.is_empty()? { Err(error::<PyTypeError>("the name is empty")) } else { Ok(name) }
 }
 
 /// A text that was given.

@@ -184,7 +184,7 @@ impl Session {
     pub(super) fn state_ends_missed(&mut self, abandoned_before: u64) {
         if self.file.has_moved() {
             let unended = self.writer.unended(self.threads.iter().map(|thread| &thread.sequence));
-            self.state_vanished(unended - abandoned_before);
+            self.state_vanished(unended.saturating_sub(abandoned_before));
         }
     }
 
