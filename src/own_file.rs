@@ -14,15 +14,17 @@ mod life;
 pub use inherited::{before_fork, close_parents};
 pub use life::{Claim, Life, life_of};
 
+use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, RawDir};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,9 @@ use crate::files;
 /// Numbers of ours lie above three quarters of those that a program may use; of the first thousand only, since the
 /// kernel keeps a table up to the highest number.
 const FIRST_NUMBERS: u64 = 1024;
+
+/// Bytes of names that are asked for at once.
+const LISTING: usize = 8 << 10;
 
 /// An open file that knows whether its descriptor is still its own.
 #[derive(Debug)]
@@ -164,6 +169,25 @@ impl Drop for OwnFile {
     }
 }
 
+/// The names in a folder, in no order. The standard library panics where the program closes the descriptor of a folder
+/// that is being read, and could close one of the program's.
+///
+/// # Errors
+/// The folder can't be read, or the program has closed its descriptor meanwhile.
+pub fn names_in(folder: &Path) -> io::Result<Vec<OsString>> {
+    let mut folder = OwnFile::new(File::open(folder)?, folder)?;
+    let mut buffer = [MaybeUninit::uninit(); LISTING];
+    let mut entries = RawDir::new(folder.get()?, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_bytes().to_owned();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
 /// Makes a file of `size` zeroes at `path`, for this user alone, and maps it shared. Its blocks are reserved now: a page
 /// that can't be had later would kill the program.
 ///
@@ -287,6 +311,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "another's");
         // SAFETY: as above.
         drop(unsafe { File::from_raw_fd(own.file.as_raw_fd()) });
+    }
+
+    #[test]
+    fn the_names_in_a_folder_are_all_there_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(names_in(folder.path()).unwrap().is_empty());
+        let mut expected: Vec<_> = (0..500).map(|number| OsString::from(format!("{number:0>50}"))).collect();
+        expected.iter().for_each(|name| drop(File::create(folder.path().join(name)).unwrap()));
+        let mut names = names_in(folder.path()).unwrap();
+        names.sort();
+        expected.sort();
+        assert_eq!(names, expected);
+        assert!(names_in(&folder.path().join("none")).is_err());
     }
 
     #[test]

@@ -52,6 +52,7 @@ open("done", "w").close()
     }
     assert not spoilt
     assert len(program.capture().named("after")) == 200, "collection went on"
+    assert len(program.sessions()) == 1, "a daemon is of its parents' session"
 
 
 def test_a_capture_that_is_closed_and_gone_is_followed_by_another_which_one_line_says(

@@ -250,8 +250,12 @@ fn facts(file: &File) -> Facts {
 
 /// The pages in a folder.
 fn pages(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.to_string_lossy().ends_with(ENDING)).collect()
+    let names = own_file::names_in(folder).unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| folder.join(name))
+        .filter(|path| path.to_string_lossy().ends_with(ENDING))
+        .collect()
 }
 
 /// Removes what killed processes have left. A page without its magic number may be one that is being made.

@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use thiserror::Error;
 
 use super::flusher::{Command, Flusher};
+use super::rendezvous::{self, Joined};
 use super::{door, names_file, role, signals, thread};
 use crate::clock::{Nanos, boottime};
 use crate::config::{ConfigError, rewrite_enable};
@@ -91,6 +92,10 @@ static NEXT_DUMP: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// The thread can't be made.
 pub fn activate(options: Options) -> std::io::Result<()> {
+    start(options, None)
+}
+
+fn start(options: Options, parents: Option<Arc<Joined>>) -> std::io::Result<()> {
     if HANDLE.load().as_ref().is_some_and(|handle| handle.pid == std::process::id()) {
         return Ok(());
     }
@@ -100,7 +105,7 @@ pub fn activate(options: Options) -> std::io::Result<()> {
     }
     signals::forget_reasons();
     let (sender, commands) = crossbeam_channel::unbounded();
-    let flusher = Flusher::new(options.clone(), commands);
+    let flusher = Flusher::new(options.clone(), commands, parents);
     let (ready, wait) = crossbeam_channel::bounded(1);
     let is_on = flusher.is_to_start();
     own_file::prepare();
@@ -146,7 +151,7 @@ pub fn forked_child() -> std::io::Result<()> {
     let Some(handle) = HANDLE.swap(None) else { return Ok(()) };
     let options = Options { domains: None, ..handle.options.clone() };
     std::mem::forget(handle);
-    activate(options)
+    start(options, rendezvous::of_parent())
 }
 
 /// Switches collection on or off in the collection config, so for all processes that share it, and waits until this

@@ -2,6 +2,7 @@
 //! on.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Storage;
-use crate::own_file::OwnFile;
+use crate::own_file::{self, OwnFile};
 use crate::trace::Stream;
 
 /// More than is written at once.
@@ -229,25 +230,24 @@ fn new_part(stem: &Path) -> io::Result<OwnFile> {
 /// The numbers of the parts that are there: a part that was removed has no successor of its name.
 fn parts(stem: &Path) -> io::Result<Vec<u32>> {
     let prefix = format!("{}.", stem.file_name().unwrap_or_default().to_string_lossy());
-    let entries = fs::read_dir(stem.parent().unwrap_or(Path::new(".")))?;
-    let number = |entry: io::Result<fs::DirEntry>| {
-        let name = entry.ok()?.file_name();
+    let number = |name: OsString| {
         let rest = name.to_str()?.strip_prefix(&prefix)?;
         if rest == "pftrace" { Some(0) } else { rest.strip_suffix(".pftrace")?.parse().ok() }
     };
-    Ok(entries.filter_map(number).collect())
+    Ok(own_file::names_in(folder_of(stem))?.into_iter().filter_map(number).collect())
 }
 
 /// Bytes of all captures in the folder.
 fn folder_size(stem: &Path) -> u64 {
-    let mut size = 0;
-    for entry in fs::read_dir(stem.parent().unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "pftrace") {
-            // Another process may just have removed it.
-            size += entry.metadata().map_or(0, |metadata| metadata.len());
-        }
-    }
-    size
+    let folder = folder_of(stem);
+    let paths = own_file::names_in(folder).unwrap_or_default().into_iter().map(|name| folder.join(name));
+    let captures = paths.filter(|path| path.extension().is_some_and(|extension| extension == "pftrace"));
+    // Another process may just have removed it.
+    captures.map(|path| path.symlink_metadata().map_or(0, |metadata| metadata.len())).sum()
+}
+
+fn folder_of(stem: &Path) -> &Path {
+    stem.parent().unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

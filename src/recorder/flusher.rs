@@ -3,12 +3,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::activation::{DumpError, Options};
-use super::rendezvous::{Membership, Rendezvous};
+use super::rendezvous::{Joined, Membership, Rendezvous};
 use super::session::Session;
 use super::signals::{self, Woken};
 use super::trouble::Losses;
@@ -82,9 +83,11 @@ struct Running {
 }
 
 impl Flusher {
-    pub(super) fn new(options: Options, commands: Receiver<Command>) -> Self {
+    /// A forked child goes on with its `parents` session.
+    pub(super) fn new(options: Options, commands: Receiver<Command>, parents: Option<Arc<Joined>>) -> Self {
         let watch = Watch::new(&options.config, &options.home);
-        let rendezvous = Rendezvous::new(&options.config);
+        let mut rendezvous = Rendezvous::new(&options.config);
+        rendezvous.inherit(parents);
         Self {
             options,
             commands,
@@ -107,6 +110,7 @@ impl Flusher {
     /// The thread's life. Says when it has looked at the config for the first time.
     pub(super) fn run(mut self, ready: &Sender<()>) {
         self.follow_config();
+        self.rendezvous.inherit(None);
         // Nobody waits any more if this took too long.
         let _ = ready.send(());
         if let Err(error) = rustix::process::nice(NICENESS) {
@@ -245,7 +249,7 @@ impl Flusher {
         ends: Option<Instant>,
         before: Losses,
     ) {
-        match Session::start(&membership.folder, &self.options, collection.mode, collection.storage) {
+        match Session::start(membership.folder(), &self.options, collection.mode, collection.storage) {
             Ok(mut session) => {
                 log::info!("collection started: {}", session.path().display());
                 session.inherit(before);
@@ -256,7 +260,7 @@ impl Flusher {
                 if let Mode::Flight { dump_signal: Some(signal), .. } = collection.mode {
                     signals::watch_for_dump(signal);
                 }
-                let dumps = Dumps::of(&membership.folder);
+                let dumps = Dumps::of(membership.folder());
                 self.running = Some(Running { session, membership, mode: collection.mode, ends, dumps });
                 self.failed = None;
                 self.state_facts();
@@ -264,7 +268,7 @@ impl Flusher {
             }
             Err(error) => {
                 // If nobody else captures into it: the next try makes another.
-                let _ = std::fs::remove_dir(&membership.folder);
+                let _ = std::fs::remove_dir(membership.folder());
                 self.fail(error.to_string());
             }
         }
@@ -276,12 +280,12 @@ impl Flusher {
         if running.session.look_for_file() {
             return;
         }
-        let former = running.membership.folder.display().to_string();
+        let former = running.membership.folder().display().to_string();
         let collection = self.watch.collection().clone();
-        let moved = self
-            .rendezvous
-            .join(&collection.prof_dir, &(self.options.stamp)())
-            .and_then(|membership| running.session.leave_file(Some(&membership.folder)).map(|()| membership));
+        let moved =
+            self.rendezvous.join(&collection.prof_dir, &(self.options.stamp)()).and_then(|membership| {
+                running.session.leave_file(Some(membership.folder())).map(|()| membership)
+            });
         let membership = match moved {
             Ok(membership) => membership,
             Err(error) => {
@@ -378,7 +382,7 @@ impl Flusher {
         if !matches!(running.mode, Mode::Flight { .. }) {
             return Err(DumpError::NotInFlight);
         }
-        let session = running.membership.folder.clone();
+        let session = running.membership.folder().to_owned();
         running.dumps.ask().map_err(|error| DumpError::Io { path: session.clone(), error })?;
         let mut last = session;
         while let Some(folder) = running.dumps.asked() {
@@ -392,7 +396,7 @@ impl Flusher {
         control::Facts {
             role: facts::process(self.options.process_name.as_deref()).name,
             config: std::path::absolute(&self.options.config).unwrap_or_else(|_| self.options.config.clone()),
-            session: self.running.as_ref().map(|running| running.membership.folder.clone()),
+            session: self.running.as_ref().map(|running| running.membership.folder().to_owned()),
             config_file: Identity::at(&self.options.config).ok(),
             mounts: files::mounts(),
             trouble: self.trouble().map(str::to_owned),

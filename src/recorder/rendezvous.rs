@@ -2,7 +2,8 @@
 //! file that is found by the config file.
 //!
 //! The first that starts collecting makes the folder and notes it; the others join it while somebody still
-//! collects into it. Liveness is a shared file lock, which the kernel takes back when a process dies in any way.
+//! collects into it. Liveness is a shared file lock, which the kernel takes back when a process dies in any way. A forked
+//! child goes on with its parent's session even if the parent has ended before the child gets to join: so daemons begin.
 //!
 //! The config is a file and not a path: containers may have different files at one path, and one file at different
 //! paths. So its device and inode name the point where its processes meet. An editor that puts a new file in its place
@@ -17,17 +18,24 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rustix::fs::{FlockOperation, flock};
 
 use self::note::{Meeting, Note, Point, sweep};
 use crate::files;
 use crate::own_file::{Identity, OwnFile};
 
+/// The session into which this process collects, for children that it forks.
+static OURS: ArcSwapOption<Joined> = ArcSwapOption::const_empty();
+
 /// One process's end of the meeting point.
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     config: PathBuf,
+    /// The parent's session at the fork.
+    inherited: Option<Arc<Joined>>,
     /// The mounts that this process sees, by a number of the kernel's.
     mounts: u64,
     /// The config file when it was last looked at.
@@ -39,11 +47,17 @@ pub(super) struct Rendezvous {
     told_unseen: bool,
 }
 
+/// A session that a process has joined.
+#[derive(Debug)]
+pub(super) struct Joined {
+    generation: u64,
+    folder: PathBuf,
+}
+
 /// Membership in a session; the lock goes with it.
 #[derive(Debug)]
 pub(super) struct Membership {
-    pub(super) folder: PathBuf,
-    generation: u64,
+    session: Arc<Joined>,
     /// None: the session is this process's alone.
     held: Option<Held>,
 }
@@ -69,6 +83,7 @@ impl Rendezvous {
     pub(super) fn new(config: &Path) -> Self {
         Self {
             config: std::path::absolute(config).unwrap_or_else(|_| config.into()),
+            inherited: None,
             mounts: files::mounts(),
             file: None,
             latest: 0,
@@ -101,6 +116,11 @@ impl Rendezvous {
         };
         self.tell(&error);
         new_folder(prof_dir, stamp).map(Membership::alone)
+    }
+
+    /// Has a forked child go on with its parent's session, or no longer: it may have been stopped since.
+    pub(super) fn inherit(&mut self, parents: Option<Arc<Joined>>) {
+        self.inherited = parents;
     }
 
     /// Removes the files unless another process collects: for a process that ends.
@@ -138,12 +158,12 @@ impl Rendezvous {
         folder.is_some_and(|folder| {
             let common = self.point(folder, self.file, Scope::Common);
             let note = common.look();
-            note.open && note.folder != membership.folder && self.sees(&note) && common.running().is_some()
+            note.open && note.folder != membership.folder() && self.sees(&note) && common.running().is_some()
         })
     }
 
     fn is_newer(&mut self, note: &Note, membership: &Membership) -> bool {
-        let is_newer = note.open && note.generation > membership.generation;
+        let is_newer = note.open && note.generation > membership.session.generation;
         if is_newer && !self.sees(note) {
             self.tell_unseen(note);
             return false;
@@ -159,16 +179,16 @@ impl Rendezvous {
         let folder = files::private_folder()?;
         let point = self.point(&folder, self.file, held.scope);
         let mut meeting = point.meet()?;
-        if meeting.is_running() && meeting.note.folder != membership.folder {
+        if meeting.is_running() && meeting.note.folder != membership.folder() {
             return Ok(self.sees(&meeting.note));
         }
         if !meeting.is_running() {
             let former = held.point.look();
-            if former.generation == membership.generation && !former.open {
+            if former.generation == membership.session.generation && !former.open {
                 return Ok(true);
             }
-            let generation = meeting.note.generation.max(membership.generation);
-            meeting.write(self.note(generation, &membership.folder))?;
+            let generation = meeting.note.generation.max(membership.session.generation);
+            meeting.write(self.note(generation, membership.folder()))?;
         }
         let (former, scope) = (held.point.clone(), held.scope);
         *membership = self.joined(scope, meeting);
@@ -191,10 +211,11 @@ impl Rendezvous {
             meeting.note.open = false;
         }
         if !meeting.is_running() {
-            let mut carried = Point::all(&folder).filter(|point| *point != common && *point != mounts);
-            if let Some(note) = carried.find_map(|point| self.carried(&point)) {
-                let folder = note.folder.clone();
-                meeting.write(self.note(note.generation.max(meeting.note.generation + 1), &folder))?;
+            let mut others = Point::all(&folder).filter(|point| *point != common && *point != mounts);
+            let carried = || others.find_map(|point| self.carried(&point));
+            if let Some(session) = self.parents(&meeting.note).or_else(carried) {
+                let generation = session.generation.max(meeting.note.generation + 1);
+                meeting.write(self.note(generation, &session.folder))?;
                 meeting.attend();
             }
             return Ok((Scope::Common, meeting));
@@ -211,15 +232,24 @@ impl Rendezvous {
         Ok((Scope::Mounts, mounts.meet()?))
     }
 
+    /// The parent's session, unless the note says that it was stopped or that there has been another. A parent that ends
+    /// removes the note.
+    fn parents(&self, note: &Note) -> Option<Arc<Joined>> {
+        let parents = self.inherited.as_ref().filter(|parents| parents.folder.is_dir())?;
+        let is_newest = note.open && note.generation == parents.generation && note.folder == parents.folder;
+        (is_newest || note.generation == 0).then(|| parents.clone())
+    }
+
     /// A session that runs at the point of the file that this config's file has replaced: the same path in the same mounts.
-    fn carried(&self, point: &Point) -> Option<Note> {
+    fn carried(&self, point: &Point) -> Option<Arc<Joined>> {
         let is_here =
             |note: &Note| note.mounts == self.mounts && *note.config == *self.config.to_string_lossy();
         let note = point.look();
         if !note.open || !is_here(&note) || !self.sees(&note) {
             return None;
         }
-        point.running().filter(is_here)
+        let Note { generation, folder, .. } = point.running().filter(is_here)?;
+        Some(Arc::new(Joined { generation, folder }))
     }
 
     /// Whether the note is of this config file, and not of one that had the same number before.
@@ -266,8 +296,9 @@ impl Rendezvous {
         if scope == Scope::Common {
             self.latest = note.generation;
         }
-        let held = Some(Held { point, scope, live });
-        Membership { folder: note.folder, generation: note.generation, held }
+        let session = Arc::new(Joined { generation: note.generation, folder: note.folder });
+        OURS.store(Some(session.clone()));
+        Membership { session, held: Some(Held { point, scope, live }) }
     }
 
     fn tell(&mut self, error: &io::Error) {
@@ -291,13 +322,18 @@ impl Rendezvous {
 
 impl Membership {
     fn alone(folder: PathBuf) -> Self {
-        Self { folder, generation: 0, held: None }
+        Self { session: Arc::new(Joined { generation: 0, folder }), held: None }
+    }
+
+    /// The session's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.session.folder
     }
 
     /// Says that the session is over for everybody, if it is still the newest.
     pub(super) fn conclude(&self) -> io::Result<()> {
         let Some(held) = &self.held else { return Ok(()) };
-        held.point.update(|note| note.open &= note.generation != self.generation)
+        held.point.update(|note| note.open &= note.generation != self.session.generation)
     }
 
     /// Locks the file again if the program has closed it: the lock went with that.
@@ -309,6 +345,18 @@ impl Membership {
         }
         Ok(())
     }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // Another session may have been joined before this one is left.
+        OURS.rcu(|ours| ours.clone().filter(|ours| !Arc::ptr_eq(ours, &self.session)));
+    }
+}
+
+/// The session of the parent, in a child that it has just forked.
+pub(super) fn of_parent() -> Option<Arc<Joined>> {
+    OURS.swap(None)
 }
 
 /// Keeps the session of a config running while nobody collects into it: the processes of one command may come one after

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::event::names_log::has_lock;
-use crate::own_file::{Life, life_of};
+use crate::own_file::{self, Life, life_of};
 use crate::{files, machine};
 
 /// What a folder for a capture's rings is called, with the stem of its files behind it.
@@ -194,7 +194,7 @@ fn folder_of(capture: &Path) -> &Path {
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path())
+    own_file::names_in(folder).unwrap_or_default().into_iter().map(|name| folder.join(name))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::own_file::{Identity, OwnFile};
+use crate::own_file::{self, Identity, OwnFile};
 
 /// Nobody holds a note for longer than it takes to make a folder and write a few lines; but that may wait for a disk that
 /// others keep busy, and the process may be stopped meanwhile.
@@ -73,8 +73,8 @@ impl Point {
 
     /// All that have a note in this folder.
     pub(super) fn all(folder: &Path) -> impl Iterator<Item = Self> {
-        let names = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.filter_map(move |name| Some(Self::of(folder, name.to_str()?.strip_suffix(ENDING)?)))
+        let names = own_file::names_in(folder).unwrap_or_default();
+        names.into_iter().filter_map(move |name| Some(Self::of(folder, name.to_str()?.strip_suffix(ENDING)?)))
     }
 
     /// Takes the note's lock, and that of those who collect.
