@@ -48,8 +48,8 @@ def dump(reason: str) -> Path:
 def stood_for(object: object) -> object | None:  # noqa: A002
     """The function that an object in its place stands for; None for any other object."""
 
-def returned(step: object) -> object:
-    """What a coroutine returned that `_follow` has awaited to its end."""
+def returned(step: object, value: Any) -> Any:
+    """What was returned, where `_follow` got `value` from `yield from` or `await`."""
 
 def quietly(function: Callable[..., _T], *arguments: object) -> _T:
     """Calls a function of the profiler's own: no hook acts on what that calls."""

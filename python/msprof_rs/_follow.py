@@ -10,15 +10,28 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from typing import Any, Protocol
 
 from ._core import returned
 
-T = TypeVar("T")
+
+class Takes(Protocol):
+    """The native side of what is followed."""
+
+    def takes(self, error: BaseException) -> bool:
+        """True: it was thrown at the caller, not raised by the original, which gets it at the next step."""
 
 
-class Step(Protocol):
+class AwaitableStep(Takes, Awaitable[Any], Protocol):
+    """That of a coroutine."""
+
+
+class IterableStep(Takes, Iterable[Any], Protocol):
+    """That of a generator."""
+
+
+class Step(Takes, Protocol):
     """The native side of an asynchronous generator: each method prepares what is then awaited."""
 
     def asend(self, value: Any) -> Awaitable[Any]:
@@ -26,9 +39,6 @@ class Step(Protocol):
 
     def athrow(self, error: BaseException) -> Awaitable[Any]:
         """Throws an exception in; gives the next item."""
-
-    def aclose(self) -> Awaitable[None]:
-        """Closes the original."""
 
 
 class Span(Protocol):
@@ -41,14 +51,47 @@ class Span(Protocol):
         """The block has been left, by this exception if any."""
 
 
-# fmt: off
+# What is thrown at one of these it has the step throw into the original, instead of raising it: it lives as
+# long as the original does. From 3.12 on, `await` and `yield from` make a return of a `StopIteration` that is
+# thrown; `returned` tells them apart.
 if sys.version_info >= (3, 12):
-    async def coroutine(step: Awaitable[Any]) -> Any: await step; return returned(step)  # noqa: E702
+
+    async def coroutine(step: AwaitableStep) -> Any:
+        """`return await step`."""
+        while True:
+            try:
+                return returned(step, await step)
+            except BaseException as error:
+                if not step.takes(error):
+                    raise
+
+    def generator(step: IterableStep) -> Generator[Any, Any, Any]:
+        """`return (yield from step)`."""
+        while True:
+            try:
+                return returned(step, (yield from step))
+            except BaseException as error:
+                if not step.takes(error):
+                    raise
 else:
-    async def coroutine(step: Awaitable[Any]) -> Any: return await step
-def generator(step: Generator[Any, Any, T]) -> Generator[Any, Any, T]: return (yield from step)
-# fmt: on
-# On one line each, so that a copy says that it is at the line of its target's `def`.
+
+    async def coroutine(step: AwaitableStep) -> Any:
+        """`return await step`."""
+        while True:
+            try:
+                return await step
+            except BaseException as error:
+                if not step.takes(error):
+                    raise
+
+    def generator(step: IterableStep) -> Generator[Any, Any, Any]:
+        """`return (yield from step)`."""
+        while True:
+            try:
+                return (yield from step)
+            except BaseException as error:
+                if not step.takes(error):
+                    raise
 
 
 async def async_generator(step: Step) -> AsyncGenerator[Any, Any]:
@@ -57,13 +100,14 @@ async def async_generator(step: Step) -> AsyncGenerator[Any, Any]:
     while True:
         try:
             item = await advance
-        except StopAsyncIteration:
-            return
+        except BaseException as error:
+            if step.takes(error):
+                continue
+            if isinstance(error, StopAsyncIteration):
+                return
+            raise
         try:
             sent = yield item
-        except GeneratorExit:
-            await step.aclose()
-            raise
         except BaseException as error:
             advance = step.athrow(error)
         else:
@@ -96,6 +140,7 @@ def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
     code = getattr(target, "__code__", None)
     if code is not None and follow is not async_generator:
         changes |= {"co_filename": code.co_filename, "co_firstlineno": code.co_firstlineno}
+        changes["co_linetable"] = _one_line(len(follow.__code__.co_code))
         # `types.coroutine` makes generators awaitable by this.
         changes["co_flags"] = follow.__code__.co_flags | code.co_flags & inspect.CO_ITERABLE_COROUTINE
     module = getattr(target, "__module__", follow.__module__)
@@ -106,6 +151,17 @@ def named_after(follow: types.FunctionType, target: Any) -> Callable[..., Any]:
         copy.__module__ = module
         _copies[key] = copy
     return _copies[key]
+
+
+def _one_line(size: int) -> bytes:
+    """A table by which all of a code's bytes are at its first line."""
+    if sys.version_info < (3, 11):
+        parts = [min(254, size - start) for start in range(0, size, 254)]
+        return b"".join(bytes([part, 0]) for part in parts)
+    units = size // 2
+    parts = [min(8, units - start) for start in range(0, units, 8)]
+    # No columns (13), for so many units; no lines on.
+    return b"".join(bytes([1 << 7 | 13 << 3 | part - 1, 0]) for part in parts)
 
 
 def context(manager: Any, span: Span) -> Any:

@@ -6,8 +6,10 @@
 mod context;
 mod ending;
 mod future;
+mod methods;
 mod slots;
 mod step;
+mod thrown;
 mod trampoline;
 
 pub(super) use context::context;

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyGeneratorExit, PyStopAsyncIteration, PyStopIteration};
 use pyo3::ffi;
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::ending::{self, Activity, Ending, Outcome};
-use super::slots::stop;
+use super::slots::{never_finalized, stop};
+use super::thrown::{self, Thrown};
 use crate::clock::Ticks;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt};
@@ -25,22 +24,26 @@ use crate::recorder;
 /// time, so the figures are atomics, read and written without a lock.
 #[pyclass(frozen, module = "msprof_rs._core", name = "step")]
 pub(super) struct Step {
-    inner: Py<PyAny>,
+    pub(super) inner: Py<PyAny>,
     pub(super) kind: Kind,
     hook: &'static Hook,
     /// What is being awaited of an asynchronous generator: one of its `asend`, `athrow`, `aclose`.
-    awaited: Mutex<Option<Py<PyAny>>>,
+    pub(super) awaited: Mutex<Option<Py<PyAny>>>,
     /// Its ending is a handler that wants to know of each item.
     tells_items: bool,
-    ending: Mutex<Option<Ending>>,
+    pub(super) ending: Mutex<Option<Ending>>,
     /// What a coroutine has returned, until [`returned`] takes it.
-    value: Mutex<Option<Py<PyAny>>>,
+    pub(super) value: Mutex<Option<Py<PyAny>>>,
     /// The caller has something that hands on to this, and not what is followed itself.
     is_given: AtomicBool,
     started: AtomicBool,
-    closing: AtomicBool,
+    /// It is being closed, or was and has refused.
+    pub(super) closing: AtomicBool,
+    /// It has returned or raised, and so will what stands before it.
+    ended: AtomicBool,
+    pub(super) thrown: Thrown,
     /// A context manager has it in the place of its generator, with no Python function before it.
-    stands_alone: bool,
+    pub(super) stands_alone: bool,
     start: AtomicU64,
     active: AtomicU64,
     count: AtomicU64,
@@ -51,11 +54,22 @@ pub(super) struct Step {
 /// `StopIteration` alone, and making one costs more than all the rest of a step.
 pub(super) const BY_VALUE: bool = cfg!(Py_3_12);
 
-/// What a coroutine returned that has come to its end.
+/// What has been returned, where `yield from` or `await` of CPython ≥ 3.12 gave `value`.
+///
+/// # Errors
+/// It has not returned. A `StopIteration` was thrown, which CPython takes for a return; here it is again.
 #[pyfunction]
-pub(crate) fn returned(step: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
-    let step = step.cast_exact::<Step>().ok()?;
-    step.get().value.lock().take()
+pub(crate) fn returned<'py>(
+    step: &Bound<'py, PyAny>,
+    value: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Ok(step) = step.cast_exact::<Step>() else { return Ok(value) };
+    if !step.get().has_ended() {
+        stop(&value);
+        return Err(PyErr::fetch(value.py()));
+    }
+    let held = step.get().value.lock().take();
+    Ok(held.map_or(value, |held| held.into_bound(step.py())))
 }
 
 impl Step {
@@ -75,6 +89,8 @@ impl Step {
             is_given: AtomicBool::new(false),
             started: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            thrown: Thrown::default(),
             start: AtomicU64::new(0),
             active: AtomicU64::new(0),
             count: AtomicU64::new(0),
@@ -87,8 +103,12 @@ impl Step {
         self.is_given.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// What has to be advanced.
-    fn target<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    pub(super) fn target<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         let awaited = self.awaited.lock().as_ref().map(|awaited| awaited.clone_ref(py));
         awaited.unwrap_or_else(|| self.inner.clone_ref(py)).into_bound(py)
     }
@@ -123,7 +143,7 @@ impl Step {
     /// # Errors
     /// Before its first step, the profiler's own work was interrupted.
     #[inline]
-    fn run<R>(&self, py: Python<'_>, step: impl FnOnce() -> R) -> PyResult<(R, Ticks)> {
+    pub(super) fn run<R>(&self, py: Python<'_>, step: impl FnOnce() -> R) -> PyResult<(R, Ticks)> {
         let before = Ticks::now();
         if !self.started.load(Ordering::Relaxed)
             && let Err(interrupt) = self.begin(py, before)
@@ -139,6 +159,7 @@ impl Step {
 
     /// What is raised: as if the interrupt had come up in the coroutine, before its first line.
     fn interrupted_at_start(&self, py: Python<'_>, interrupt: Interrupt) -> PyErr {
+        self.ended.store(true, Ordering::Relaxed);
         let error = PyErr::from(interrupt);
         let thrown = self.target(py).call_method1(intern!(py, "throw"), (error.value(py),));
         thrown.err().unwrap_or(error)
@@ -157,7 +178,7 @@ impl Step {
 
     /// What is awaited was suspended, or a generator has yielded.
     #[inline]
-    fn yielded(&self, ticks: Ticks) {
+    pub(super) fn yielded(&self, ticks: Ticks) {
         // An asynchronous generator waits for something: that is no item.
         if self.kind != Kind::AsyncGenerator {
             self.gave(ticks);
@@ -166,7 +187,7 @@ impl Step {
 
     fn returned(&self, py: Python<'_>, ticks: Ticks, value: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
         match self.kind {
-            Kind::AsyncGenerator if self.closing.load(Ordering::Relaxed) => {
+            Kind::AsyncGenerator if self.stands_alone && self.closing.load(Ordering::Relaxed) => {
                 self.end(py, ticks, Outcome::Closed)
             }
             Kind::AsyncGenerator => {
@@ -180,23 +201,31 @@ impl Step {
             }
             _ => {
                 self.end(py, ticks, Outcome::Returned(value))?;
-                if BY_VALUE && self.kind == Kind::Coroutine {
-                    *self.value.lock() = Some(value.clone().unbind());
+                if self.kind == Kind::Coroutine {
+                    self.keep(value);
                 }
                 Ok(())
             }
         }
     }
 
-    fn raised(&self, py: Python<'_>, ticks: Ticks, error: &PyErr) -> Result<(), Interrupt> {
-        if error.is_instance_of::<PyStopIteration>(py) {
+    pub(super) fn raised(&self, py: Python<'_>, ticks: Ticks, error: &PyErr) -> Result<(), Interrupt> {
+        if let Some(value) = thrown::stopped_with(py, error)? {
             // Thrown into or closed: this is how a return looks then.
-            let value = error.value(py).getattr(intern!(py, "value")).optional(py)?;
-            self.returned(py, ticks, &value.unwrap_or_else(|| py.None().into_bound(py)))
+            self.returned(py, ticks, &value)
         } else if self.kind == Kind::AsyncGenerator && error.is_instance_of::<PyStopAsyncIteration>(py) {
-            self.end(py, ticks, Outcome::Returned(&py.None().into_bound(py)))
+            let none = py.None().into_bound(py);
+            let is_closed = self.closing.load(Ordering::Relaxed);
+            self.end(py, ticks, if is_closed { Outcome::Closed } else { Outcome::Returned(&none) })
         } else {
             self.end(py, ticks, Outcome::Raised(error))
+        }
+    }
+
+    /// Keeps what a coroutine returned for [`returned`].
+    pub(super) fn keep(&self, value: &Bound<'_, PyAny>) {
+        if BY_VALUE {
+            *self.value.lock() = Some(value.clone().unbind());
         }
     }
 
@@ -205,7 +234,13 @@ impl Step {
     /// # Errors
     /// The evaluation of its attributes, or a handler, was interrupted.
     #[cold]
-    fn end(&self, py: Python<'_>, ticks: Ticks, outcome: Outcome<'_, '_>) -> Result<(), Interrupt> {
+    pub(super) fn end(
+        &self,
+        py: Python<'_>,
+        ticks: Ticks,
+        outcome: Outcome<'_, '_>,
+    ) -> Result<(), Interrupt> {
+        self.ended.store(true, Ordering::Relaxed);
         let ending = self.ending.lock().take();
         if let (Some(Ending::Timer(_, None, _)) | None, Outcome::Returned(_)) = (&ending, &outcome) {
             // Nearly always: no Python runs, and nothing of Python's is dropped.
@@ -270,6 +305,10 @@ impl Step {
         value: *mut ffi::PyObject,
         result: *mut *mut ffi::PyObject,
     ) -> ffi::PySendResult {
+        if self.thrown.is_there() {
+            // SAFETY: as for this.
+            return unsafe { self.throw_in(py, result) };
+        }
         let awaited;
         let target = if self.kind == Kind::AsyncGenerator {
             awaited = self.target(py);
@@ -308,6 +347,12 @@ impl Step {
     /// # Safety
     /// No exception is set.
     pub(super) unsafe fn advance_awaited(&self, py: Python<'_>) -> *mut ffi::PyObject {
+        if self.thrown.is_there() {
+            let mut result = ptr::null_mut();
+            // SAFETY: as for this; what it gives is an item, or null with an exception set.
+            unsafe { self.throw_in(py, &raw mut result) };
+            return result;
+        }
         let awaited = self.target(py);
         // SAFETY: alive, and an object made by an asynchronous generator, which has this slot.
         let ran = self.run(py, || unsafe {
@@ -352,7 +397,7 @@ impl Step {
     }
 
     /// Has the caller await what one of the asynchronous generator's methods gave, which is its own iterator.
-    fn to_await<'py>(slf: &Bound<'py, Self>, awaited: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    pub(super) fn to_await<'py>(slf: &Bound<'py, Self>, awaited: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
         let former = slf.get().awaited.lock().replace(awaited.unbind());
         drop(former); // not under the lock: this may run a destructor, and that anything
         slf.clone().into_any()
@@ -361,10 +406,15 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        if self.ending.get_mut().is_none() {
+        let is_refused = *self.closing.get_mut() && !*self.ended.get_mut();
+        if self.ending.get_mut().is_none() && !is_refused {
             return; // it has come to its end
         }
         let _ = Python::try_attach(|py| {
+            if is_refused {
+                drop(self.awaited.get_mut().take()); // which has the original too
+                never_finalized(self.inner.bind(py));
+            }
             let _pending = Pending::set_aside(py);
             if let Err(interrupt) = self.give_up(py) {
                 interrupt.raise_soon(py);
@@ -392,110 +442,5 @@ impl Step {
         // Its span may have begun with the call.
         let ending = self.ending.lock().take();
         self.end_as(py, ending, Ticks::now(), Outcome::Closed)
-    }
-}
-
-#[pymethods]
-impl Step {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.send(py, py.None().into_bound(py))
-    }
-
-    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let mut result = ptr::null_mut();
-        // SAFETY: the value is alive; no exception is set when CPython calls a method.
-        let step = unsafe { self.advance(py, value.as_ptr(), &raw mut result) };
-        // SAFETY: a new reference, or null with an exception set.
-        let result = unsafe { Bound::from_owned_ptr_or_err(py, result) }?;
-        match step {
-            ffi::PySendResult::PYGEN_RETURN => {
-                stop(&result);
-                Err(PyErr::fetch(py))
-            }
-            _ => Ok(result),
-        }
-    }
-
-    #[pyo3(signature = (*error))]
-    fn throw<'py>(&self, py: Python<'py>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let (outcome, ticks) = self.run(py, || self.target(py).call_method1(intern!(py, "throw"), error))?;
-        match &outcome {
-            Ok(_) => self.yielded(ticks),
-            Err(error) => self.raised(py, ticks, error).map_err(|interrupt| interrupt.after(py, error))?,
-        }
-        outcome
-    }
-
-    /// From CPython 3.13 on it gives what the original returns when it is closed.
-    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (outcome, ticks) = self.run(py, || self.target(py).call_method0(intern!(py, "close")))?;
-        match &outcome {
-            Ok(_) => self.end(py, ticks, Outcome::Closed)?,
-            Err(error) => {
-                let ended = self.end(py, ticks, Outcome::Raised(error));
-                ended.map_err(|interrupt| interrupt.after(py, error))?;
-            }
-        }
-        let value = outcome?;
-        if self.stands_alone || value.is_none() {
-            return Ok(value);
-        }
-        // `yield from` and `await` drop what a `close()` gives, and go on with a `StopIteration` as with any return.
-        if BY_VALUE && self.kind == Kind::Coroutine {
-            *self.value.lock() = Some(value.clone().unbind());
-        }
-        stop(&value);
-        Err(PyErr::fetch(py))
-    }
-
-    fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "asend"), (value,))?))
-    }
-
-    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::asend(slf, slf.py().None().into_bound(slf.py()))
-    }
-
-    #[pyo3(signature = (*error))]
-    fn athrow<'py>(slf: &Bound<'py, Self>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method1(intern!(py, "athrow"), error)?))
-    }
-
-    fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        slf.get().closing.store(true, Ordering::Relaxed);
-        Ok(Self::to_await(slf, slf.get().inner.bind(py).call_method0(intern!(py, "aclose"))?))
-    }
-
-    /// `cr_frame`, `cr_await`, `gi_frame` … are those of what is followed: debuggers walk along them.
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        self.inner.bind(py).getattr(name)
-    }
-
-    /// There is no `__clear__`: coroutines have none either, the cycle is broken elsewhere.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.inner)?;
-        // Whoever holds a lock is alive, and so is this.
-        for held in [&self.awaited, &self.value] {
-            if let Some(held) = held.try_lock() {
-                visit.call(&*held)?;
-            }
-        }
-        if let Some(ending) = self.ending.try_lock()
-            && let Some(Ending::Timer(_, Some(args), _) | Ending::Block(_, Some(args), _)) = &*ending
-        {
-            args.traverse(&visit)?;
-        }
-        Ok(())
     }
 }
