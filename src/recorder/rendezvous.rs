@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustix::fs::{FlockOperation, flock};
 
-use self::note::{Meeting, Note, Point, sweep};
+use self::note::{GLANCE, Meeting, Note, PATIENCE, Point, sweep};
 use crate::files;
 use crate::own_file::{Identity, OwnFile};
 
@@ -158,7 +158,10 @@ impl Rendezvous {
         folder.is_some_and(|folder| {
             let common = self.point(folder, self.file, Scope::Common);
             let note = common.look();
-            note.open && note.folder != membership.folder() && self.sees(&note) && common.running().is_some()
+            note.open
+                && note.folder != membership.folder()
+                && self.sees(&note)
+                && common.running(GLANCE).is_some()
         })
     }
 
@@ -248,7 +251,8 @@ impl Rendezvous {
         if !note.open || !is_here(&note) || !self.sees(&note) {
             return None;
         }
-        let Note { generation, folder, .. } = point.running().filter(is_here)?;
+        // Who gave up would begin a session beside the one that runs.
+        let Note { generation, folder, .. } = point.running(PATIENCE).filter(is_here)?;
         Some(Arc::new(Joined { generation, folder }))
     }
 

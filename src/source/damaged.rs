@@ -182,7 +182,8 @@ impl Capture {
         }
         let (intake, tally) = (captures.intake(), records.tally());
         let at_places: Option<u64> = intake.torn.iter().map(|damaged| damaged.events).sum();
-        let told_missing = at_places.filter(|_| intake.unended.is_empty());
+        let before: u64 = intake.unbegun.iter().map(|file| file.events).sum();
+        let told_missing = at_places.map(|events| events + before).filter(|_| intake.unended.is_empty());
         Read {
             is_told: !intake.is_whole() || tally.malformed > 0,
             told_missing: told_missing.map(|events| events + intake.adrift),
@@ -351,6 +352,15 @@ proptest! {
         let capture: &Capture = if is_packed { &PACKED } else { &PLAIN };
         let (bytes, lost) = damage.of(capture);
         capture.check(&bytes, &lost);
+    }
+}
+
+#[test]
+fn a_block_that_is_missing_is_told_wherever_it_was() {
+    for number in 0..PLAIN.blocks.len() {
+        let mut bytes = PLAIN.bytes.clone();
+        bytes.drain(PLAIN.blocks[number].range.clone());
+        PLAIN.check(&bytes, &PLAIN.lost(|block| *block == PLAIN.blocks[number].range));
     }
 }
 

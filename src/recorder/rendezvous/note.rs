@@ -15,10 +15,10 @@ use crate::own_file::{self, Identity, OwnFile};
 
 /// Nobody holds a note for longer than it takes to make a folder and write a few lines; but that may wait for a disk that
 /// others keep busy, and the process may be stopped meanwhile.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// For who only looks, again and again.
-const GLANCE: Duration = Duration::from_millis(100);
+pub(super) const GLANCE: Duration = Duration::from_millis(100);
 
 /// Bytes of a note. What is written later is never longer, so that it needs no further room.
 const NOTE_SIZE: usize = 4096;
@@ -98,12 +98,11 @@ impl Point {
     }
 
     /// What the note says, if somebody collects in that session.
-    pub(super) fn running(&self) -> Option<Note> {
+    pub(super) fn running(&self, patience: Duration) -> Option<Note> {
         if !self.note.exists() {
             return None;
         }
-        // Whoever has the note for longer finds out for himself.
-        let meeting = self.meet_within(GLANCE).ok()?;
+        let meeting = self.meet_within(patience).ok()?;
         meeting.is_running().then_some(meeting.note)
     }
 
