@@ -22,7 +22,7 @@ use super::stated::{Missing, Statements};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
-use crate::trace::{Blocks, Damage, FORMAT_VERSION, Index, Part, Stream, unpack};
+use crate::trace::{Blocks, Damage, Elsewhere, FORMAT_VERSION, Index, Part, Stream, unpack};
 
 /// Packets in others may make a file so many times as long: what profilers record shrinks to a tenth.
 const UNPACKED_TIMES: u64 = 100;
@@ -73,7 +73,11 @@ pub(super) struct Opened<'a> {
     facts: FxHashMap<u64, Facts>,
     /// The blocks in its files.
     pub(super) blocks: Blocks,
-    /// Where the stream in its last file ends, if more should come.
+    /// What is damaged in its files.
+    damage: Vec<Damage>,
+    /// Bytes of its files.
+    lengths: Vec<usize>,
+    /// Where the stream in its last file ends, if more should come and no more than a begun header is there.
     end: Option<Stream>,
     pub(super) capture: Capture,
 }
@@ -190,11 +194,16 @@ impl Captures {
 impl Opened<'_> {
     /// Tells where the capture has no beginning or end, now that it is known what else there is.
     fn tell_edges(&mut self, read: &Blocks, statements: &Statements) {
-        let Self { files, intake, capture, .. } = self;
         let goes_on = |end: Stream| read.has(end.id, end.next) || statements.explains_end(end);
         if self.end.is_some_and(goes_on) {
-            intake.unended.pop();
+            if self.damage.last().is_some_and(Damage::is_begun_header) {
+                self.damage.pop();
+            } else {
+                self.intake.unended.pop();
+            }
         }
+        self.tell_damage();
+        let Self { files, intake, capture, .. } = self;
         for file in &intake.unended {
             log::warn!("{}: its end is missing", file.display());
         }
@@ -208,6 +217,14 @@ impl Opened<'_> {
             intake.unbegun.push(WithoutBeginning { file: file.clone(), events: *events });
         }
     }
+
+    /// Tells what is damaged.
+    pub(super) fn tell_damage(&mut self) {
+        for (part, (file, length)) in self.files.parts.iter().zip(&self.lengths).enumerate() {
+            let of_file: Vec<_> = self.damage.iter().filter(|damage| damage.part == part).collect();
+            self.intake.torn.extend(damaged(file, *length, &of_file));
+        }
+    }
 }
 
 impl Capture {
@@ -218,19 +235,19 @@ impl Capture {
 }
 
 fn open_capture(files: &CaptureFiles) -> Result<Opened<'_>, String> {
-    open_beyond(files, &Blocks::default())
+    open_beyond(files, &Elsewhere::default())
 }
 
 /// Opens a capture, and passes over blocks that are read elsewhere.
-pub(super) fn open_beyond<'a>(files: &'a CaptureFiles, known: &Blocks) -> Result<Opened<'a>, String> {
-    open_with(files, &Leavings::of(files), known)
+pub(super) fn open_beyond<'a>(files: &'a CaptureFiles, elsewhere: &Elsewhere) -> Result<Opened<'a>, String> {
+    open_with(files, &Leavings::of(files), elsewhere)
 }
 
 /// Opens a capture, with what its recorder has left, and passes over blocks that are read elsewhere.
 pub(super) fn open_with<'a>(
     files: &'a CaptureFiles,
     left: &Leavings,
-    known: &Blocks,
+    elsewhere: &Elsewhere,
 ) -> Result<Opened<'a>, String> {
     let unread: Vec<_> = left.unread(files).into_iter().collect();
     for Unread { capture, reason, .. } in unread.iter().filter(|unread| !unread.is_recording) {
@@ -245,12 +262,12 @@ pub(super) fn open_with<'a>(
     if let Some(last) = parts.last_mut() {
         last.shorten(certain_length(left, length) as usize);
     }
-    let mut index = Index::beyond(known, &parts);
+    let mut index = Index::beyond(elsewhere, &parts);
     if let Some(end) = end_before_kill(left, &index, parts.len())
         && let Some(last) = parts.last_mut()
     {
         last.shorten(end);
-        index = Index::beyond(known, &parts);
+        index = Index::beyond(elsewhere, &parts);
     }
     let kept = parts.last().map_or(0, |last| last.length() as u64);
     // Where the bytes of files are damaged; what is unpacked has none of these.
@@ -271,7 +288,7 @@ pub(super) fn open_with<'a>(
             *part = unpacked(part, most)
                 .map_err(|error| format!("cannot be unpacked in a temporary file: {error}"))?;
         }
-        index = Index::beyond(known, &parts);
+        index = Index::beyond(elsewhere, &parts);
         intake.malformed += index.packed; // they can't be unpacked
     }
     let blocks = index.blocks.clone();
@@ -280,7 +297,7 @@ pub(super) fn open_with<'a>(
         intake.recovered += tail.events;
         intake.damaged_rings.extend(tail.damaged);
         parts = parts.iter().cloned().chain([Part::from(tail.packets)]).collect();
-        index = Index::beyond(known, &parts);
+        index = Index::beyond(elsewhere, &parts);
     }
     let facts = facts(&index, &parts);
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
@@ -297,18 +314,17 @@ pub(super) fn open_with<'a>(
     if let Some(last) = damage.last_mut().filter(|last| last.is_end && is_open) {
         last.events = None; // there may have been more blocks
     }
-    for (part, (file, length)) in files.parts.iter().zip(lengths).enumerate() {
-        let of_file: Vec<_> = damage.iter().filter(|damage| damage.part == part).collect();
-        intake.torn.extend(damaged(file, length, &of_file));
-    }
     let unended = index.unended.iter().copied().chain(is_open.then_some(files.parts.len() - 1));
     let is_told = |part: usize| damage.iter().any(|damage| damage.part == part && damage.is_end);
     let unended = unended.filter(|part| !is_told(*part));
     intake.unended.extend(unended.filter_map(|part| files.parts.get(part).cloned()));
-    let end = index.unended().filter(|_| is_open && !is_told(files.parts.len() - 1));
+    let has_begun_header =
+        damage.last().is_some_and(|it| it.part + 1 == files.parts.len() && it.is_begun_header());
+    let ends_whole = is_open && !is_told(files.parts.len() - 1);
+    let end = index.unended().filter(|_| ends_whole || has_begun_header && cut == 0);
     let (tracks, nowhere) = (FxHashMap::default(), Place::default());
     let capture = Capture { parts, index, tracks, nowhere };
-    Ok(Opened { files, intake, kept, facts, blocks, end, capture })
+    Ok(Opened { files, intake, kept, facts, blocks, damage, lengths, end, capture })
 }
 
 /// What is damaged in a file of so many bytes.

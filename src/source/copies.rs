@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::path::PathBuf;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::captures::{Opened, open_beyond};
-use crate::trace::{Blocks, Index, TrackKind};
+use crate::trace::{Blocks, Elsewhere, Index, TrackKind};
 
 /// Captures of which each says something that no other does.
 pub(super) struct Distinct<'a> {
@@ -18,22 +18,40 @@ pub(super) struct Distinct<'a> {
 }
 
 /// Leaves out captures of which others have all. A block is known by its stream, a random number, and its own number: of what
-/// is only partly elsewhere, as when a folder was copied while its recorder went on, the rest is read. Captures of versions
-/// without blocks are known by their processes' tracks, which are random numbers too.
+/// is only partly elsewhere, as when a folder was copied while its recorder went on, the rest is read; a block that the copy
+/// has only in part is read where it is whole. Captures of versions without blocks are known by their processes' tracks,
+/// which are random numbers too.
 pub(super) fn distinct(all: Vec<Opened<'_>>) -> Distinct<'_> {
     let packets = |index: &Index| index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     let mut order: Vec<_> = all.into_iter().enumerate().collect();
-    // Files of single processes go before joined ones, longer ones before those that were copied too early.
-    order.sort_by_key(|(_, Opened { blocks, capture, .. })| {
-        (blocks.count() == 0, processes(&capture.index).count(), Reverse(packets(&capture.index)))
+    let mut all = Blocks::default();
+    order.iter().for_each(|(_, opened)| all.extend(&opened.blocks));
+    // Files of single processes go before joined ones, those that were copied too early after those that go on: amid a group
+    // of blocks nothing can be taken up.
+    order.sort_by_cached_key(|(_, Opened { blocks, capture, .. })| {
+        let (lacks, processes) = (blocks.lacks(&all), processes(&capture.index).count());
+        (blocks.count() == 0, processes, lacks, Reverse(packets(&capture.index)))
     });
+    let whole: Vec<_> = order.iter().map(|(_, opened)| opened.blocks.clone()).collect();
+    let mut holders: FxHashMap<u32, usize> = FxHashMap::default();
+    for (_, opened) in &order {
+        streams(opened).into_iter().for_each(|stream| *holders.entry(stream).or_default() += 1);
+    }
     let (mut blocks, mut tracks) = (Blocks::default(), FxHashSet::default());
     let (mut captures, mut copies) = (Vec::new(), Vec::new());
-    for (n, mut opened) in order {
+    for (position, (n, mut opened)) in order.into_iter().enumerate() {
         let index = &opened.capture.index;
         let known = processes(index).filter(|track| tracks.contains(track)).count();
         let is_known = known > 0 && known == processes(index).count();
-        let (all, shared) = (opened.blocks.count(), opened.blocks.shared(&blocks));
+        let is_shared = streams(&opened).iter().any(|stream| holders.get(stream) > Some(&1));
+        let mut elsewhere = Elsewhere::default();
+        if is_shared {
+            elsewhere = Elsewhere { read: blocks.clone(), all: blocks.clone() };
+            let others = whole.iter().enumerate().filter(|(other, _)| *other != position);
+            others.for_each(|(_, whole)| elsewhere.all.extend(whole));
+        }
+        let all = opened.blocks.count() + index.torn.count();
+        let shared = opened.blocks.shared(&elsewhere.read) + index.torn.shared(&elsewhere.all);
         let first = || opened.files.parts.first().cloned().unwrap_or_default();
         if is_known && shared == all {
             copies.push((n, first()));
@@ -46,8 +64,8 @@ pub(super) fn distinct(all: Vec<Opened<'_>>) -> Distinct<'_> {
                 file.display()
             );
         }
-        if shared > 0 {
-            match open_beyond(opened.files, &blocks) {
+        if is_shared {
+            match open_beyond(opened.files, &elsewhere) {
                 Ok(rest) => opened = rest,
                 Err(reason) => {
                     log::error!("{}: what it has beyond other files: {reason}", first().display());
@@ -57,6 +75,7 @@ pub(super) fn distinct(all: Vec<Opened<'_>>) -> Distinct<'_> {
             }
         }
         blocks.extend(&opened.blocks);
+        blocks.extend(&opened.capture.index.torn);
         tracks.extend(processes(&opened.capture.index));
         captures.push((n, opened));
     }
@@ -67,6 +86,10 @@ pub(super) fn distinct(all: Vec<Opened<'_>>) -> Distinct<'_> {
         copies: copies.into_iter().map(|(_, file)| file).collect(),
         blocks,
     }
+}
+
+fn streams(opened: &Opened<'_>) -> FxHashSet<u32> {
+    opened.blocks.streams().chain(opened.capture.index.torn.streams()).collect()
 }
 
 fn processes(index: &Index) -> impl Iterator<Item = u64> {
@@ -138,21 +161,52 @@ mod tests {
             }
             starts.sort_unstable();
             starts.dedup();
-            assert_eq!(starts.len() as u64, records.tally().spans, "each once");
+            let tally = records.tally();
+            assert_eq!(starts.len() as u64, tally.spans + tally.unfinished, "each once");
             (starts.len(), captures.intake().clone())
         };
-        // The first part has been removed since, and the third was still being written.
-        let (count, intake) = read(&[
-            ("copy", "", ends[0]..ends[1]),
-            ("copy", ".1", ends[1]..ends[2]),
-            ("copy", ".2", ends[2]..usize::midpoint(ends[2], ends[3])),
-            ("session", ".1", ends[1]..ends[2]),
-            ("session", ".2", ends[2]..ends[3]),
-            ("session", ".3", ends[3]..ends[4]),
-        ]);
-        // Where the copy was cut amid a block, that is told, though the block is read elsewhere.
-        assert!(intake.torn.iter().all(|torn| torn.is_end) && intake.copies.is_empty(), "{intake:?}");
-        assert_eq!((count, intake.adrift, intake.unended.len(), intake.unbegun.len()), (400, 0, 0, 0));
+        // The third part was still being written when it was copied: up to a block, amid its header, amid its packets.
+        let headers = memchr::memmem::find_iter(&bytes[ends[2]..ends[3]], b"\xffmsBlk\xfe");
+        let blocks: Vec<_> = headers.map(|magic| ends[2] + magic - 5).collect();
+        assert!(blocks.len() > 3);
+        let cuts =
+            blocks.iter().step_by(3).flat_map(|block| [0, 1, 20, 48, 49, 50, 200].map(|more| block + more));
+        for cut in cuts.filter(|cut| *cut > ends[2] && *cut < ends[3]) {
+            // The first part has been removed since. Or the second too, so that the copy has more than the session.
+            for first in [1, 2] {
+                let mut parts = vec![
+                    ("copy", "", ends[0]..ends[1]),
+                    ("copy", ".1", ends[1]..ends[2]),
+                    ("copy", ".2", ends[2]..cut),
+                    ("session", ".1", ends[1]..ends[2]),
+                    ("session", ".2", ends[2]..ends[3]),
+                    ("session", ".3", ends[3]..ends[4]),
+                ];
+                parts.retain(|(inner, part, _)| first == 1 || (*inner, *part) != ("session", ".1"));
+                let (count, intake) = read(&parts);
+                assert!(intake.is_whole() && intake.copies.is_empty(), "cut at {cut}: {intake:?}");
+                assert_eq!((count, intake.adrift), (400, 0), "cut at {cut}");
+            }
+            // A part was copied while it was written, and the next one when it had been.
+            let (count, intake) = read(&[
+                ("copy", "", ends[0]..ends[1]),
+                ("copy", ".1", ends[1]..ends[2]),
+                ("copy", ".2", ends[2]..cut),
+                ("copy", ".3", ends[3]..ends[4]),
+                ("session", ".2", ends[2]..ends[3]),
+                ("session", ".3", ends[3]..ends[4]),
+            ]);
+            assert!(intake.is_whole() && intake.copies.is_empty(), "cut at {cut}: {intake:?}");
+            assert_eq!((count, intake.adrift), (400, 0), "cut at {cut}");
+            // Nobody has the rest.
+            let copy = [("copy", "", ends[0]..ends[2]), ("copy", ".2", ends[2]..cut)];
+            let twice = [copy.clone(), copy.clone().map(|(_, part, range)| ("again", part, range))].concat();
+            for parts in [&copy[..], &twice] {
+                let (count, intake) = read(parts);
+                assert!(count < 400 && !intake.is_whole(), "cut at {cut}: {intake:?}");
+                assert_eq!(intake.torn.len() + intake.unended.len(), 1, "cut at {cut}: {intake:?}");
+            }
+        }
 
         // Parts of one capture that were put into two folders.
         let (count, intake) = read(&[("first", "", ends[0]..ends[2]), ("second", ".2", ends[2]..ends[4])]);

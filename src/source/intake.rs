@@ -91,6 +91,7 @@ impl Intake {
             && self.unread.iter().all(|unread| unread.is_recording)
             && self.damaged.is_empty()
             && self.malformed == 0
+            && self.adrift == 0
     }
 
     pub(super) fn add(&mut self, other: Self) {

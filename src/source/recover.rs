@@ -14,7 +14,7 @@ use super::leavings::Leavings;
 use crate::event::names_log::{COMPLETED, has_lock};
 use crate::files::{self, Scratch, undisturbed};
 use crate::own_file::Life;
-use crate::trace::Blocks;
+use crate::trace::Elsewhere;
 
 /// What became of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +73,12 @@ fn complete(files: &CaptureFiles) -> Recovered {
     if left.names.iter().any(|path| !path.exists()) {
         return complete(files); // another command has just done it
     }
-    let Opened { intake, kept, capture, .. } = match open_with(files, &left, &Blocks::default()) {
+    let mut opened = match open_with(files, &left, &Elsewhere::default()) {
         Ok(opened) => opened,
         Err(reason) => return Recovered::Failed(last, reason),
     };
+    opened.tell_damage();
+    let Opened { intake, kept, capture, .. } = opened;
     let has_any = intake.damaged_rings.is_empty() || !capture.tail().is_empty();
     if has_any && let Err(error) = append(&last, kept, capture.tail(), &names) {
         return Recovered::Failed(last, error.to_string());

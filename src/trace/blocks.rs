@@ -11,6 +11,15 @@ pub struct Blocks {
     streams: FxHashMap<u32, BTreeMap<u64, u64>>,
 }
 
+/// Blocks that other captures have.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    /// Those that are read there.
+    pub read: Blocks,
+    /// Those too that are whole there and have not been read yet.
+    pub all: Blocks,
+}
+
 impl Blocks {
     pub(super) fn add(&mut self, stream: u32, number: u64) {
         self.add_range(stream, number, number.saturating_add(1));
@@ -40,6 +49,25 @@ impl Blocks {
         let ranges = self.streams.get(&stream);
         let around = ranges.and_then(|ranges| ranges.range(..=numbers.start).next_back());
         numbers.is_empty() || around.is_some_and(|(_, end)| *end >= numbers.end)
+    }
+
+    /// How many of the others come behind the first of these, each in its stream, and are not among them.
+    pub fn lacks(&self, others: &Self) -> u64 {
+        let count = |ranges: &BTreeMap<u64, u64>, first: u64| {
+            let behind = ranges.iter().map(|(start, end)| end.saturating_sub(first.max(*start)));
+            behind.fold(0, u64::saturating_add)
+        };
+        let of_stream = |(stream, ranges): (&u32, &BTreeMap<u64, u64>)| {
+            let first = ranges.keys().next().copied().unwrap_or_default();
+            let all = others.streams.get(stream).map_or(0, |others| count(others, first));
+            all.saturating_sub(count(ranges, first))
+        };
+        self.streams.iter().map(of_stream).fold(0, u64::saturating_add)
+    }
+
+    /// The streams of which there are some.
+    pub fn streams(&self) -> impl Iterator<Item = u32> {
+        self.streams.keys().copied()
     }
 
     /// Adds others.

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 
 use super::block::{Header, SIZE, Stream};
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Elsewhere};
 use super::fields::{Fields, Malformed, Wire};
 use super::packet::field;
 use super::part::Part;
@@ -100,6 +100,13 @@ pub struct Damage {
     pub events: Option<u64>,
 }
 
+impl Damage {
+    /// Whether the part ends with less than a block's header, as it does where it was copied just when that was written.
+    pub fn is_begun_header(&self) -> bool {
+        self.is_end && (1..SIZE).contains(&self.lost)
+    }
+}
+
 /// What one capture (a file and its later parts) holds.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
@@ -119,8 +126,10 @@ pub struct Index {
     pub malformed: u64,
     /// Packets that hold others; see [`unpack`](super::unpack).
     pub packed: u64,
-    /// The blocks, those that were passed over among them.
+    /// The whole blocks, those that were passed over among them.
     pub blocks: Blocks,
+    /// Blocks of which the end is missing, and the beginning was read.
+    pub torn: Blocks,
     /// Where streams begin of which no earlier block is there, though there was one: the part, and the place in the stream.
     pub begins_late: Vec<(usize, Stream)>,
     /// Whether its latest block was passed over: what is to be said of its end is said where that is read.
@@ -153,15 +162,15 @@ const MOST_DEEP: usize = 16;
 impl Index {
     /// Indexes the parts of a capture, in their order.
     pub fn of(parts: &[Part]) -> Self {
-        Self::beyond(&Blocks::default(), parts)
+        Self::beyond(&Elsewhere::default(), parts)
     }
 
     /// As [`Index::of`], and passes over blocks that are read elsewhere.
-    pub fn beyond(known: &Blocks, parts: &[Part]) -> Self {
+    pub fn beyond(elsewhere: &Elsewhere, parts: &[Part]) -> Self {
         let mut index = Self::default();
         let mut positions = FxHashMap::default();
         for (number, part) in parts.iter().enumerate() {
-            index.part(number, part, known, &mut positions);
+            index.part(number, part, elsewhere, &mut positions);
         }
         index
     }
@@ -194,7 +203,13 @@ impl Index {
         self.damage.len() == self.open_damage
     }
 
-    fn part(&mut self, number: usize, part: &Part, known: &Blocks, positions: &mut FxHashMap<u64, usize>) {
+    fn part(
+        &mut self,
+        number: usize,
+        part: &Part,
+        elsewhere: &Elsewhere,
+        positions: &mut FxHashMap<u64, usize>,
+    ) {
         let mut walk = Walk::new(part);
         // No sequence has the id 0.
         let (mut latest, mut position) = (0, 0);
@@ -202,14 +217,23 @@ impl Index {
             let start = walk.end();
             let Some(section) = walk.section(self.unended().is_some()) else { return };
             let (is_block, events) = match section {
-                Section::Block(header) | Section::Torn(header) if known.has(header.stream, header.number) => {
-                    if self.block(&mut walk, number, start, &header, known) {
+                Section::Block(header) if elsewhere.read.has(header.stream, header.number) => {
+                    if self.block(&mut walk, number, start, &header, elsewhere) {
+                        self.blocks.add(header.stream, header.number);
                         self.ends_elsewhere = true;
                         self.gaps += 1; // what follows may not lean on it
                     }
                     continue;
                 }
-                Section::Block(header) if self.block(&mut walk, number, start, &header, known) => {
+                Section::Torn(header) if elsewhere.all.has(header.stream, header.number) => {
+                    if self.block(&mut walk, number, start, &header, elsewhere) {
+                        self.ends_elsewhere = true;
+                        self.gaps += 1; // what follows may not lean on it
+                    }
+                    continue;
+                }
+                Section::Block(header) if self.block(&mut walk, number, start, &header, elsewhere) => {
+                    self.blocks.add(header.stream, header.number);
                     // What lies on both sides of a header is read as one.
                     if let Some(sequence) = self.sequences.get_mut(position)
                         && let Some(run) = sequence.runs.last_mut()
@@ -220,7 +244,8 @@ impl Index {
                     }
                     (true, None)
                 }
-                Section::Torn(header) if self.block(&mut walk, number, start, &header, known) => {
+                Section::Torn(header) if self.block(&mut walk, number, start, &header, elsewhere) => {
+                    self.torn.add(header.stream, header.number);
                     (true, Some(header.events))
                 }
                 Section::Block(_) | Section::Torn(_) => continue,
@@ -297,7 +322,7 @@ impl Index {
         part: usize,
         at: usize,
         header: &Header,
-        elsewhere: &Blocks,
+        elsewhere: &Elsewhere,
     ) -> bool {
         let known = self.stream.filter(|(stream, _)| stream.id == header.stream);
         let expected = known.map_or(0, |(stream, _)| stream.next);
@@ -311,7 +336,10 @@ impl Index {
         if let Some((stream, _)) = known {
             let events = header.before.saturating_sub(stream.events);
             self.gaps += u32::from(header.number > expected);
-            let is_gap = !elsewhere.has_all(header.stream, expected..header.number);
+            let is_gap = !elsewhere.all.has_all(header.stream, expected..header.number);
+            if !is_gap && header.number > expected {
+                self.forget_begun_headers();
+            }
             self.missing(part, at, is_gap, if is_gap { events } else { 0 });
         } else {
             let is_unended = self.stream.is_some_and(|(_, has_more)| has_more);
@@ -333,9 +361,18 @@ impl Index {
         self.open_damage = self.damage.len();
         self.stream = Some((Stream::behind(header), !header.is_last));
         self.last_part = part;
-        self.blocks.add(header.stream, header.number);
         self.ends_elsewhere = false;
         true
+    }
+
+    /// What is missing before this place is elsewhere, and with it the block of which not even the header was there.
+    fn forget_begun_headers(&mut self) {
+        let mut settled = self.open_damage;
+        self.damage.retain(|damage| {
+            let is_settled = settled > 0;
+            settled = settled.saturating_sub(1);
+            is_settled || !damage.is_begun_header()
+        });
     }
 
     /// So many events are missing before this place.

@@ -20,7 +20,7 @@ mod walk;
 mod writer;
 
 pub use block::Stream;
-pub use blocks::Blocks;
+pub use blocks::{Blocks, Elsewhere};
 #[cfg(test)]
 pub(crate) use compress::compressed;
 pub use compress::unpack;
