@@ -26,6 +26,14 @@ def parse(program: Program, session: Path) -> str:
         "parse", "--input-path", str(session), "--output-path", output, "--format", "csv"
     )
     assert outcome.returncode == DAMAGED, outcome.stdout + outcome.stderr
+    # Where the answer has no place for it, stderr says why; in each form of the answer.
+    for form in ([], ["--json"], ["--csv"]):
+        answer = program.command("stats", str(session), *form)
+        assert answer.returncode == DAMAGED
+        reasons = [line.partition("[WARN] ")[2] for line in answer.stderr.splitlines()]
+        assert reasons
+        assert all(reasons)
+        assert all(reason in outcome.stdout for reason in reasons), answer.stderr
     return outcome.stdout
 
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::outputs::{deliver, identity};
 use super::progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
+use super::{EXIT_FAILED, LogLevel, ParseError, told_exit_code};
 use crate::event::{Kind, Name};
 use crate::export::delivery::Origin;
 use crate::export::spreadsheet::Csv;
@@ -183,6 +183,6 @@ fn read(folder: &Path) -> Result<Read, ParseError> {
         }
         Ok(())
     })?;
-    let code = exit_code(session.intake(), &tally);
+    let code = told_exit_code(session.intake(), &tally);
     Ok(Read { spans, code, identity: identity(folder, &session), inputs: session.inputs().to_vec() })
 }

@@ -9,6 +9,7 @@ mod interrupt;
 mod left_out;
 mod live;
 mod logger;
+mod notes;
 mod outputs;
 mod parse;
 mod progress;
@@ -207,6 +208,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, installation: &Instal
         Verb::Stop(target) => target.stop(),
         Verb::Dump(target) => target.dump(),
     }
+}
+
+/// As [`exit_code`], where the answer has no place for what is missing: stderr says it, whatever form the answer has.
+fn told_exit_code(intake: &Intake, tally: &Tally) -> u8 {
+    notes::tell_losses(intake, tally);
+    exit_code(intake, tally)
 }
 
 /// The exit code that says whether all was read, or only part.

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::parse::{Format, ParseOptions, parse};
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, EXIT_FINE, ParseError};
+use super::{EXIT_FAILED, EXIT_FINE, ParseError, told_exit_code};
 use crate::database::{Database, Views};
 use crate::files::Scratch;
 use crate::printable::shortened;
@@ -90,7 +90,8 @@ impl Query {
             gzip: false,
             span: None,
         };
-        let code = parse(&options, false)?.exit_code();
+        let parsed = parse(&options, false)?;
+        let code = told_exit_code(&parsed.intake, &parsed.tally);
         let database = self.open(&folder.path().join("profiler.db"))?;
         // The file stays until it is closed, but not longer: an end by Ctrl-C leaves nothing behind.
         drop(folder);

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::outputs::{deliver, identity};
 use super::progress;
 use super::report::RawCsv;
-use super::{EXIT_FAILED, LogLevel, ParseError, exit_code};
+use super::{EXIT_FAILED, LogLevel, ParseError, told_exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Places, ProcessId, ThreadId};
 use crate::export::delivery::Origin;
@@ -185,7 +185,7 @@ impl Split {
                 batches.len()
             );
         }
-        Ok(Some(exit_code(session.intake(), &tally)))
+        Ok(Some(told_exit_code(session.intake(), &tally)))
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, ParseError, exit_code};
+use super::{EXIT_FAILED, ParseError, told_exit_code};
 use crate::event::{Kind, Label, Name, Places, ProcessId};
 use crate::model::{Distribution, Gap, Model, Request, Tables};
 use crate::source::Session;
@@ -136,7 +136,7 @@ impl Stats {
                 reports.push(gaps(&model, places, self.limit));
             }
         }
-        Ok((reports, exit_code(session.intake(), &tally)))
+        Ok((reports, told_exit_code(session.intake(), &tally)))
     }
 }
 

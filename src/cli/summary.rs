@@ -4,10 +4,10 @@ use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 use std::path::Path;
 
+use super::notes::{count, of_dropped, of_files, of_losses};
 use super::parse::Report;
 use crate::export::Outcome;
 use crate::printable::{Printable, printable};
-use crate::source::{DamagedFile, Intake, Unread, WithoutBeginning};
 
 /// A report as a person reads it; with `{:#}`, also why something was not written.
 #[derive(Debug)]
@@ -65,34 +65,26 @@ impl Summary<'_> {
         let dropped = match tally.dropped {
             0 if tally.has_losses() => "see the notes".to_owned(),
             0 => "nothing".to_owned(),
-            dropped => format!("{} that did not fit the buffers of the server", count(dropped, "event")),
+            dropped => of_dropped(dropped),
         };
         writeln!(f, "Dropped  {dropped}")?;
         let mut lines = of_files(&self.0.intake);
+        lines.extend(of_losses(&self.0.intake, tally));
         lines.extend(self.of_records());
         paragraph(f, "Notes", &lines)
     }
 
-    /// What is to be said of the records that were read.
+    /// What else is to be said of the records that were read.
     fn of_records(&self) -> Vec<String> {
-        let Report { intake, tally, unlisted_requests, shared_requests, cut_ids, .. } = self.0;
+        let Report { tally, unlisted_requests, shared_requests, cut_ids, .. } = self.0;
         let mut lines = Vec::new();
-        if tally.lost_rings > 0 {
-            let rings = count(tally.lost_rings, "ring");
-            lines.push(format!(
-                "{rings} in private memory of processes that ended before all was written: the last events in \
-                 there are lost"
-            ));
-        }
         for (number, what) in [
-            (intake.malformed + tally.malformed, "record"),
             (tally.orphans, "end of a span"),
             (tally.unfinished, "span"),
             (*unlisted_requests as u64, "request"),
         ] {
             if number > 0 {
                 let why = match what {
-                    "record" => "unreadable, passed over or without its attributes",
                     "end of a span" => "passed over: the beginning is not in the capture",
                     "span" => "without an end: still running when the capture ended",
                     _ => "not in request.csv: the id is empty or has one of , { :",
@@ -113,29 +105,11 @@ impl Summary<'_> {
                  counts for none"
             ));
         }
-        if tally.ringless > 0 {
-            let (events, threads) = (count(tally.ringless, "event"), count(tally.ringless_threads, "thread"));
-            lines.push(format!(
-                "{events} of {threads} not recorded: rings for them would have been more than rings_mb allows"
-            ));
-        }
-        if tally.vanished > 0 {
-            let records = count(tally.vanished, "record");
-            lines.push(format!(
-                "up to {records} (a span has two) went with files that were removed, moved or cut while the server \
-                 wrote them"
-            ));
-        }
         if tally.stalled > 0 {
             let seconds = tally.stalled as f64 / 1e9;
             lines.push(format!(
                 "for {seconds:.1} s a capture could not be written; the server's log says why"
             ));
-        }
-        if tally.unfollowed > 0 {
-            let spans = count(tally.unfollowed, "span");
-            lines
-                .push(format!("{spans} not recorded: too many were open that the server's code never ended"));
         }
         if tally.removed_parts > 0 {
             let parts = count(tally.removed_parts, "oldest part");
@@ -211,93 +185,6 @@ impl Summary<'_> {
     }
 }
 
-/// What is to be said of the files that were found.
-fn of_files(intake: &Intake) -> Vec<String> {
-    let mut lines = Vec::new();
-    lines.extend(intake.torn.iter().map(damage));
-    for file in &intake.unended {
-        lines.push(format!(
-                "{}: its end is missing, how much is not known: the file was cut, or copied while it was written, or its \
-                 process was killed and the rings are gone",
-                file.display()
-            ));
-    }
-    for WithoutBeginning { file, events } in &intake.unbegun {
-        let events = count(*events, "event");
-        lines.push(format!("{}: what was before it is missing, at most {events}", file.display()));
-    }
-    if intake.adrift > 0 {
-        let events = count(intake.adrift, "event");
-        lines.push(format!("{events} left out, since what was stated before them is damaged"));
-    }
-    for refusal in &intake.refused {
-        lines.push(format!("{}: left out, {}", refusal.file.display(), refusal.reason));
-    }
-    for copy in &intake.copies {
-        lines.push(format!("{}: left out, other files have all of it", copy.display()));
-    }
-    for damaged in &intake.damaged {
-        lines.push(format!("{}: {}", damaged.file.display(), damaged.reason));
-    }
-    for folder in &intake.unexported {
-        lines.push(format!(
-            "{}: not exported, so not read; run msprof --export=on --output={0} first",
-            folder.display()
-        ));
-    }
-    for ring in &intake.damaged_rings {
-        lines.push(format!(
-            "{}: the last events of a process that ended can't be read in full",
-            ring.display()
-        ));
-    }
-    for Unread { capture, rings, reason, .. } in &intake.unread {
-        let rings = if *rings > 0 { count(*rings as u64, "ring") } else { "the rings".to_owned() };
-        lines.push(format!("{}: {rings} not read: {reason}", capture.display()));
-    }
-    if intake.recovered > 0 {
-        let recovered = count(intake.recovered, "event");
-        lines.push(format!(
-            "{recovered} recovered from the rings of processes that ended before all was written"
-        ));
-    }
-    lines
-}
-
-/// What is damaged in a file.
-fn damage(damaged: &DamagedFile) -> String {
-    let DamagedFile { file, places, offset, length, lost, events, is_end } = damaged;
-    let place = match (is_end, places) {
-        (true, _) => "its end is damaged".to_owned(),
-        (false, 1) => format!("damaged at byte {offset}"),
-        (false, places) => format!("damaged in {places} places, the first at byte {offset}"),
-    };
-    let events = match events {
-        Some(events) => format!("and at most {}", count(*events, "event")),
-        None => "and an unknown number of events".to_owned(),
-    };
-    format!("{}: {place}, {lost} of {length} bytes {events} lost", file.display())
-}
-
-/// `1 file`, `12,345 files`, `2 processes`.
-fn count(number: u64, what: &str) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    let plural = match (number, what) {
-        (1, _) => what.to_owned(),
-        (_, "end of a span") => "ends of spans".to_owned(),
-        _ if what.ends_with('s') => format!("{what}es"),
-        _ => format!("{what}s"),
-    };
-    format!("{text} {plural}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,18 +244,5 @@ mod tests {
         let text = Summary(&report).to_string();
         assert!(text.contains("3 events recovered from the rings of processes that ended"), "{text}");
         assert!(!text.contains("killed"), "{text}");
-    }
-
-    #[test]
-    fn numbers_have_their_noun() {
-        for (number, what, text) in [
-            (0, "file", "0 files"),
-            (1, "process", "1 process"),
-            (2, "process", "2 processes"),
-            (1_234_567, "event", "1,234,567 events"),
-            (3, "end of a span", "3 ends of spans"),
-        ] {
-            assert_eq!(count(number, what), text);
-        }
     }
 }

@@ -75,6 +75,7 @@ impl Session {
             }
             // Whatever else lies there, no reader is to wait for it.
             if let Err(error) = files::open_regular(file) {
+                log::warn!("{}: {error}", file.display());
                 intake.damaged.push(Damaged::new(file, error));
                 continue;
             }
