@@ -36,16 +36,17 @@ fn activate(
     let frameworks: Vec<_> =
         frameworks.iter().map(|(name, version)| (text(name), version.as_ref().map(text))).collect();
     let process_name = process_name.map(hook::text_of).transpose().optional(py)?.flatten().as_ref().map(text);
-    ZONE.get_or_init(|| clock::time_zone(std::env::var("TZ").ok().as_deref()));
     let before_start = follow_symbols;
     IS_CHILD.store(process_name.is_some(), Ordering::Relaxed);
     let domains = process_name.is_none().then_some(symbol_domains as fn() -> Vec<String>);
     let options = recorder::Options { config, home, process_name, thread_name, stamp, before_start, domains };
-    recorder::activate(options)?;
+    hook::with_room(|| {
+        ZONE.get_or_init(|| clock::time_zone(std::env::var("TZ").ok().as_deref()));
+        recorder::activate(options.clone())
+    })?;
     if !hooks {
         return Ok(());
     }
-    hook::learn_stack();
     Finder::install(py, Registry::open(symbols_path, Frameworks::new(frameworks)))
 }
 

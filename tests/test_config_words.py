@@ -138,12 +138,29 @@ def test_what_no_module_has_is_told_at_the_end_by_the_main_process_alone(hooked:
     [modules] = lines_of(err, "modules that there are not")
     assert "[WARN]" in modules, err
     assert re.findall(r"line (\d)", modules) == ["2", "4"], err
-    [packages] = lines_of(err, "packages that are not installed")
+    [packages] = lines_of(err, "packages that this process does not find")
     assert "[INFO]" in packages, err
     assert re.findall(r"line (\d)", packages) == ["5", "6"], err
     [methods] = lines_of(err, "match no method")
     assert "[INFO]" in methods, err
     assert re.findall(r"line (\d)", methods) == ["7"], err
+
+
+def test_what_was_imported_is_not_told_as_missing_though_it_can_be_found_no_more(hooked: Program) -> None:
+    (hooked.folder / "goods.py").write_text("def add(): pass\n")
+    hooked.hook("[{symbol: 'goods:add'}, {symbol: 'orders:add'}]")
+    code = """
+    import os, sys
+    sys.path.insert(0, os.getcwd())
+    import goods
+    del sys.modules["goods"]
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    """
+    _, err = hooked.run(code)
+    [packages] = lines_of(err, "packages that this process does not find")
+    assert "orders:add" in packages, err
+    assert "goods:add" not in packages, err
 
 
 def test_no_package_is_loaded_to_find_out_what_it_has_not(

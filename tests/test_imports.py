@@ -265,3 +265,26 @@ def test_modules_that_are_found_and_not_imported_go_again(modules: Program) -> N
         assert loader() is None
         """
     )
+
+
+def test_hooks_come_also_where_another_dict_is_in_the_place_of_sys_modules(modules: Program) -> None:
+    (modules.folder / "target.py").write_text(
+        "class C:\n    def f(self): return 1\nasync def g(): return 2\n"
+    )
+    modules.hook(
+        "[{symbol: 'target:C.f', attributes: [{name: it, expr: return}]}, {symbol: 'target:g', name: f}]"
+    )
+    _, err = modules.run(
+        """
+        import sys
+        sys.modules = dict(sys.modules)
+        import target
+        assert target.C().f() == 1
+        try:
+            target.g().send(None)
+        except StopIteration as end:
+            assert end.value == 2
+        """
+    )
+    assert "Error" not in err
+    assert calls(modules) == 2

@@ -39,6 +39,11 @@ def deleted(name):
         ("Store.plus", "store.plus(1, 2)", 3, 1),
         ("Store.__call__", "store(1)", 2, 1),
         ("Store.Shelf.label", "Store.Shelf().label()", "top", 1),
+        ("Store.__secret", "[store.opened(2), LargeStore().opened(3)]", [4, 6], 2),
+        ("Store._Store__secret", "store.opened(2)", 4, 1),
+        ("LargeStore.__secret", "[store.opened(2), LargeStore().opened(3)]", [4, 6], 1),
+        ("Store.__state", "store.opened(2)", 4, 1),
+        ("Store.__state.setter", "[store.opened(2), store.opened(3)]", [4, 6], 2),
         ("LargeStore.multiply", "[LargeStore().multiply(2), store.multiply(2)]", [2, 2], 1),
         ("LargeStore.__init__", "LargeStore().size", 1, 1),
         ("count", "[places.count(), places.also_count(), Borrower.tally(2)]", [1, 1, 3], 3),
@@ -71,12 +76,15 @@ def test_every_place_gives_its_value_and_its_spans(
         ("Store.size", "size"),
         ("Store.size.setter", "size.setter"),
         ("Store.catalogue", "catalogue"),
+        ("Store.__secret", "__secret"),
+        ("Store.__state", "__state"),
+        ("Store.__state.setter", "__state.setter"),
         ("count", "count"),
     ],
 )
 def test_a_span_is_called_what_the_place_is_called(hooked: Program, symbol: str, name: str) -> None:
     hooked.hook(f"- {{symbol: 'places:{symbol}'}}")
-    hooked.run(PRELUDE + "store.size, changed('size', 2), store.catalogue, places.count()")
+    hooked.run(PRELUDE + "store.size, changed('size', 2), store.catalogue, store.opened(1), places.count()")
     assert {span.name for span in hooked.capture().spans} == {name}
 
 
@@ -147,3 +155,70 @@ def test_a_pattern_keeps_to_its_versions(hooked: Program) -> None:
     code = "import zoo.cats; zoo.cats.Cat().purr(); zoo.cats.Cat().hiss()"
     hooked.run(code, PYTHONPATH=str(hooked.folder), MSPROF_FRAMEWORK_VERSION="0.10.0")
     assert [span.name for span in hooked.capture().spans] == ["purr"]
+
+
+WATCHED = """
+import sys, types
+SEEN = []
+class Watching(type):
+    def __getattribute__(cls, name):
+        SEEN.append(("class", "get", name))
+        return super().__getattribute__(name)
+    def __setattr__(cls, name, value):
+        SEEN.append(("class", "set", name))
+        super().__setattr__(name, value)
+    def __delattr__(cls, name):
+        SEEN.append(("class", "delete", name))
+        super().__delattr__(name)
+class Base:
+    def inherited(self): return 1
+class Watched(Base, metaclass=Watching):
+    def own(self): return 2
+    def __private(self): return 3
+    def opened(self): return self.__private()
+    @property
+    def size(self): return 4
+    other = own
+class WatchingModule(types.ModuleType):
+    def __getattribute__(self, name):
+        if not name.startswith("__"):  # those are the import's
+            SEEN.append(("module", "get", name))
+        return super().__getattribute__(name)
+    def __setattr__(self, name, value):
+        SEEN.append(("module", "set", name))
+        super().__setattr__(name, value)
+def f(): return Watched().own()
+also_f = f
+sys.modules[__name__].__class__ = WatchingModule
+SEEN.clear()
+"""
+
+
+def test_no_code_of_a_metaclass_or_a_class_of_modules_sees_hooks_come_and_go(hooked: Program) -> None:
+    (hooked.folder / "watched.py").write_text(WATCHED)
+    names = ["f", "Watched.own", "Watched.inherited", "Watched.__private", "Watched.size", "Watch*.opened"]
+    hooked.hook("\n".join(f"- {{symbol: 'watched:{name}', name: seen}}" for name in names))
+    _, err = hooked.run(
+        """
+        import sys, msprof_rs
+        sys.path.insert(0, ".")
+        import watched
+        SEEN = watched.__dict__["SEEN"]
+        def values():
+            f, Watched = watched.__dict__["also_f"], watched.__dict__["Watched"]
+            it = Watched()
+            return [f(), it.own(), it.other(), it.inherited(), it.opened(), it.size]
+        assert SEEN == [], SEEN
+        assert values() == [2, 2, 2, 1, 3, 4]
+        msprof_rs.stop()
+        with open("symbols.yaml", "w") as symbols:
+            symbols.write("- {symbol: 'elsewhere:f'}")
+        SEEN.clear()
+        msprof_rs.start()
+        assert [seen for seen in SEEN if seen[1] != "get" or seen[2] != "__instancecheck__"] == [], SEEN
+        assert values() == [2, 2, 2, 1, 3, 4]
+        """
+    )
+    assert "not hooked" not in err
+    # `f` and `opened` each call another one.
+    assert len(hooked.capture().named("seen")) == 8

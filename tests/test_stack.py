@@ -106,16 +106,55 @@ thread.join()
     assert out == "True\n", err
 
 
-def test_a_small_stack_of_the_main_thread_is_enough(hooked: Program) -> None:
+@pytest.mark.parametrize("kib", [256, 384])
+def test_a_small_stack_of_the_main_thread_is_enough(kib: int, hooked: Program) -> None:
     (hooked.folder / "shown.py").write_text("def same(value):\n    return value\n")
     hooked.hook("- {symbol: 'shown:same', attributes: [{name: text, expr: str(return)}]}")
     program = "import msprof_rs\n" + SHOWN.format(depth=50) + "work()\n"
     (hooked.folder / "main.py").write_text(program)
     out, err = hooked.run(
-        """
+        f"""
         import os, subprocess, sys
-        shell = ["sh", "-c", 'ulimit -s 384 && exec "$@"', "sh"]
+        shell = ["sh", "-c", 'ulimit -s {kib} && exec "$@"', "sh"]
         subprocess.run([*shell, sys.executable, "main.py"], check=True)
         """
     )
     assert out == "True\n", err
+
+
+IMPORTED_THERE = """
+import sys, threading
+sys.path.insert(0, ".")
+def work():
+    import deep
+    print(deep.count(1))
+threading.stack_size(48 * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+import deep
+"""
+
+LATER = {
+    "import": "import colorsys\n",
+    "start": "msprof_rs.stop()\nmsprof_rs.start()\n",
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_hooks_of_a_module_that_a_small_thread_imports_come_later(later: str, hooked: Program) -> None:
+    """A debug build once died of it."""
+    (hooked.folder / "deep.py").write_text(DEEP)
+    hooked.hook("- {symbol: 'deep:count', attributes: [{name: n, expr: n}]}")
+    out, err = hooked.run(IMPORTED_THERE + LATER[later] + "print(deep.count(2))\n")
+    assert out == "1\n2\n", err
+    assert err.count("deep is not hooked yet") == 1, err
+    assert sorted(span.attributes["n"] for span in hooked.capture().named("count")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kib", [32, 40, 64, 128, 256])
+def test_a_module_with_hooks_is_imported_on_any_stack(kib: int, hooked: Program) -> None:
+    (hooked.folder / "deep.py").write_text(DEEP)
+    hooked.hook("- {symbol: 'deep:count', attributes: [{name: n, expr: n}]}")
+    out, err = hooked.run(IMPORTED_THERE.replace("48 *", f"{kib} *"))
+    assert out == "1\n", err

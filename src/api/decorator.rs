@@ -22,10 +22,12 @@ pub(crate) fn timed<'py>(
     let hook = || {
         no_more(more, Some(unknown))?;
         if function.is_instance_of::<PyType>() {
-            return Err(PyTypeError::new_err("it is a class; decorate its `__init__` or another method"));
+            return Err(hook::error::<PyTypeError>(
+                "it is a class; decorate its `__init__` or another method",
+            ));
         }
         if !function.is_callable() {
-            return Err(PyTypeError::new_err("only what can be called can be timed"));
+            return Err(hook::error::<PyTypeError>("only what can be called can be timed"));
         }
         let domain = harmless::text(Some(domain), "domain")?;
         let name = if name.is_none() { &name_of(function)? } else { harmless::name(Some(name))? };

@@ -13,7 +13,7 @@ use super::spans::{append, append_as};
 use crate::clock::Ticks;
 use crate::config::Level;
 use crate::event::{Attributes, Label};
-use crate::hook::{Content, text_of, utf8, with_buffer};
+use crate::hook::{self, Content, text_of, utf8, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 type This<'py> = Bound<'py, Profiler>;
@@ -130,7 +130,7 @@ impl Profiler {
     fn new<'py>(py: Python<'py>, given: Given<'_, 'py>, named: Option<Named<'_, 'py>>) -> PyResult<Self> {
         let read = || {
             let [level] = arguments(["level"], given, named)?;
-            let level = level.ok_or_else(|| PyTypeError::new_err("the level is missing"))?.extract()?;
+            let level = level.ok_or_else(|| hook::error::<PyTypeError>("the level is missing"))?.extract()?;
             Ok((level, recorder::collects(Level::new(level))))
         };
         let (level, enabled) = harmless(py, "Profiler", read, || (0, false))?;
@@ -254,7 +254,7 @@ impl Profiler {
             |slf, [from_rid, to_rid]| {
                 let mut ends = Attributes::default();
                 for (end, rid) in [("from", from_rid), ("to", to_rid)] {
-                    let rid = rid.ok_or_else(|| PyTypeError::new_err("an id is missing"))?;
+                    let rid = rid.ok_or_else(|| hook::error::<PyTypeError>("an id is missing"))?;
                     append_as(&mut ends, end, &rid, Content::RequestIds)?;
                 }
                 Self::with(slf, |py, state| {

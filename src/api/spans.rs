@@ -16,7 +16,7 @@ use super::labels::{Known, label};
 use crate::clock::Ticks;
 use crate::event::{Attributes, Name};
 use crate::hook::{
-    Args, Attempt, Content, Interrupt, append_error, append_value, error, modules, utf8, with_buffer,
+    self, Args, Attempt, Content, Interrupt, append_error, append_value, error, modules, utf8, with_buffer,
 };
 use crate::recorder::{self, AsyncOpen};
 
@@ -353,9 +353,12 @@ struct Asyncio {
 impl Asyncio {
     fn find(py: Python<'_>) -> PyResult<Self> {
         Ok(Self {
-            running_loop: py.import("asyncio.events")?.getattr("_get_running_loop")?.unbind(),
+            running_loop: hook::import(py, "asyncio.events")?.getattr("_get_running_loop")?.unbind(),
             #[cfg(not(Py_3_12))]
-            current_tasks: py.import("asyncio.tasks")?.getattr("_current_tasks")?.cast_into()?.unbind(),
+            current_tasks: hook::import(py, "asyncio.tasks")?
+                .getattr("_current_tasks")?
+                .cast_into()?
+                .unbind(),
         })
     }
 

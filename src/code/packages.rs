@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::module::{Class, Function, Item, Module, Names};
 use crate::files::{TEXT_LIMIT, read_text};
+use crate::symbols::mangled;
 
 /// Imports and base classes lead on so many times at most: they could go round.
 const MOST_STEPS: usize = 20;
@@ -101,6 +102,15 @@ struct Ancestor {
     module: String,
     path: String,
     names: Names,
+}
+
+impl Ancestor {
+    /// What the class itself has under a name; one that is private to it may be given as it is outside of the class.
+    fn get(&self, name: &str) -> Option<&Item> {
+        let class = self.path.rsplit('.').next().unwrap_or(&self.path);
+        let is_it = |own: &str| mangled(class, own).is_some_and(|outside| outside == name);
+        self.names.get(name).or_else(|| self.names.iter().find(|(own, _)| is_it(own)).map(|(_, item)| item))
+    }
 }
 
 impl<'a> Packages<'a> {
@@ -243,7 +253,7 @@ impl<'a> Packages<'a> {
             Thing::Class(..) => {
                 let mut lineage = Vec::new();
                 self.add_lineage(thing, steps, &mut lineage);
-                let (class, item) = lineage.iter().find_map(|class| Some((class, class.names.get(name)?)))?;
+                let (class, item) = lineage.iter().find_map(|class| Some((class, class.get(name)?)))?;
                 self.resolve(&class.source, &class.module, &format!("{}.{name}", class.path), item, steps)
             }
             Thing::Opaque(file, module, path) => {
@@ -432,7 +442,7 @@ mod tests {
         ),
         (
             "shop/base.py",
-            "class Root:\n    async def open(self): ...\nclass Base(Root):\n    def count(self): ...\nround = round_up = 1\n",
+            "class Root:\n    async def open(self): ...\nclass Base(Root):\n    def count(self): ...\n    def __lock(self): ...\nround = round_up = 1\n",
         ),
         ("shop/native.cpython-311-x86_64-linux-gnu.so", ""),
         ("shop/models/a.py", "class A:\n    def embed(self): ...\nclass B:\n    def other(self): ...\n"),
@@ -449,6 +459,9 @@ mod tests {
             assert_eq!(at("shop.till", "Till.ting").1, "Till.ring");
             assert_eq!(at("shop.till", "Till.count"), ("shop.base".into(), "Base.count".into(), Some(4)));
             assert_eq!(at("shop.till", "Till.open"), ("shop.base".into(), "Root.open".into(), Some(2)));
+            for lock in ["Till.__lock", "Till._Base__lock"] {
+                assert_eq!(at("shop.till", lock).1, "Base.__lock");
+            }
             assert_eq!(at("shop", "pay"), ("shop.till".into(), "pay".into(), Some(6)));
             assert_eq!(at("shop", "Root.open").0, "shop.base");
             assert_eq!(at("shop.till", "base.Root.open").0, "shop.base");

@@ -15,7 +15,7 @@ use pyo3::types::PyBytes;
 use super::record::{self, RID, argument, event};
 use crate::clock::Ticks;
 use crate::event::{Label, Name};
-use crate::hook::{Attempt, Call, Ending, Follower, Interrupt, append_error, with_buffer};
+use crate::hook::{self, Attempt, Call, Ending, Follower, Interrupt, append_error, with_buffer};
 use crate::recorder::{self, AsyncOpen};
 
 static REQUEST: Lazy<Label> = Lazy::new(|| Label::new("Server", "httpRequest"));
@@ -116,7 +116,7 @@ struct Request {
 impl Follower for Request {
     fn started(&mut self, py: Python<'_>) -> PyResult<()> {
         let variable = SERVED.get_or_try_init(py, || {
-            let variable = py.import("contextvars")?.getattr("ContextVar")?;
+            let variable = hook::import(py, "contextvars")?.getattr("ContextVar")?;
             PyResult::Ok(variable.call1(("msprof_rs_served",))?.unbind())
         })?;
         let served =

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::record::{argument, datum};
-use crate::hook::{Attempt, Call, Interrupt};
+use crate::hook::{self, Attempt, Call, Interrupt};
 use crate::recorder::{self, Role};
 
 /// A role in the making.
@@ -157,7 +157,7 @@ pub(super) fn sglang_scheduler(call: &mut Call<'_, '_>) -> PyResult<()> {
         None => Ok(1),
     };
     // In newer versions the ranks are in an object of their own; in the newest the process has one.
-    let global = || py.import("sglang.srt.managers.scheduler")?.getattr("get_parallel")?.call0();
+    let global = || hook::import(py, "sglang.srt.managers.scheduler")?.getattr("get_parallel")?.call0();
     let ranks = match this.getattr(intern!(py, "ps")).optional(py)? {
         Some(ranks) => ranks,
         None => global().optional(py)?.unwrap_or_else(|| this.clone()),

@@ -4,9 +4,10 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyMappingProxy, PyModule, PyString, PyType};
+use pyo3::types::{PyModule, PyString, PyType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::attributes;
 use super::interrupt::Attempt;
 use super::system;
 
@@ -65,8 +66,7 @@ impl Exchanges {
             }
         }
         while let Some(class) = classes.waiting.pop() {
-            let Ok(attributes) = class.getattr("__dict__")?.cast_into::<PyMappingProxy>() else { continue };
-            for item in attributes.items()?.iter() {
+            for item in attributes::of(&class)?.items()?.iter() {
                 let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
                 #[cfg(Py_3_13)]
                 if let Err(error) = super::inlined::stand_before_use(&class, &name, &value, |used| {
@@ -80,7 +80,7 @@ impl Exchanges {
                 };
                 // A class may refuse; then this stays as it is.
                 if let Ok(name) = name.cast::<PyString>() {
-                    class.setattr(name, to).optional(py)?;
+                    attributes::set(&class, name, to).optional(py)?;
                 }
             }
         }

@@ -41,7 +41,7 @@ impl Custom {
         kind: Kind,
     ) -> PyResult<Self> {
         let py = target.py();
-        let module = py.import(module)?;
+        let module = system::import(py, module)?;
         let handler = module.getattr(function)?;
         let own = system::inspect(py)?.call_method1("getmodule", (&handler,))?;
         let module = if own.is_none() { module.into_any() } else { own };
@@ -54,7 +54,8 @@ impl Custom {
             Kind::Generator => "generator",
             Kind::AsyncGenerator => "async generator",
         };
-        let driver = py.import("msprof_rs._handlers")?.call_method1("driver", (&handler, target, kind))?;
+        let driver =
+            system::import(py, "msprof_rs._handlers")?.call_method1("driver", (&handler, target, kind))?;
         let is_driven = !driver.is_none();
         let callable = if is_driven { driver } else { handler }.unbind();
         Ok(Self { callable, is_driven, _module: module.unbind() })

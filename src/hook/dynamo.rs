@@ -25,7 +25,7 @@ pub(super) fn teach(py: Python<'_>, loaded: &str) -> Result<(), Interrupt> {
     {
         return Ok(());
     }
-    let taught = py.import("msprof_rs._dynamo").and_then(|teacher| teacher.call_method0("teach"));
+    let taught = system::import(py, "msprof_rs._dynamo").and_then(|teacher| teacher.call_method0("teach"));
     if let Err(error) = taught.unless_interrupted(py)? {
         let problem = message(py, &error)?;
         log::warn!(

@@ -3,16 +3,20 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule, PyString};
 use rustc_hash::FxHashSet;
 
+use super::attributes;
 use super::interrupt::{Attempt, Interrupt, message};
 use super::registry::Registry;
+use super::stack::has_room_to_hook;
 use super::system;
 use super::text::utf8;
 use crate::recorder;
@@ -23,6 +27,10 @@ pub(crate) struct Finder {
     registry: Registry,
     /// Modules that were in the middle of their import when the hooks came.
     unfinished: Mutex<FxHashSet<String>>,
+    /// Modules whose hooks wait for a thread with enough stack.
+    postponed: Mutex<FxHashSet<String>>,
+    /// For those who must not wait for that lock.
+    has_postponed: AtomicBool,
     /// The process that the finder was made for.
     pid: u32,
 }
@@ -36,8 +44,14 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
 impl Finder {
     /// Hooks what is imported already, and goes to the front of `sys.meta_path` for the rest.
     pub(crate) fn install(py: Python<'_>, registry: Registry) -> PyResult<()> {
-        let finder =
-            Bound::new(py, Self { registry, unfinished: Mutex::default(), pid: std::process::id() })?;
+        let finder = Self {
+            registry,
+            unfinished: Mutex::default(),
+            postponed: Mutex::default(),
+            has_postponed: AtomicBool::new(false),
+            pid: std::process::id(),
+        };
+        let finder = Bound::new(py, finder)?;
         finder.get().hook_loaded(&finder)?;
         let _ = FINDER.set(finder.clone().unbind()); // there is one: activation happens once
         Self::go_first(&finder, &system::meta_path(py)?)
@@ -82,16 +96,39 @@ impl Finder {
             self.unfinished.lock().insert(name.to_owned());
             return Ok(());
         }
-        self.registry.apply(name, module, false)
+        self.apply(name, module, false)
     }
 
-    /// Looks again at the modules that were not finished.
+    fn apply(&self, name: &str, module: &Bound<'_, PyAny>, is_new: bool) -> Result<(), Interrupt> {
+        if !has_room_to_hook() {
+            self.postpone(name);
+            return Ok(());
+        }
+        self.registry.apply(name, module, is_new)
+    }
+
+    /// What is done for a module runs code of Python's own, and of the program's: who knows how much stack that takes.
+    fn postpone(&self, name: &str) {
+        if self.postponed.lock().insert(name.to_owned()) {
+            self.has_postponed.store(true, Ordering::Relaxed);
+            log::warn!(
+                "{name} is not hooked yet: the thread that imports it has too small a stack; its hooks come with \
+                 the next import on a thread that has more, or when collection is started again"
+            );
+        }
+    }
+
+    /// Looks again at the modules that were not finished, and at those whose hooks wait.
     fn look_again(&self, py: Python<'_>) -> PyResult<()> {
-        if self.unfinished.lock().is_empty() {
+        let mut names = std::mem::take(&mut *self.unfinished.lock());
+        if self.has_postponed.load(Ordering::Relaxed) && has_room_to_hook() {
+            self.has_postponed.store(false, Ordering::Relaxed);
+            names.extend(std::mem::take(&mut *self.postponed.lock()));
+        }
+        if names.is_empty() {
             return Ok(());
         }
         let modules = system::modules(py)?;
-        let names = std::mem::take(&mut *self.unfinished.lock());
         for name in names {
             if let Some(module) = modules.get_item(&name)? {
                 self.hook(&name, &module)?;
@@ -101,20 +138,24 @@ impl Finder {
     }
 }
 
-/// Applies the symbol file if it has changed. For the recorder before each start of collection: the caller does not
+/// Applies the symbol file if it has changed, and what waits for a thread with enough stack. For the recorder before each start of collection: the caller does not
 /// have Python's lock and may not wait for it, so a thread of its own does the work.
 pub(crate) fn follow_symbols() {
-    let Some(finder) = FINDER.get().filter(|finder| finder.get().registry.is_outdated()) else { return };
+    let is_to_do =
+        |finder: &Finder| finder.registry.is_outdated() || finder.has_postponed.load(Ordering::Relaxed);
+    let Some(finder) = FINDER.get().filter(|finder| is_to_do(finder.get())) else { return };
     let (done, wait) = crossbeam_channel::bounded(1);
     let work = move || {
         Python::try_attach(|py| {
             let _muted = recorder::mute();
             let finder = finder.bind(py);
             let registry = &finder.get().registry;
-            if registry.read_again()
-                && let Err(error) =
-                    finder.get().hook_loaded(finder).and_then(|()| registry.take_out_unused(py))
-            {
+            let renewed = if registry.read_again() {
+                finder.get().hook_loaded(finder).and_then(|()| registry.take_out_unused(py))
+            } else {
+                Ok(())
+            };
+            if let Err(error) = renewed.and_then(|()| finder.get().look_again(py)) {
                 log::error!("the changed symbols could not all be applied: {error}");
             }
         });
@@ -180,6 +221,12 @@ impl Finder {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let this = slf.get();
+        if !has_room_to_hook() {
+            if this.registry.wants(&utf8(name)) {
+                this.postpone(&utf8(name));
+            }
+            return Ok(None);
+        }
         if let Some(_at_work) = AtWork::begin() {
             let up_to_date = Self::stay_first(slf).and_then(|()| this.look_again(py));
             tell(py, "modules that were there before", up_to_date)?;
@@ -287,7 +334,7 @@ impl Loader {
         if is_of_one_module(loader)? {
             loader.delattr(EXECUTE).optional(py)?; // a second run does not come through here
         } else {
-            module.setattr("__loader__", loader)?;
+            attributes::set(module, intern!(py, "__loader__"), loader)?;
             spec.setattr("loader", loader)?;
         }
         loader.call_method1(EXECUTE, (module,))?;
@@ -315,6 +362,6 @@ impl Loader {
         // A package may have replaced itself in `sys.modules`.
         let Ok(name) = spec.getattr("name")?.cast_into::<PyString>() else { return Ok(()) };
         let current = system::modules(py)?.get_item(&name)?.filter(|current| !current.is_none());
-        Ok(self.finder.get().registry.apply(&utf8(&name), current.as_ref().unwrap_or(module), true)?)
+        Ok(self.finder.get().apply(&utf8(&name), current.as_ref().unwrap_or(module), true)?)
     }
 }

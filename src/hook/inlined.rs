@@ -14,8 +14,9 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
+use super::attributes;
 use super::place::Place;
 use super::wrapper;
 
@@ -40,8 +41,9 @@ pub(super) fn is_initializer(function: &Bound<'_, PyAny>) -> PyResult<bool> {
 pub(super) fn stand_before_uses(function: &Bound<'_, PyAny>, this: &Bound<'_, PyAny>) {
     for class in this.get_type().mro() {
         let Ok(class) = class.cast_into::<PyType>() else { continue };
-        let placed = attributes(&class).and_then(|attributes| {
-            for (name, value) in attributes.iter() {
+        let placed = attributes::of(&class).and_then(|all| {
+            for item in all.items()?.iter() {
+                let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
                 stand_before_use(&class, &name, &value, |used| used.is(function))?;
             }
             Ok(())
@@ -52,12 +54,6 @@ pub(super) fn stand_before_uses(function: &Bound<'_, PyAny>, this: &Bound<'_, Py
     }
 }
 
-/// What stands in a class. By way of `type`: what the class's own class makes of its attributes is not asked.
-fn attributes<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
-    let dict = class.py().get_type::<PyType>().getattr("__dict__")?.get_item("__dict__")?;
-    Ok(dict.call_method1("__get__", (class,))?.call_method0("copy")?.cast_into()?)
-}
-
 /// The same for one attribute of a class, if it calls a function that is meant.
 pub(super) fn stand_before_use(
     class: &Bound<'_, PyType>,
@@ -66,12 +62,13 @@ pub(super) fn stand_before_use(
     is_meant: impl Fn(&Bound<'_, PyAny>) -> bool,
 ) -> PyResult<()> {
     if is_meant(value) && name.eq(INIT)? {
-        return set(class, name, &wrapper::stand_before(value)?);
+        return attributes::set(class, name.cast()?, &wrapper::stand_before(value)?);
     }
     if cfg!(Py_3_14) && is_property(value) {
         let getter = value.getattr("fget")?;
         if is_meant(&getter) {
-            return set(class, name, &value.call_method1("getter", (wrapper::stand_before(&getter)?,))?);
+            let property = value.call_method1("getter", (wrapper::stand_before(&getter)?,))?;
+            return attributes::set(class, name.cast()?, &property);
         }
     }
     Ok(())
@@ -81,8 +78,4 @@ pub(super) fn stand_before_use(
 fn is_property(value: &Bound<'_, PyAny>) -> bool {
     // SAFETY: alive; the type is one of CPython's own.
     unsafe { ffi::Py_TYPE(value.as_ptr()) == &raw mut ffi::PyProperty_Type }
-}
-
-fn set(class: &Bound<'_, PyType>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    class.py().get_type::<PyType>().call_method1("__setattr__", (class, name, value)).map(drop)
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::aliases::{Exchanges, has_other_holders};
+use super::attributes;
 use super::hooked::{Hook, Hooked};
 #[cfg(Py_3_12)]
 use super::in_place;
@@ -144,7 +146,7 @@ impl Seats {
             raw: raw.as_ptr().addr(),
             wrapper: Reference::to(wrapper)?,
         };
-        place.owner.setattr(place.name.as_str(), raw)?;
+        attributes::set(&place.owner, &PyString::new(raw.py(), &place.name), raw)?;
         self.seats.lock().push(Arc::new(Seat::Object(object)));
         Ok(())
     }
@@ -269,16 +271,17 @@ impl Object {
         if !self.hooked.hooks().is_empty() {
             return Ok(());
         }
-        let (present, own) = attribute(&owner, &self.name)?;
+        let (_, present, own) = attribute(&owner, &self.name)?;
+        let name = PyString::new(py, &self.name);
         if !own || present.as_ptr().addr() != self.raw || !leads_to(&present, &wrapper) {
             return Ok(());
         }
         match wrapper::former(&wrapper) {
             Some(former) => {
-                owner.setattr(self.name.as_str(), &former)?;
+                attributes::set(&owner, &name, &former)?;
                 aliases.add(&present, &former);
             }
-            None => owner.delattr(self.name.as_str())?,
+            None => attributes::remove(&owner, &name)?,
         }
         if let Some(function) = wrapper::stood_for(&wrapper) {
             aliases.add(&wrapper, &function);

@@ -4,6 +4,7 @@
 
 mod aliases;
 mod args;
+mod attributes;
 mod call;
 mod custom;
 mod decorated;
@@ -45,8 +46,8 @@ pub(crate) use imports::{Finder, follow_symbols, symbol_domains, tell_unmet};
 pub(crate) use interrupt::{Attempt, Interrupt, message};
 pub(crate) use operators::text as text_of;
 pub(crate) use registry::Registry;
-pub(crate) use stack::learn_stack;
-pub(crate) use system::{frame, modules};
+pub(crate) use stack::with_room;
+pub(crate) use system::{frame, import, modules};
 pub(crate) use text::utf8;
 pub(crate) use thread_name::thread_name;
 pub(crate) use value::{Content, append as append_value};

@@ -2,10 +2,13 @@
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyModule, PyType};
 
+use super::attributes;
+use super::failure::error;
 use super::interrupt::Attempt;
+use super::pending;
+use super::system::builtin;
 use super::wrapper;
 
 /// What a symbol names.
@@ -81,29 +84,29 @@ impl<'py> Place<'py> {
             && let Some((way, property)) = way.rsplit_once('.')
         {
             let owner = walk(module, way)?;
-            let (raw, own) = attribute(&owner, property)?;
-            if raw.is_instance(builtin(module.py(), &PROPERTY, "property")?)? {
-                return Self::of_property(owner, property, raw, own, accessor);
+            let (name, raw, own) = attribute(&owner, property)?;
+            if raw.is_instance(&builtin(module.py(), "property")?)? {
+                return Self::of_property(owner, name, raw, own, accessor);
             }
         }
         let owner = walk(module, way)?;
-        let (raw, own) = attribute(&owner, name)?;
+        let (name, raw, own) = attribute(&owner, name)?;
         Self::of_attribute(owner, name, raw, own)
     }
 
     fn of_attribute(
         owner: Bound<'py, PyAny>,
-        name: &str,
+        name: String,
         raw: Bound<'py, PyAny>,
         own: bool,
     ) -> PyResult<Self> {
         let py = owner.py();
-        if raw.is_instance(builtin(py, &PROPERTY, "property")?)? {
+        if raw.is_instance(&builtin(py, "property")?)? {
             return Self::of_property(owner, name, raw, own, Accessor::Getter);
         }
         if keeps_its_function(&raw)? {
             if !own {
-                return Err(PyTypeError::new_err("is inherited; name the class that defines it"));
+                return Err(error::<PyTypeError>("is inherited; name the class that defines it"));
             }
             // These call whatever their `func` is: the place is there.
             let callable = raw.getattr("func")?;
@@ -120,31 +123,31 @@ impl<'py> Place<'py> {
             return place.checked();
         }
         let on_class = owner.is_instance_of::<PyType>();
-        let (shell, callable) = if raw.is_instance(builtin(py, &STATIC, "staticmethod")?)? {
+        let (shell, callable) = if raw.is_instance(&builtin(py, "staticmethod")?)? {
             (Shell::Static, raw.getattr("__func__")?)
-        } else if raw.is_instance(builtin(py, &CLASS, "classmethod")?)? {
+        } else if raw.is_instance(&builtin(py, "classmethod")?)? {
             (Shell::Class, raw.getattr("__func__")?)
         } else {
             (Shell::None, raw.clone())
         };
         let is_method = on_class && shell != Shell::Static;
-        Self { owner, name: name.into(), shell, raw, callable, own, is_method, object: None }.checked()
+        Self { owner, name, shell, raw, callable, own, is_method, object: None }.checked()
     }
 
     fn of_property(
         owner: Bound<'py, PyAny>,
-        name: &str,
+        name: String,
         raw: Bound<'py, PyAny>,
         own: bool,
         accessor: Accessor,
     ) -> PyResult<Self> {
         let callable = raw.getattr(accessor.attribute())?;
         if callable.is_none() {
-            return Err(PyAttributeError::new_err(format!("the property has no {}", accessor.copier())));
+            return Err(error::<PyAttributeError>(format!("the property has no {}", accessor.copier())));
         }
         Self {
             owner,
-            name: name.into(),
+            name,
             shell: Shell::Property(accessor),
             raw,
             callable,
@@ -158,11 +161,11 @@ impl<'py> Place<'py> {
     fn checked(mut self) -> PyResult<Self> {
         self.callable = wrapper::past_stand_in(self.callable);
         if self.callable.is_instance_of::<PyType>() {
-            return Err(PyTypeError::new_err("is a class; name its `__init__` or another method"));
+            return Err(error::<PyTypeError>("is a class; name its `__init__` or another method"));
         }
         if !self.callable.is_callable() {
             let kind = self.callable.get_type().name()?;
-            return Err(PyTypeError::new_err(format!("is a {kind} and can't be called")));
+            return Err(error::<PyTypeError>(format!("is a {kind} and can't be called")));
         }
         self.through_class()
     }
@@ -170,13 +173,14 @@ impl<'py> Place<'py> {
     /// An object whose class says in Python what its call does can do more than be called, so nothing takes its
     /// place: the function in the class is hooked, for this object.
     fn through_class(self) -> PyResult<Self> {
-        let class = self.callable.get_type().into_any();
-        let binds = self.owner.is_instance_of::<PyType>() && class.hasattr("__get__")?;
+        let class = self.callable.get_type();
+        let binds = self.owner.is_instance_of::<PyType>() && attributes::find(&class, "__get__")?.is_some();
+        let class = class.into_any();
         let function = self.owner.py().get_type::<PyFunction>();
         match attribute(&class, "__call__").unless_interrupted(class.py())? {
-            Ok((raw, own)) if !binds && raw.is_instance(&function)? => Ok(Self {
+            Ok((name, raw, own)) if !binds && raw.is_instance(&function)? => Ok(Self {
                 owner: class,
-                name: "__call__".into(),
+                name,
                 shell: Shell::None,
                 raw: raw.clone(),
                 callable: raw,
@@ -205,7 +209,11 @@ impl<'py> Place<'py> {
     pub(super) fn span_name<'a>(&self, path: &'a str) -> &'a str {
         let (way, last) = path.rsplit_once('.').unwrap_or(("", path));
         match way.rsplit_once('.') {
-            Some((class, _)) if matches!(self.shell, Shell::Property(_)) && last != self.name => {
+            Some((class, _))
+                if matches!(self.shell, Shell::Property(_))
+                    && last != self.name
+                    && Accessor::parse(last).is_some() =>
+            {
                 &path[class.len() + 1..]
             }
             _ => last,
@@ -217,32 +225,32 @@ impl<'py> Place<'py> {
         let py = callable.py();
         match self.shell {
             Shell::None => Ok(callable),
-            Shell::Static => builtin(py, &STATIC, "staticmethod")?.call1((callable,)),
-            Shell::Class => builtin(py, &CLASS, "classmethod")?.call1((callable,)),
+            Shell::Static => builtin(py, "staticmethod")?.call1((callable,)),
+            Shell::Class => builtin(py, "classmethod")?.call1((callable,)),
             Shell::Property(accessor) => self.raw.call_method1(accessor.copier(), (callable,)),
         }
     }
 }
 
-/// What stands in a class, unbound, or else in its first base that has it; or in any other object. And whether it is
-/// the owner's own.
+/// What stands in a class, unbound, or else in its first base that has it; or in any other object. With its name
+/// there, and whether it is the owner's own.
 ///
 /// # Errors
 /// There is no such attribute, or only `object` has it: an `__init__` or `__new__` of a class's own changes what
 /// `object`'s accepts.
-pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<(Bound<'py, PyAny>, bool)> {
-    let Ok(class) = owner.cast::<PyType>() else { return Ok((child(owner, name)?, true)) };
-    for (depth, base) in class.mro().iter().enumerate() {
-        if let Some(raw) = base.getattr("__dict__")?.get_item(name).optional(owner.py())? {
-            if depth > 0 && base.is(owner.py().get_type::<PyAny>()) {
-                return Err(PyTypeError::new_err(
-                    "is `object`'s; name a method that the class or a base defines",
-                ));
-            }
-            return Ok((raw, depth == 0));
-        }
+pub(super) fn attribute<'py>(
+    owner: &Bound<'py, PyAny>,
+    name: &str,
+) -> PyResult<(String, Bound<'py, PyAny>, bool)> {
+    let Ok(class) = owner.cast::<PyType>() else { return Ok((name.to_owned(), child(owner, name)?, true)) };
+    let Some(found) = attributes::find(class, name)? else {
+        return Ok((name.to_owned(), class.getattr(name)?, false)); // says what is missing
+    };
+    let own = found.class.is(class);
+    if !own && found.class.is(owner.py().get_type::<PyAny>()) {
+        return Err(error::<PyTypeError>("is `object`'s; name a method that the class or a base defines"));
     }
-    Ok((class.getattr(name)?, false)) // says what is missing
+    Ok((found.name, found.raw, own))
 }
 
 /// Whether something that stands in a class or module is the callable or holds it.
@@ -259,32 +267,39 @@ fn walk<'py>(module: &Bound<'py, PyAny>, way: &str) -> PyResult<Bound<'py, PyAny
 /// circular import; it has run to its end when it is hooked, and simply does not have the name.
 fn child<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let py = owner.py();
-    owner.getattr(name).map_err(|error| match owner.cast::<PyModule>() {
-        Ok(module) if error.is_instance_of::<PyAttributeError>(py) => {
-            let module = module.name().map(|name| name.to_string()).unwrap_or_default();
-            PyAttributeError::new_err(format!("module '{module}' has no attribute '{name}'"))
+    if let Ok(class) = owner.cast::<PyType>() {
+        return match attributes::find(class, name)? {
+            Some(found) if found.raw.is_instance_of::<PyType>() => Ok(found.raw),
+            Some(found) => class.getattr(found.name),
+            None => class.getattr(name),
+        };
+    }
+    let Ok(module) = owner.cast::<PyModule>() else { return owner.getattr(name) };
+    if let Some(found) = module.dict().get_item(name)? {
+        return Ok(found);
+    }
+    module.getattr(name).map_err(|failure| {
+        if !failure.is_instance_of::<PyAttributeError>(py) {
+            return failure;
         }
-        _ => error,
+        let module = module.name().map(|name| name.to_string()).unwrap_or_default();
+        error::<PyAttributeError>(format!("module '{module}' has no attribute '{name}'"))
     })
 }
 
-/// Descriptors that are not callable themselves and call their attribute `func`.
+/// Descriptors that are not callable themselves and call their attribute `func`. By their names: what has such a type
+/// need not be imported for it, and there is nothing to ask `sys.modules` for.
 fn keeps_its_function(raw: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static CACHED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static PARTIAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = raw.py();
-    Ok(raw.is_instance(CACHED.import(py, "functools", "cached_property")?)?
-        || raw.is_instance(PARTIAL.import(py, "functools", "partialmethod")?)?)
-}
-
-static PROPERTY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static STATIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-fn builtin<'py>(
-    py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyType>>,
-    name: &str,
-) -> PyResult<&'py Bound<'py, PyType>> {
-    cell.import(py, "builtins", name)
+    for class in raw.get_type().mro() {
+        let class: Bound<'_, PyType> = class.cast_into()?;
+        if !["cached_property", "partialmethod"].contains(&&*pending::name(&class)) {
+            continue;
+        }
+        if let Some(home) = attributes::own(&class, "__module__")?
+            && home.raw.eq("functools")?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyModule, PyType};
 use rustc_hash::FxHashMap;
 
 use super::aliases::Exchanges;
+use super::attributes;
 use super::custom::Custom;
 use super::evaluate::Evaluated;
 use super::follow::Trampoline;
@@ -19,7 +20,8 @@ use super::install::{Seats, has_hook};
 use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
 use super::reference::Reference;
-use super::{dynamo, system, unmet};
+use super::stack::with_room;
+use super::{dynamo, pending, system, unmet};
 use crate::event::Label;
 use crate::expr::{self, Signature};
 use crate::handlers;
@@ -33,26 +35,29 @@ pub(crate) struct Registry {
     /// The packs' is read when the first of the modules comes that it may name. Many processes of a server import none.
     table: OnceLock<ArcSwap<Table>>,
     seats: Seats,
-    /// Patterns of which a module has come, by their number, and whether one of its methods was hooked.
-    patterns: Mutex<FxHashMap<usize, bool>>,
+    /// Entries of which a module has come, by their number; of a pattern, whether one of its methods was hooked.
+    seen: Mutex<FxHashMap<usize, bool>>,
 }
 
 impl Registry {
     /// Reads the symbols at `path` (see [`SymbolFile`]). Keeps the entries that the installed versions admit.
     pub(crate) fn open(path: Option<PathBuf>, frameworks: Frameworks) -> Self {
-        let (file, table) = SymbolFile::open(path, frameworks.clone());
+        let (file, table) = with_room(|| SymbolFile::open(path.clone(), frameworks.clone()));
         let table = table.map(|table| ArcSwap::from_pointee(admitted(table, &frameworks)).into());
         Self {
             file: Mutex::new(file),
             frameworks,
             table: table.unwrap_or_default(),
             seats: Seats::default(),
-            patterns: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
     fn table(&self) -> &ArcSwap<Table> {
-        self.table.get_or_init(|| ArcSwap::from_pointee(admitted(self.frameworks.table(), &self.frameworks)))
+        self.table.get_or_init(|| {
+            let packs = with_room(|| self.frameworks.table());
+            ArcSwap::from_pointee(admitted(packs, &self.frameworks))
+        })
     }
 
     /// The table, unless it is known without reading it that it names nothing in this module.
@@ -84,7 +89,7 @@ impl Registry {
             return false;
         }
         self.table().store(Arc::new(table));
-        self.patterns.lock().clear();
+        self.seen.lock().clear();
         self.seats.clear();
         true
     }
@@ -113,9 +118,12 @@ impl Registry {
             let mut entry =
                 Entry { registry: self, table: &table, number, symbol, name, aliases: &mut aliases };
             let outcome = match &symbol.target {
-                Target::Exact { path, .. } => entry.hook(module, path),
+                Target::Exact { path, .. } => {
+                    self.seen.lock().insert(number, true); // if it fails, that is told here
+                    entry.hook(module, path)
+                }
                 Target::Pattern(pattern) => entry.hook_matching(module, pattern).map(|count| {
-                    *self.patterns.lock().entry(number).or_default() |= count > 0;
+                    *self.seen.lock().entry(number).or_default() |= count > 0;
                 }),
             };
             if let Err(error) = outcome.unless_interrupted(py)? {
@@ -154,8 +162,8 @@ impl Registry {
         if table.is_built_in() {
             return Ok(());
         }
-        let patterns: Vec<_> = self.patterns.lock().iter().map(|(number, hit)| (*number, *hit)).collect();
-        let unmet = unmet::find(py, &table, &patterns, finders)?;
+        let seen = self.seen.lock().clone();
+        let unmet = unmet::find(py, &table, &seen, finders)?;
         // A copy of the packs, which a missing file was made from, is not the user's own yet.
         let is_copy = || {
             self.frameworks
@@ -218,14 +226,20 @@ impl Entry<'_> {
     /// Gives the number of such classes.
     fn hook_matching(&mut self, module: &Bound<'_, PyAny>, pattern: &Pattern) -> PyResult<usize> {
         let (method, mut count) = (&pattern.method, 0);
-        let Ok(globals) = module.getattr("__dict__")?.cast_into::<PyDict>() else { return Ok(count) };
+        let globals = match module.cast::<PyModule>() {
+            Ok(module) => module.dict(),
+            Err(_) => match module.getattr("__dict__")?.cast_into::<PyDict>() {
+                Ok(globals) => globals,
+                Err(_) => return Ok(count),
+            },
+        };
         for value in globals.copy()?.values() {
             let Ok(class) = value.cast_into::<PyType>() else { continue };
-            let class_name = class.name()?.to_string();
-            let home = class.getattr("__module__").and_then(|home| home.extract::<String>());
-            if home.optional(class.py())?.is_some_and(|home| home == self.name)
+            let class_name = pending::name(&class).into_owned();
+            let home = attributes::own(&class, "__module__")?;
+            if home.and_then(|home| home.raw.extract::<String>().ok()).is_some_and(|home| home == self.name)
                 && pattern.matches_class(&class_name)
-                && class.getattr("__dict__")?.contains(method)?
+                && attributes::own(&class, method)?.is_some()
             {
                 self.hook(module, &format!("{class_name}.{method}"))?;
                 count += 1;

@@ -30,6 +30,9 @@ impl Bounds {
 /// shows values, one with 40 KiB lists that are nested 30 deep; in a debug build it takes 112 KiB to show these.
 const LEAST: usize = if cfg!(debug_assertions) { 256 << 10 } else { 56 << 10 };
 
+/// Stack of a thread that does the work of one which has too little.
+const LARGE: usize = 2 << 20;
+
 /// Bytes that must be left for each step deeper into a value: what Python takes to show the whole of it, with a hundred
 /// containers in containers, and then some.
 const LEAST_INSIDE: usize = if cfg!(debug_assertions) { 64 << 10 } else { 40 << 10 };
@@ -59,6 +62,32 @@ pub(super) fn has_room_inside() -> bool {
     bounds.is_none_or(|bounds| !bounds.contains(here) || here - bounds.low >= LEAST_INSIDE)
 }
 
+/// Whether there is enough stack to put hooks on a module, which takes as much as such a call. In whichever half: there
+/// is no recursion in that, and it is done once.
+#[inline(never)]
+pub(super) fn has_room_to_hook() -> bool {
+    let here = here();
+    if ENOUGH.get() == usize::MAX {
+        learn();
+    }
+    BOUNDS.get().is_none_or(|bounds| !bounds.contains(here) || here - bounds.low >= LEAST)
+}
+
+/// What `work` gives, which needs no Python: on another thread, for which this one waits, where there is too little
+/// stack.
+pub(crate) fn with_room<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    if has_room_to_hook() {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("msprof-rs-hooks".into()).stack_size(LARGE);
+        match thread.spawn_scoped(scope, &work) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => work(),
+        }
+    })
+}
+
 /// An address on the stack, near the caller's frame.
 #[inline]
 fn here() -> usize {
@@ -66,17 +95,17 @@ fn here() -> usize {
     black_box(&raw const here).addr()
 }
 
-/// Has the calling thread know its stack before a call needs that: for the main thread a file of `/proc` is read.
-pub(crate) fn learn_stack() {
-    has_room();
+/// Has the calling thread know its stack: for the main thread this reads a file of `/proc`, once.
+fn learn() {
+    let bounds = bounds();
+    BOUNDS.set(bounds);
+    ENOUGH.set(bounds.map_or(0, |Bounds { low, high }| low + ((high - low) / 2).max(LEAST)));
 }
 
 #[cold]
 fn look(here: usize) -> bool {
     if ENOUGH.get() == usize::MAX {
-        let bounds = bounds();
-        BOUNDS.set(bounds);
-        ENOUGH.set(bounds.map_or(0, |Bounds { low, high }| low + ((high - low) / 2).max(LEAST)));
+        learn();
         return here >= ENOUGH.get() || look(here);
     }
     // A stack that somebody else has made is not known.

@@ -4,6 +4,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
+use rustc_hash::FxHashMap;
 
 use super::interrupt::Attempt;
 use super::system;
@@ -30,24 +31,23 @@ pub(super) struct Unmet<'a> {
     entries: Vec<(Missing, &'a Symbol)>,
 }
 
-/// Which these are. `patterns` has the numbers of patterns of which a module was seen, and whether one of its methods
-/// was hooked; `finders` are those that find modules.
+/// Which these are. `seen` has the numbers of entries of which a module has come, and whether anything of it was met,
+/// even if the module can't be found any more; `finders` are those that find modules.
 ///
 /// # Errors
 /// It was interrupted.
 pub(super) fn find<'a>(
     py: Python<'_>,
     table: &'a Table,
-    patterns: &[(usize, bool)],
+    seen: &FxHashMap<usize, bool>,
     finders: &[Bound<'_, PyAny>],
 ) -> PyResult<Unmet<'a>> {
     let modules = system::modules(py)?;
     let mut entries = Vec::new();
     for (number, symbol) in table.symbols.iter().enumerate() {
-        let seen = patterns.iter().find(|(pattern, _)| *pattern == number);
-        let reason = match (seen, module_of(&symbol.target)) {
-            (Some((_, true)), _) | (None, None) => None,
-            (Some((_, false)), _) => Some(Missing::Method),
+        let reason = match (seen.get(&number), module_of(&symbol.target)) {
+            (Some(true), _) | (None, None) => None,
+            (Some(false), _) => Some(Missing::Method),
             // Who can't be asked says nothing.
             (None, Some(module)) => missing(&modules, module, finders).optional(py)?.flatten(),
         };
@@ -65,7 +65,7 @@ impl Unmet<'_> {
     pub(super) fn tell(&self) {
         for (level, reason, what) in [
             (log::Level::Warn, Missing::Module, "in modules that there are not"),
-            (log::Level::Info, Missing::Package, "in packages that are not installed"),
+            (log::Level::Info, Missing::Package, "in packages that this process does not find"),
             (log::Level::Info, Missing::Method, "that match no method of the modules of this process"),
         ] {
             let of_it = self.entries.iter().filter(|(found, _)| *found == reason);

@@ -11,7 +11,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
-    PyType,
 };
 
 use super::interrupt::{Attempt, Interrupt};
@@ -248,9 +247,11 @@ fn readable(bytes: &[u8]) -> String {
 
 /// The name of a member of an enum. None: it is no such thing, or a combination of flags.
 fn enum_name<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
-    static ENUM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static ENUM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
-    if !value.is_instance(ENUM.import(py, "enum", "Enum")?)? {
+    let kind =
+        ENUM.get_or_try_init(py, || PyResult::Ok(system::import(py, "enum")?.getattr("Enum")?.unbind()));
+    if !value.is_instance(kind?.bind(py))? {
         return Ok(None);
     }
     Ok(value.getattr(intern!(py, "name"))?.cast_into::<PyString>().ok())
@@ -265,11 +266,15 @@ fn is_sequence(value: &Bound<'_, PyAny>) -> bool {
 
 /// Arrays without dimensions are none: these hold their number themselves.
 fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static GENERIC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
     // Where nobody has imported numpy there are no scalars of it.
     let is_there = GENERIC.get(py).is_some() || system::modules(py)?.contains(intern!(py, "numpy"))?;
-    Ok(is_there && value.is_instance(GENERIC.import(py, "numpy", "generic")?)?)
+    if !is_there {
+        return Ok(false);
+    }
+    let kind = || PyResult::Ok(system::import(py, "numpy")?.getattr("generic")?.unbind());
+    value.is_instance(GENERIC.get_or_try_init(py, kind)?.bind(py))
 }
 
 /// Shape and dtype of what has both, as the tensors of torch, numpy and jax do. Stand-ins that make up whatever

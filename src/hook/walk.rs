@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyType};
 
 use super::failure::error;
 use super::limits::{MOST_ITEMS, check_items, check_length, refused};
+use super::system;
 use super::value::elements;
 
 /// A container type of Python's own that a value's class is, or is made from. What the value holds is read by the
@@ -129,8 +130,8 @@ pub(super) fn bases(py: Python<'_>) -> &'static [Base] {
     static BASES: PyOnceLock<Vec<Base>> = PyOnceLock::new();
     BASES.get_or_init(py, || {
         let import = |kind, module: &str, name: &str| {
-            let python =
-                py.import(module).and_then(|module| Ok(module.getattr(name)?.cast_into::<PyType>()?));
+            let python = system::import(py, module)
+                .and_then(|module| Ok(module.getattr(name)?.cast_into::<PyType>()?));
             python.ok().map(|python| Base { kind, python: python.into_ptr().cast() }) // kept for ever
         };
         let builtin = [
@@ -231,7 +232,7 @@ fn is_collection(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Whether its class is one of `collections.abc`'s. The class is asked: an object may say that it is of another.
 fn is_a(value: &Bound<'_, PyAny>, kept: &PyOnceLock<Py<PyAny>>, kind: &str) -> PyResult<bool> {
     let py = value.py();
-    let import = || PyResult::Ok(py.import("collections.abc")?.getattr(kind)?.unbind());
+    let import = || PyResult::Ok(system::import(py, "collections.abc")?.getattr(kind)?.unbind());
     let kind = kept.get_or_try_init(py, import)?;
     // SAFETY: two living objects.
     let answer = unsafe { ffi::PyObject_IsSubclass(value.get_type().as_ptr(), kind.as_ptr()) };

@@ -5,6 +5,7 @@
 mod frameworks;
 mod handler;
 mod pattern;
+mod private;
 mod search;
 mod table;
 mod target;
@@ -14,6 +15,7 @@ mod yaml;
 pub use frameworks::{Frameworks, PACKS, Pack};
 pub use handler::{BuiltIn, HandlerRef};
 pub use pattern::Pattern;
+pub use private::mangled;
 pub use search::SymbolFile;
 pub use table::{Attribute, Problem, Symbol, Table, Until};
 pub use target::Target;

@@ -76,6 +76,21 @@ class Store:
     def remembered(self, x: int) -> int:
         return x * 3
 
+    def __secret(self, x: int) -> int:
+        return x + self._size
+
+    @property
+    def __state(self) -> int:
+        return self._size
+
+    @__state.setter
+    def __state(self, value: int) -> None:
+        self._size = value
+
+    def opened(self, x: int) -> int:
+        self.__state = x
+        return self.__secret(self.__state)
+
     # Neither an object without `__get__` nor a builtin binds to the instance.
     clerk = clerk
     plus = operator.add

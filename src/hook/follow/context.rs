@@ -15,6 +15,7 @@ use crate::hook::args::OwnedArgs;
 use crate::hook::evaluate::Evaluated;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt, message};
+use crate::hook::system;
 use crate::recorder::{self, AsyncOpen};
 
 /// Follows the context manager; gives it back as it is where that fails.
@@ -51,7 +52,7 @@ fn generator<'py>(manager: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, Py
     let py = manager.py();
     let types = TYPES.get_or_try_init(py, || {
         make_fast(py);
-        let contextlib = py.import("contextlib")?;
+        let contextlib = system::import(py, "contextlib")?;
         let kind = |name: &str| PyResult::Ok(contextlib.getattr(name)?.cast_into::<PyType>()?.unbind());
         PyResult::Ok([
             (kind("_GeneratorContextManager")?, Kind::Generator),
@@ -101,7 +102,10 @@ fn stand_before<'py>(
     static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = manager.py();
     let span = Span { hook, attributes, args, open: Mutex::new(Vec::new()) };
-    CONTEXT.import(py, "msprof_rs._follow", "context")?.call1((manager, Bound::new(py, span)?))
+    let context = CONTEXT.get_or_try_init(py, || {
+        PyResult::Ok(system::import(py, "msprof_rs._follow")?.getattr("context")?.unbind())
+    })?;
+    context.bind(py).call1((manager, Bound::new(py, span)?))
 }
 
 /// The time in a `with` block.

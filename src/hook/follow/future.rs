@@ -12,6 +12,7 @@ use crate::hook::args::OwnedArgs;
 use crate::hook::evaluate::Evaluated;
 use crate::hook::hooked::Hook;
 use crate::hook::interrupt::{Attempt, Interrupt, message};
+use crate::hook::system;
 use crate::recorder::{self, AsyncOpen};
 
 /// Ends the span when `returned` is done: a coroutine, or anything with `add_done_callback`.
@@ -110,7 +111,8 @@ fn outcome_of<'py>(future: &Bound<'py, PyAny>) -> Result<Option<PyResult<Bound<'
     let py = future.py();
     let cancelled = future.call_method0(intern!(py, "cancelled")).and_then(|it| it.is_truthy());
     let error = if cancelled.optional(py)?.unwrap_or(false) {
-        let kind = py.import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError")?.call0());
+        let kind =
+            system::import(py, "asyncio").and_then(|asyncio| asyncio.getattr("CancelledError")?.call0());
         kind.optional(py)?
     } else {
         let error = future.getattr(intern!(py, "_exception")).optional(py)?;

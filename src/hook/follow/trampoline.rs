@@ -10,6 +10,7 @@ use super::slots::{finalized_after, make_fast};
 use super::step::Step;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt, message};
+use crate::hook::system;
 
 /// Makes coroutines or generators that hand everything on to a [`Step`].
 pub(in crate::hook) struct Trampoline {
@@ -32,7 +33,7 @@ impl Trampoline {
         };
         let py = target.py();
         make_fast(py);
-        let module = py.import("msprof_rs._follow")?;
+        let module = system::import(py, "msprof_rs._follow")?;
         let function = module.call_method1("named_after", (module.getattr(name)?, target))?.unbind();
         Ok(Self { function, kind })
     }

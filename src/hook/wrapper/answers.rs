@@ -153,7 +153,7 @@ pub(super) unsafe extern "C" fn reduce(
                 return Ok(reduced);
             }
             // Whoever loads it need not have msprof_rs.
-            let first = target.py().import("operator")?.getattr("getitem")?;
+            let first = system::import(target.py(), "operator")?.getattr("getitem")?;
             Ok((first, ((target,), 0)).into_pyobject(target.py())?.into_any())
         })
     }
@@ -194,7 +194,7 @@ fn copied<'py>(
     way: &str,
     arguments: impl PyCallArgs<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let copy = target.py().import("copy")?.call_method1(way, arguments)?;
+    let copy = system::import(target.py(), "copy")?.call_method1(way, arguments)?;
     Ok(if copy.is(target) { wrapper.clone() } else { copy })
 }
 

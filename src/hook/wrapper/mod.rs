@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyType};
 
+use super::attributes;
 use super::hooked::Hooked;
 use super::system;
 
@@ -415,7 +416,8 @@ unsafe extern "C" fn set_name(
             };
             let method = system::builtin(py, shell)?.call1((wrapper,))?;
             // As `type` itself would have: the class's own `__setattr__` has no part in this.
-            py.get_type::<PyType>().call_method1("__setattr__", (class, name, method))
+            attributes::set(&class, name.cast()?, &method)?;
+            Ok(py.None().into_bound(py))
         })
     }
 }
