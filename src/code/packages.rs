@@ -105,11 +105,12 @@ struct Ancestor {
 }
 
 impl Ancestor {
-    /// What the class itself has under a name; one that is private to it may be given as it is outside of the class.
-    fn get(&self, name: &str) -> Option<&Item> {
+    /// What the class itself has under a name, and its name there: one that is private to it may be given as it is
+    /// outside of the class.
+    fn get(&self, name: &str) -> Option<(&String, &Item)> {
         let class = self.path.rsplit('.').next().unwrap_or(&self.path);
         let is_it = |own: &str| mangled(class, own).is_some_and(|outside| outside == name);
-        self.names.get(name).or_else(|| self.names.iter().find(|(own, _)| is_it(own)).map(|(_, item)| item))
+        self.names.get_key_value(name).or_else(|| self.names.iter().find(|(own, _)| is_it(own)))
     }
 }
 
@@ -253,7 +254,8 @@ impl<'a> Packages<'a> {
             Thing::Class(..) => {
                 let mut lineage = Vec::new();
                 self.add_lineage(thing, steps, &mut lineage);
-                let (class, item) = lineage.iter().find_map(|class| Some((class, class.get(name)?)))?;
+                let (class, (name, item)) =
+                    lineage.iter().find_map(|class| Some((class, class.get(name)?)))?;
                 self.resolve(&class.source, &class.module, &format!("{}.{name}", class.path), item, steps)
             }
             Thing::Opaque(file, module, path) => {
