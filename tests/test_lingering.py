@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -37,14 +38,14 @@ MADE = [
     "raising()",
     "raising_inside()",
     "delegating(plain)",
-    "delegating(staying)",
+    "delegating(refusing)",
     "delegating(lambda: iter([1, 2, 3]))",
     "delegating(Taking)",
     "over_a_list()",
     "over_one_that_takes()",
     "old_style()",
     "coroutine(plain)",
-    "coroutine(staying)",
+    "coroutine(refusing)",
     "coroutine(raising)",
     "coroutine(lambda: iter([1, 2, 3]))",
     "coroutine(Taking)",
@@ -76,6 +77,10 @@ FIRST = [
     "made.throw(GIVEN[0], 'value')",
     "made.send(None)",
 ]
+
+if sys.version_info >= (3, 12):
+    # The original gets a new one with the same value.
+    FIRST = [first for first in FIRST if first not in ("made.throw(GIVEN[2])", "made.throw(StopIteration)")]
 
 THEN = [
     "made.close()",
@@ -141,31 +146,3 @@ def test_it_lives_as_long_as_the_original(
     bare, *followed = (told[f"{make}: {first}"] for told in outcomes)
     for told in followed:
         assert {case: told[case] for case in bare if told[case] != bare[case]} == {}
-
-
-def test_one_that_refuses_to_be_closed_is_asked_once_when_it_is_dropped(hooked: Program) -> None:
-    code = f"""
-import json, sys
-import lingering
-from lingering import *
-ignored, outcomes = [], []
-sys.unraisablehook = lambda its: ignored.append(repr(its.exc_value))
-for make in {MADE!r}:
-    for end in ("send(None)", "close()"):
-        made = eval(make)
-        told(made, lambda made: made.send(None))
-        told(made, lambda made: eval(f"made.{{end}}"))
-        SEEN.clear()
-        ignored.clear()
-        del made
-        outcomes.append([make, end, SEEN.copy(), ignored.copy()])
-print(json.dumps(outcomes))
-"""
-    told = []
-    for symbols in ("[]", EVERYTHING, TWICE):
-        hooked.hook(symbols)
-        told.append(json.loads(hooked.run(code)[0]))
-    bare, *followed = told
-    assert any(ignored for *_, ignored in bare)
-    for others in followed:
-        assert [pair for pair in zip(bare, others, strict=True) if pair[0] != pair[1]] == []

@@ -53,26 +53,6 @@ pub(super) fn finalized_after(made: &Bound<'_, PyAny>) {
     }
 }
 
-/// Has CPython let go of an object as of one whose finalizer has run.
-///
-/// Of a generator that refuses to be closed, the one that stands before it has been finalized: once is enough.
-pub(super) fn never_finalized(object: &Bound<'_, PyAny>) {
-    unsafe extern "C" fn nothing(_: *mut ffi::PyObject) {}
-    // SAFETY: alive. Nothing else runs while the type has another finalizer, which fits its slot.
-    unsafe {
-        if ffi::Py_REFCNT(object.as_ptr()) > 1 {
-            return; // somebody else has it
-        }
-        let kind = object.get_type_ptr();
-        let own = (*kind).tp_finalize;
-        if own.is_some() {
-            (*kind).tp_finalize = Some(nothing);
-            ffi::PyObject_CallFinalizer(object.as_ptr());
-            (*kind).tp_finalize = own;
-        }
-    }
-}
-
 unsafe extern "C" fn await_entry(step: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: alive; the caller gets a reference.
     unsafe { ffi::Py_NewRef(step) }

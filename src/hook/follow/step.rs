@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::ending::{self, Activity, Ending, Outcome};
-use super::slots::{never_finalized, stop};
+use super::slots::stop;
 use super::thrown::{self, Thrown};
 use crate::clock::Ticks;
 use crate::hook::hooked::{Hook, Kind};
@@ -406,15 +406,10 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        let is_refused = *self.closing.get_mut() && !*self.ended.get_mut();
-        if self.ending.get_mut().is_none() && !is_refused {
+        if self.ending.get_mut().is_none() {
             return; // it has come to its end
         }
         let _ = Python::try_attach(|py| {
-            if is_refused {
-                drop(self.awaited.get_mut().take()); // which has the original too
-                never_finalized(self.inner.bind(py));
-            }
             let _pending = Pending::set_aside(py);
             if let Err(interrupt) = self.give_up(py) {
                 interrupt.raise_soon(py);
