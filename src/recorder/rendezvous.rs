@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use rustix::fs::{FlockOperation, flock};
@@ -215,7 +216,9 @@ impl Rendezvous {
         }
         if !meeting.is_running() {
             let mut others = Point::all(&folder).filter(|point| *point != common && *point != mounts);
-            let carried = || others.find_map(|point| self.carried(&point));
+            // The common note is held meanwhile, for which others wait: for all together it is half as long as they do.
+            let deadline = Instant::now() + PATIENCE / 2;
+            let carried = || others.find_map(|point| self.carried(&point, deadline));
             if let Some(session) = self.parents(&meeting.note).or_else(carried) {
                 let generation = session.generation.max(meeting.note.generation + 1);
                 meeting.write(self.note(generation, &session.folder))?;
@@ -244,7 +247,8 @@ impl Rendezvous {
     }
 
     /// A session that runs at the point of the file that this config's file has replaced: the same path in the same mounts.
-    fn carried(&self, point: &Point) -> Option<Arc<Joined>> {
+    /// A note that names another config is not waited for, whoever has it.
+    fn carried(&self, point: &Point, deadline: Instant) -> Option<Arc<Joined>> {
         let is_here =
             |note: &Note| note.mounts == self.mounts && *note.config == *self.config.to_string_lossy();
         let note = point.look();
@@ -252,7 +256,8 @@ impl Rendezvous {
             return None;
         }
         // Who gave up would begin a session beside the one that runs.
-        let Note { generation, folder, .. } = point.running(PATIENCE).filter(is_here)?;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let Note { generation, folder, .. } = point.running(patience).filter(is_here)?;
         Some(Arc::new(Joined { generation, folder }))
     }
 

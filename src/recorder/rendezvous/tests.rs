@@ -278,3 +278,24 @@ fn a_forked_child_leaves_a_session_alone_that_was_stopped_or_followed_by_another
         assert!(next.is_none_or(|next| next.folder() == joined.folder()));
     }
 }
+
+#[test]
+fn processes_meet_though_others_of_their_config_were_stopped_while_they_had_notes() {
+    let (folder, first) = meeting();
+    let private = files::private_folder().unwrap();
+    let held = ["a", "b"].map(|name| {
+        let point =
+            Point::of(&private, &format!("{name}-{}", point(&first).note.file_stem().unwrap().display()));
+        let mut meeting = point.meet().unwrap();
+        meeting.write(first.note(1, folder.path())).unwrap();
+        meeting
+    });
+    let join = |mut process: Rendezvous| process.join(folder.path(), "1122-2130").unwrap();
+    let [one, other] = std::thread::scope(|scope| {
+        [first, process(folder.path())]
+            .map(|process| scope.spawn(|| join(process)))
+            .map(|it| it.join().unwrap())
+    });
+    assert_eq!(one.folder(), other.folder());
+    drop(held);
+}
