@@ -6,13 +6,14 @@ use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Storage;
-use crate::own_file::{self, OwnFile};
+use crate::own_file::{self, Identity, OwnFile};
 use crate::trace::Stream;
 
 /// More than is written at once.
@@ -76,14 +77,25 @@ pub(super) struct CaptureFile {
     former: VecDeque<Former>,
     removed: Removed,
     has_moved: bool,
+    /// The folder that was taken away, where that can be seen.
+    former_folder: Option<PathBuf>,
     storage: Storage,
 }
 
 impl CaptureFile {
     /// Makes the first part. The file is new: nobody else's, and not through a link.
     pub(super) fn create(stem: &Path, begin: Begin, storage: Storage) -> io::Result<Self> {
-        let (file, former, removed) = (new_part(stem)?, VecDeque::new(), Removed::default());
-        Ok(Self { stem: stem.into(), file, length: 0, begin, former, removed, has_moved: false, storage })
+        Ok(Self {
+            stem: stem.into(),
+            file: new_part(stem)?,
+            length: 0,
+            begin,
+            former: VecDeque::new(),
+            removed: Removed::default(),
+            has_moved: false,
+            former_folder: None,
+            storage,
+        })
     }
 
     /// The current part.
@@ -157,6 +169,20 @@ impl CaptureFile {
         }
     }
 
+    /// Where the folder now is in which the capture began, if somebody has moved it and that can be seen.
+    pub(super) fn moved_to(&mut self) -> Option<PathBuf> {
+        if self.has_moved {
+            return self.former_folder.clone();
+        }
+        if self.fate() != Fate::Moved {
+            return None;
+        }
+        let ours = self.file.get().ok()?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", ours.as_raw_fd())).ok()?;
+        // A file that is gone has a path, too.
+        (Identity::at(&path).ok()? == Identity::of(ours).ok()?).then(|| folder_of(&path).to_owned())
+    }
+
     /// Appends the bytes, all or none.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(bytes);
@@ -171,9 +197,12 @@ impl CaptureFile {
     /// Goes on in a new file, below another stem if one is given: the former is not there any more. [`CaptureFile::restart`]
     /// says where the new one begins.
     pub(super) fn leave(&mut self, stem: Option<&Path>) -> io::Result<()> {
-        self.file = new_part(stem.unwrap_or(&self.stem))?;
+        let next = new_part(stem.unwrap_or(&self.stem))?;
+        let moved_to = self.moved_to();
+        self.file = next;
         self.length = 0;
         if let Some(stem) = stem {
+            self.former_folder = moved_to;
             stem.clone_into(&mut self.stem);
             self.former.clear();
             self.has_moved = true;

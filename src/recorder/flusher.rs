@@ -201,6 +201,9 @@ impl Flusher {
             log::debug!("other processes take the session for ended: {error}");
         }
         if self.rendezvous.has_newer(&mut running.membership) {
+            if running.session.has_lost_file() {
+                return self.go_on_elsewhere();
+            }
             let collection = self.watch.collection().clone();
             self.leave();
             self.start(&collection);
@@ -276,10 +279,14 @@ impl Flusher {
 
     /// A session whose folder was removed or moved goes on as a new one.
     fn look_for_session(&mut self) {
-        let Some(running) = &mut self.running else { return };
-        if running.session.look_for_file() {
-            return;
+        if self.running.as_mut().is_some_and(|running| !running.session.look_for_file()) {
+            self.go_on_elsewhere();
         }
+    }
+
+    /// Goes on in a new session, in which the former says what it has lost. Another process may have begun it.
+    fn go_on_elsewhere(&mut self) {
+        let Some(running) = &mut self.running else { return };
         let former = running.membership.folder().display().to_string();
         let collection = self.watch.collection().clone();
         let moved =
@@ -304,8 +311,9 @@ impl Flusher {
         if self.running.is_none() {
             gate::close();
         }
-        if let Some(former) = former {
-            finish(former.session);
+        let losses = former.and_then(|former| finish(former.session));
+        if let (Some(running), Some(losses)) = (&mut self.running, losses) {
+            running.session.inherit(losses); // with the ends that nobody can record any more
         }
         self.state_facts();
         self.state_figures();
@@ -435,13 +443,15 @@ impl Flusher {
     }
 }
 
-/// Ends a session.
-fn finish(session: Session) {
+/// Ends a session. Gives what it has lost, if all else was written.
+fn finish(session: Session) -> Option<Losses> {
     let path = session.path().to_owned();
-    match session.stop() {
-        Ok(()) => log::info!("collection stopped: {}", path.display()),
+    let outcome = session.stop();
+    match &outcome {
+        Ok(_) => log::info!("collection stopped: {}", path.display()),
         Err(error) => log::error!("{}: the last events could not be written: {error}", path.display()),
     }
+    outcome.ok()
 }
 
 fn write_dump(running: &mut Running, folder: &Path, reason: &str) -> Result<(), DumpError> {

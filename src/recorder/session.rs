@@ -21,7 +21,7 @@ use crate::control::Figures;
 use crate::event::{Attributes, Label, Name};
 use crate::machine;
 use crate::own_file::Claim;
-use crate::ring::{Consumer, Kind, Record, Ring, State};
+use crate::ring::{Consumer, Kind, Record, Ring, State, remove_moved};
 use crate::stem::CaptureId;
 use crate::trace::{Clocks, Lost, META_DOMAIN, Process, Sequence, Thread, Writer};
 
@@ -404,8 +404,8 @@ impl Session {
     }
 
     /// Lets no more events in, unless another session has them already, takes the last ones to the file, and removes the
-    /// rings.
-    pub(super) fn stop(mut self) -> io::Result<()> {
+    /// rings. Gives what it has lost.
+    pub(super) fn stop(mut self) -> io::Result<Losses> {
         thread::close_session(self.id);
         door::close(self.id);
         self.writer.rename_process(facts::process(self.process_name.as_deref()));
@@ -415,9 +415,14 @@ impl Session {
         // After the rings, which nobody could read without; and the lock goes last of all.
         self.names.iter().for_each(|names| names.close(outcome.is_ok()));
         self.places.tidy_up();
+        if outcome.is_ok()
+            && let Some(folder) = self.file.moved_to()
+        {
+            remove_moved(&folder, &self.stem.file_name().unwrap_or_default().to_string_lossy());
+        }
         self.tell_losses();
         log::debug!("capture {} closed", self.stem.display());
-        outcome
+        outcome.map(|()| self.losses())
     }
 
     fn take_the_rest(&mut self) -> io::Result<()> {

@@ -111,6 +111,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the capture is not where it was made, or not whole.
+    pub(super) fn has_lost_file(&mut self) -> bool {
+        self.file.fate() != Fate::There
+    }
+
     /// Whether the capture is where it was made. A file that was removed, moved or cut is left for a new one in the same
     /// folder. False: the folder itself is gone.
     pub(super) fn look_for_file(&mut self) -> bool {
@@ -180,12 +185,20 @@ impl Session {
     }
 
     /// A session that goes on in another folder is another one, in which no span can end that began before: so many spans
-    /// have no end.
+    /// have no end. Only here is that counted, and so once, whichever of the folders is read.
     pub(super) fn state_ends_missed(&mut self, abandoned_before: u64) {
-        if self.file.has_moved() {
-            let unended = self.writer.unended(self.threads.iter().map(|thread| &thread.sequence));
-            self.state_vanished(unended.saturating_sub(abandoned_before));
+        if !self.file.has_moved() {
+            return;
         }
+        let unended = self.writer.unended(self.threads.iter().map(|thread| &thread.sequence));
+        let missed = unended.saturating_sub(abandoned_before);
+        if missed > 0 {
+            let path = self.path().display();
+            log::warn!(
+                "ends of spans that were open when the session's folder went: {missed}; {path} counts them"
+            );
+        }
+        self.state_vanished(missed);
     }
 
     /// States the parts that were removed: in each that begins later too, since any one may go.

@@ -21,6 +21,6 @@ pub use consumer::Consumer;
 pub use layout::{Kind, Owner, Record, State};
 pub use memory::{Place, Ring, RingError};
 pub use places::{
-    Elsewhere, SharedFolder, folders_of, names_name, recorder_of, ring_name, rings_left, sweep,
+    Elsewhere, SharedFolder, folders_of, names_name, recorder_of, remove_moved, ring_name, rings_left, sweep,
 };
 pub use producer::{Begun, Filled, Next, Producer, new_span_id};

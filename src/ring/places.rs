@@ -50,15 +50,30 @@ pub fn folders_of(capture: &Path, stem: &str) -> Vec<PathBuf> {
 /// The rings that the process of a capture has left, in the order in which they were made: a thread may have gone from
 /// one to the next.
 pub fn rings_left(capture: &Path, stem: &str) -> Vec<PathBuf> {
-    let prefix = format!("{stem}-");
-    let number = |path: PathBuf| {
-        let number = path.file_name()?.to_str()?.strip_prefix(&prefix)?.strip_suffix(".ring")?;
-        Some((number.parse::<u32>().ok()?, path))
-    };
+    let numbered = |path: PathBuf| Some((ring_number(&path, stem)?, path));
     let folders = folders_of(capture, stem);
-    let mut rings: Vec<_> = folders.iter().flat_map(|folder| entries(folder)).filter_map(number).collect();
+    let mut rings: Vec<_> = folders.iter().flat_map(|folder| entries(folder)).filter_map(numbered).collect();
     rings.sort();
     rings.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Removes a capture's rings, the names for them, and the note that says where they are, from the folder into which somebody
+/// has moved them: whoever finds them there would take their process for one that was killed.
+pub fn remove_moved(folder: &Path, stem: &str) {
+    let rings = entries(folder).filter(|path| ring_number(path, stem).is_some());
+    for file in rings.chain([folder.join(names_name(stem)), note(folder, stem)]) {
+        if let Err(error) = fs::remove_file(&file)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::debug!("{}: {error}", file.display());
+        }
+    }
+}
+
+/// The number of a ring of this capture.
+fn ring_number(path: &Path, stem: &str) -> Option<u32> {
+    let rest = path.file_name()?.to_str()?.strip_prefix(stem)?;
+    rest.strip_prefix('-')?.strip_suffix(".ring")?.parse().ok()
 }
 
 /// Whether the recorder lives that has made a names file of this user's. None: earlier versions held no lock.

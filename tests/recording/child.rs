@@ -43,13 +43,15 @@ pub(crate) fn start_behind(before: &[&str], config: &str, body: impl FnOnce(&Fol
     let temporary = tempfile::tempdir().unwrap();
     let folder = Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) };
     folder.configure(config);
-    let child = this_test(before)
-        .env(FOLDER, &folder.path)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    (folder, Running(Some(child)))
+    let child = one_more(before, &folder);
+    (folder, child)
+}
+
+/// One more child of the calling test that shares the folder.
+pub(crate) fn one_more(before: &[&str], folder: &Folder) -> Running {
+    let mut command = this_test(before);
+    command.env(FOLDER, &folder.path).stdout(std::process::Stdio::null());
+    Running(Some(command.stderr(std::process::Stdio::piped()).spawn().unwrap()))
 }
 
 /// The command that runs the calling test in another process, behind these words.
@@ -190,7 +192,7 @@ pub(crate) struct Recorded {
     pub(crate) threads: usize,
     /// Rings in private memory that went with the process.
     pub(crate) lost_rings: u64,
-    /// Files that are damaged, or whose beginning or end is missing, and rings that are.
+    /// Files that are damaged, or whose beginning or end is missing, and rings that are, or are not read.
     pub(crate) damaged: Vec<String>,
 }
 
@@ -200,7 +202,8 @@ impl Recorded {
         let intake = captures.intake();
         let torn = intake.torn.iter().map(|torn| format!("{torn:?}"));
         let unbegun = intake.unbegun.iter().map(|unbegun| format!("{unbegun:?}"));
-        let files = intake.unended.iter().chain(&intake.damaged_rings).chain(&intake.copies);
+        let unread = intake.unread.iter().map(|unread| &unread.capture);
+        let files = intake.unended.iter().chain(&intake.damaged_rings).chain(&intake.copies).chain(unread);
         let files = files.map(|file| file.display().to_string());
         let damaged = torn.chain(unbegun).chain(files).collect();
         let threads = captures.places().threads.len();

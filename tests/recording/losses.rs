@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use msprof_rs::control::Live;
 use msprof_rs::event::Label;
 use msprof_rs::recorder;
 
-use super::child::{Folder, Recorded, record, span, wait_until};
+use super::child::{Folder, Recorded, one_more, record, span, start, wait_until};
 
 const SPANS: i64 = 100;
 
@@ -127,10 +128,90 @@ fn a_session_whose_folder_is_moved_is_whole_for_who_reads_both_folders() {
     let both = Recorded::read(&folder.path);
     assert_eq!((both.dropped, &both.damaged[..]), (0, &[][..]));
     let (made, read) = (made(&folder), read_records(&both));
-    // Of the spans that stood open there are no ends.
-    assert_eq!((made - read, both.vanished, both.unfinished.len()), (3, 3, 3));
+    // Of the spans that stood open there are no ends. A thread may have had one more in that instant.
+    let missed = made - read;
+    assert!((3..=6).contains(&missed), "{both:?}");
+    assert_eq!((both.vanished, both.unfinished.len() as u64), (missed, missed));
     let rest = folder.read();
     assert_eq!(made, read_records(&rest) + rest.vanished, "what was moved away is told where it is not read");
+}
+
+/// Has processes record into one session, on two threads each, and takes its folder away while so many spans are open on
+/// each thread, which end in the session after that.
+fn end_elsewhere(processes: u64, spans: usize, deed: impl FnOnce(&Folder)) -> Folder {
+    let (folder, first) = start(r#"{"enable": 1}"#, |folder| {
+        wait_until("the start", recorder::is_recording);
+        let are_open = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                let are_open = &are_open;
+                scope.spawn(move || {
+                    let label = Label::new("Test", name);
+                    let open: Vec<_> = (0..spans).map(|_| recorder::begin(label).unwrap()).collect();
+                    let session = recorder::session();
+                    if are_open.wait().is_leader() {
+                        wait_until("the flusher's visit", || live().figures.events >= 2 * spans as u64);
+                        fs::write(folder.path.join(format!("{}.open", std::process::id())), "").unwrap();
+                    }
+                    wait_until("another session", || recorder::session() != session);
+                    for open in open.into_iter().rev() {
+                        recorder::end(open, label, Ticks::now(), &[]);
+                    }
+                    span(name, 7);
+                });
+            }
+        });
+        // The begins are where they were, the ends nowhere.
+        wait_until("both on the page", || live().figures.dropped == 4 * spans as u64);
+    });
+    let mut children: Vec<_> = (1..processes).map(|_| one_more(&[], &folder)).chain([first]).collect();
+    wait_until("the open spans", || {
+        let files = fs::read_dir(&folder.path).unwrap().map(|file| file.unwrap().path());
+        files.filter(|file| file.extension().is_some_and(|it| it == "open")).count() as u64 == processes
+    });
+    deed(&folder);
+    for child in &mut children {
+        let output = child.wait_with_output();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    folder
+}
+
+/// Whether each reading tells what it lacks: the former folder its ends, the new one what is in the former, both together
+/// the ends of the open spans.
+fn check_ends(processes: u64, spans: usize) {
+    let folder = end_elsewhere(processes, spans, |folder| {
+        fs::rename(folder.path.join("captures"), folder.path.join("moved")).unwrap();
+    });
+    let open = 2 * processes * spans as u64;
+    let former = Recorded::read(&folder.path.join("moved"));
+    let told = (former.damaged.len() as u64, former.vanished);
+    assert_eq!((former.unfinished.len() as u64, told), (open, (processes, 0)), "{former:?}");
+    let rest = folder.read();
+    assert_eq!((rest.all().len() as u64, rest.unfinished.len()), (2 * processes, 0), "{rest:?}");
+    assert_eq!((rest.vanished, &rest.damaged[..]), (2 * open, &[][..]));
+    let both = Recorded::read(&folder.path);
+    assert_eq!((both.unfinished.len() as u64, both.all()), (open, rest.all()), "{both:?}");
+    assert_eq!((both.vanished, &both.damaged[..]), (open, &[][..]));
+}
+
+#[test]
+fn an_end_that_belongs_to_no_session_is_counted_once() {
+    check_ends(1, 1);
+}
+
+#[test]
+fn ends_that_belong_to_no_session_are_counted_by_each_process_that_goes_along() {
+    check_ends(2, 3);
+}
+
+#[test]
+fn of_a_folder_that_is_removed_each_process_counts_its_own_records_and_ends() {
+    let folder = end_elsewhere(2, 3, |folder| fs::remove_dir_all(folder.path.join("captures")).unwrap());
+    let rest = folder.read();
+    assert_eq!((rest.all().len(), rest.unfinished.len(), &rest.damaged[..]), (4, 0, &[][..]));
+    // Of twelve spans.
+    assert_eq!(rest.vanished, 24);
 }
 
 #[test]
