@@ -311,3 +311,26 @@ def test_a_capture_without_a_byte_is_told(program: Program) -> None:
     outcome = parse(program, session)
     assert outcome.returncode == DAMAGED
     assert capture.name in outcome.stdout + outcome.stderr
+
+
+def test_times_are_uncertain_where_damage_has_all_that_a_process_said_of_itself(program: Program) -> None:
+    program.hook("[]")
+    code = """
+import pathlib
+(capture,) = pathlib.Path(FOLDER).rglob("*.pftrace")
+# The flusher writes groups that don't lean on the first.
+while capture.stat().st_size < 300_000:
+    record("some")
+    time.sleep(0.01)
+die()
+"""
+    program.run(RECORD + code.replace("FOLDER", repr(str(program.prof_dir))), exit_code=-signal.SIGKILL)
+    (session,) = program.sessions()
+    (capture,) = session.glob("*.pftrace")
+    told = "Its times may be some nanoseconds off"
+    assert told not in parse(program, session).stderr
+    whole = bytearray(capture.read_bytes())
+    whole[100] ^= 1
+    capture.write_bytes(whole)
+    outcome = parse(program, session)
+    assert (outcome.returncode, outcome.stderr.count(told)) == (DAMAGED, 1), outcome.stderr

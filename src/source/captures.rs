@@ -303,6 +303,14 @@ pub(super) fn open_with<'a>(
     for format in facts.values().filter_map(|facts| facts.format.as_deref()) {
         check_format(format)?;
     }
+    let has_clocks = index.sequences.iter().any(|sequence| sequence.clocks.is_some());
+    if !damage.is_empty() && has_clocks && facts.values().all(|facts| facts.format.is_none()) {
+        log::warn!(
+            "{}: what its process said of itself is damaged. Its times may be some nanoseconds off, and by more if the \
+             system's clock was set while it recorded",
+            files.parts.first().map_or(Path::new(""), PathBuf::as_path).display()
+        );
+    }
     intake.packets += index.sequences.iter().map(|sequence| sequence.packets).sum::<u64>();
     intake.malformed += index.malformed;
     intake.adrift += index.adrift;
