@@ -57,7 +57,7 @@ def staying() -> Generator[Any, Any, str]:
 
 
 refusing = types.FunctionType(staying.__code__, globals(), "staying")
-"""The same, for others to delegate to: it is not followed. One that is followed is asked to close once more."""
+"""The same, for others to delegate to: not followed. One that is followed is asked to close once more."""
 
 
 def inside() -> Generator[Any, Any, None]:
