@@ -1,5 +1,7 @@
 //! The extension module `msprof_rs._core`: what the Python package is made of.
 
+mod logging;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -123,74 +125,6 @@ static ZONE: OnceLock<TimeZone> = OnceLock::new();
 fn stamp() -> String {
     let zone = ZONE.get().cloned().unwrap_or(TimeZone::UTC);
     Timestamp::now().to_zoned(zone).strftime("%m%d-%H%M").to_string()
-}
-
-/// What it says about itself, on standard error; how much, `PROF_LOG_LEVEL` tells.
-mod logging {
-    use log::{LevelFilter, Log, Metadata, Record};
-    use once_cell::sync::OnceCell;
-    use rustix::io::{FdFlags, fcntl_getfd};
-    use rustix::stdio::stderr;
-
-    use crate::own_file::Identity;
-    use crate::printable::{message, quoted};
-
-    struct StandardError;
-
-    impl Log for StandardError {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target().starts_with("msprof_rs")
-        }
-
-        fn log(&self, record: &Record<'_>) {
-            if self.enabled(record.metadata()) {
-                let (pid, level, text) = (std::process::id(), record.level(), record.args().to_string());
-                let line = format!("[msprof_rs] [PID:{pid}] [{level}] {}\n", message(&text));
-                if is_stderr() {
-                    // Not through `eprintln`: its lock could be copied by a fork while the flusher writes a line.
-                    let _ = rustix::io::write(stderr(), line.as_bytes());
-                }
-            }
-        }
-
-        fn flush(&self) {}
-    }
-
-    /// What descriptor 2 stood for when the first line could have come.
-    static FIRST: OnceCell<Option<Identity>> = OnceCell::new();
-
-    /// Whether descriptor 2 is standard error: what it was at first, or what the program has put there since. Its
-    /// children are meant to have that too. A file that only got the number because standard error was closed is closed
-    /// on exec, as all are that Python opens.
-    fn is_stderr() -> bool {
-        let first = *FIRST.get_or_init(|| Identity::of(stderr()).ok());
-        first.is_some() && Identity::of(stderr()).ok() == first
-            || fcntl_getfd(stderr()).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
-    }
-
-    /// Once per process; a second call does nothing.
-    pub(super) fn init() {
-        let given = std::env::var_os("PROF_LOG_LEVEL").unwrap_or_default();
-        let given = given.to_string_lossy();
-        let level = match given.trim().to_ascii_uppercase().as_str() {
-            "DEBUG" => Some(LevelFilter::Debug),
-            "INFO" | "" => Some(LevelFilter::Info),
-            "WARNING" | "WARN" => Some(LevelFilter::Warn),
-            "ERROR" | "FATAL" | "CRITICAL" => Some(LevelFilter::Error),
-            "NONE" => Some(LevelFilter::Off),
-            _ => None,
-        };
-        is_stderr(); // which notes what it is
-        if log::set_logger(&StandardError).is_ok() {
-            log::set_max_level(level.unwrap_or(LevelFilter::Info));
-            if level.is_none() {
-                let given = quoted(&given);
-                log::warn!(
-                    "PROF_LOG_LEVEL: {given} is not DEBUG, INFO, WARNING, ERROR or NONE; INFO is used"
-                );
-            }
-        }
-    }
 }
 
 /// The Rust side of `msprof_rs`.

@@ -233,3 +233,45 @@ def test_what_a_hooked_modules_globals_hold_is_flushed_at_the_end(
     _, err = hooked.run("import orders\n" + "\n".join(f"orders.{call}()" for call in calls))
     assert "not hooked" not in err
     assert path.read_text() == "taken\ncounted\nkept\nhandled\n"
+
+
+def test_a_pipe_that_nobody_reads_holds_up_neither_the_program_nor_its_end(program: Program) -> None:
+    with program.start(
+        """
+        import fcntl, os, sys
+        status = fcntl.fcntl(2, fcntl.F_GETFL)
+        fcntl.fcntl(2, fcntl.F_SETFL, status | os.O_NONBLOCK)
+        for size in (4096, 1):
+            try:
+                while True: os.write(2, b"." * size)
+            except BlockingIOError: pass
+        fcntl.fcntl(2, fcntl.F_SETFL, status)
+        msprof_rs.stop()
+        msprof_rs.start()
+        sys.exit(3)
+        """
+    ) as process:
+        assert process.wait(PATIENCE) == 3
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert err.endswith("." * 4096) and "collection stopped" not in err
+
+
+def test_lines_that_nobody_read_are_counted_once_somebody_does(program: Program) -> None:
+    _, err = program.run(
+        """
+        import fcntl, os
+        to_us, theirs = os.pipe()
+        own = os.dup(2)
+        os.dup2(theirs, 2)
+        os.set_blocking(theirs, False)
+        try:
+            while True: os.write(theirs, b"." * 4096)
+        except BlockingIOError: pass
+        os.set_blocking(theirs, True)
+        msprof_rs.stop()
+        os.dup2(own, 2)
+        msprof_rs.start()
+        """
+    )
+    assert "lines missing here, since nobody read them: 1" in err
