@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from program import Program
@@ -130,6 +132,61 @@ assert module.f() == 1
 """
     )
     modules.run("import subprocess, sys; subprocess.run([sys.executable, 'main.py'], check=True)")
+    assert calls(modules) == 1
+
+
+def run_without_profiler(modules: Program, code: str) -> str:
+    """Runs a program that does not import the profiler first; gives what it wrote to stderr."""
+    (modules.folder / "main.py").write_text(textwrap.dedent(code))
+    return modules.run("import subprocess, sys; subprocess.run([sys.executable, 'main.py'], check=True)")[1]
+
+
+@pytest.mark.parametrize("path", ["target.py", "target/__init__.py"])
+def test_a_module_that_imports_the_profiler_itself_is_hooked_when_its_import_ends(
+    modules: Program, path: str
+) -> None:
+    """As the `app.py` of a server is, which the server imports."""
+    (modules.folder / "target.py").unlink()
+    (modules.folder / path).parent.mkdir(exist_ok=True)
+    (modules.folder / path).write_text(
+        f"import msprof_rs\nassert __spec__._initializing\nimport target as early\n{MODULE}"
+    )
+    modules.hook("[{symbol: 'target:f', domain: Test}, {symbol: 'target:missing'}]")
+    err = run_without_profiler(
+        modules,
+        """
+        from target import f
+        f()
+        import sys
+        from importlib.machinery import ModuleSpec
+        spec = sys.modules["target"].__spec__
+        assert type(spec) is ModuleSpec and spec._initializing is False
+        """,
+    )
+    assert err.count("target:missing is not hooked") == 1
+    assert calls(modules) == 1
+
+
+def test_an_import_that_fails_after_it_has_imported_the_profiler_fails_as_before(modules: Program) -> None:
+    (modules.folder / "target.py").write_text(
+        f"import msprof_rs, os\n{MODULE}if 'FIXED' not in os.environ: raise RuntimeError('broken')\n"
+    )
+    err = run_without_profiler(
+        modules,
+        """
+        import os, sys
+        try:
+            import target
+        except RuntimeError as error:
+            assert str(error) == "broken" and error.__context__ is None and "target" not in sys.modules
+        else:
+            raise AssertionError
+        os.environ["FIXED"] = "1"
+        import target
+        target.f()
+        """,
+    )
+    assert "hook" not in err
     assert calls(modules) == 1
 
 

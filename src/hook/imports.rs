@@ -19,6 +19,7 @@ use super::registry::Registry;
 use super::stack::has_room_to_hook;
 use super::system;
 use super::text::utf8;
+use super::unfinished;
 use crate::recorder;
 
 /// The finder. It stays for the life of the process and costs a few comparisons of names per imported module.
@@ -94,9 +95,27 @@ impl Finder {
     fn hook(&self, name: &str, module: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
         if is_initializing(module)? {
             self.unfinished.lock().insert(name.to_owned());
+            // Where its end can't be seen, the next import comes upon the module.
+            unfinished::watch(module).optional(module.py())?;
             return Ok(());
         }
         self.apply(name, module, false)
+    }
+
+    /// Hooks the module of a spec whose import has ended. It is not there where that has failed.
+    ///
+    /// # Errors
+    /// It was interrupted.
+    pub(super) fn hook_finished(spec: &Bound<'_, PyAny>) -> Result<(), Interrupt> {
+        let py = spec.py();
+        let Some(finder) = FINDER.get() else { return Ok(()) };
+        let hook = || {
+            let name = spec.getattr("name")?.cast_into::<PyString>()?;
+            let (module, name) = (system::modules(py)?.get_item(&name)?, utf8(&name));
+            finder.get().unfinished.lock().remove(&*name);
+            module.map_or(Ok(()), |module| Ok(finder.get().hook(&name, &module)?))
+        };
+        tell(py, "a module", hook())
     }
 
     fn apply(&self, name: &str, module: &Bound<'_, PyAny>, is_new: bool) -> Result<(), Interrupt> {

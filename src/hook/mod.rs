@@ -30,6 +30,7 @@ mod stack;
 mod system;
 mod text;
 mod thread_name;
+mod unfinished;
 mod unmet;
 mod value;
 mod walk;
