@@ -16,6 +16,7 @@ FUNCTION = """
 identity(m.plain)
 [inspect.getsource(m.plain), inspect.getsourcefile(m.plain), inspect.getdoc(m.plain)]
 [m.plain.__defaults__, m.plain.__kwdefaults__, m.plain.__code__.co_name, m.plain.__closure__]
+pydoc.plaintext.document(m.plain)
 m.plain.__globals__ is vars(m)
 m.plain.note, vars(m.plain), m.plain.__dict__ is vars(m.plain)
 with_attribute(m.plain)
@@ -74,6 +75,7 @@ d.method is d.method
 Derived(1).method == Derived(1).method, {(e := Derived()).method: 1}[e.method]
 inspect.ismethod(Derived().method), inspect.isfunction(Base.method), inspect.getsource(Base.method)
 str(inspect.signature(Base.method)), str(inspect.signature(Derived().method))
+pydoc.plaintext.document(Base.method)
 [n for n, _ in inspect.getmembers(Base, inspect.isfunction)]
 inspect.classify_class_attrs(Derived)[0].kind
 [pickle.loads(pickle.dumps(Base.method, p)) is Base.method for p in range(pickle.HIGHEST_PROTOCOL + 1)]

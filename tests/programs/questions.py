@@ -12,6 +12,7 @@ import inspect
 import json
 import operator  # noqa: F401
 import pickle
+import pydoc  # noqa: F401
 import re
 import types
 import typing

@@ -132,6 +132,15 @@ pub(super) unsafe extern "C" fn static_attributes(
     }
 }
 
+/// For `pydoc`, which asks past the object's own way to find attributes.
+pub(super) unsafe extern "C" fn documentation(
+    object: *mut ffi::PyObject,
+    _: *mut c_void,
+) -> *mut ffi::PyObject {
+    // SAFETY: a slot call.
+    unsafe { ffi::PyObject_GetAttrString(target(object), c"__doc__".as_ptr()) }
+}
+
 /// Pickled by name, as functions are, if the name leads here; else as what it stands for.
 pub(super) unsafe extern "C" fn reduce(
     object: *mut ffi::PyObject,

@@ -11,8 +11,8 @@ use std::mem::offset_of;
 use std::ptr;
 
 use answers::{
-    answer, compare, copy, deep_copy, get_attribute, hash, reduce, repr, set_attribute, static_attributes,
-    str,
+    answer, compare, copy, deep_copy, documentation, get_attribute, hash, reduce, repr, set_attribute,
+    static_attributes, str,
 };
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -213,14 +213,14 @@ fn make_type(py: Python<'_>, binding: Binding) -> PyResult<Py<PyType>> {
         method(c"__set_name__", set_name, ffi::METH_VARARGS),
         ffi::PyMethodDef::zeroed(),
     ]));
+    let getter = |name: &'static CStr, get| ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        ..ffi::PyGetSetDef::default()
+    };
     let getters = Box::leak(Box::new([
-        ffi::PyGetSetDef {
-            name: c"__dict__".as_ptr(),
-            get: Some(static_attributes),
-            set: None,
-            doc: ptr::null(),
-            closure: ptr::null_mut(),
-        },
+        getter(c"__dict__", static_attributes as ffi::getter),
+        getter(c"__doc__", documentation),
         ffi::PyGetSetDef::default(),
     ]));
     let slot = |slot: c_int, pointer: *mut c_void| ffi::PyType_Slot { slot, pfunc: pointer };
