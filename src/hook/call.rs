@@ -15,7 +15,7 @@ use super::failure::{caught, error};
 use super::follow::{self, Ending};
 use super::hooked::{Action, Handler, Hook, Hooked, Until};
 use super::pending::{self, Pending};
-use super::reference::Reference;
+use super::receiver::Receiver;
 use super::stack;
 use crate::clock::Ticks;
 use crate::event::{Attributes, Label, Name};
@@ -57,7 +57,7 @@ impl Hooked {
                 return self.run(inner, args, nargsf, names);
             }
             if !hook.is_plain_timer {
-                if hook.passes_by() {
+                if hook.passes_by(Args::new(args, nargsf, names)) {
                     return self.run(inner, args, nargsf, names);
                 }
                 return self.run_full(hook, inner, args, nargsf, names);
@@ -99,11 +99,6 @@ impl Hooked {
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
             let _held = self.hold(py);
-            let is_of_another =
-                |object: &Reference| args.positional(py, 0).is_none_or(|first| !object.is(&first));
-            if hook.object.as_ref().is_some_and(is_of_another) {
-                return original();
-            }
             if hook
                 .caller
                 .as_deref()
@@ -134,9 +129,14 @@ type Original<'a> = &'a mut dyn FnMut() -> *mut ffi::PyObject;
 impl Hook {
     /// Whether this call goes on without a look at it. Apart, so that plain calls don't pay for the thread-locals.
     #[inline(never)]
-    fn passes_by(&self) -> bool {
+    fn passes_by(&self, args: Args<'_>) -> bool {
+        // SAFETY: a call has the interpreter's lock.
+        let is_of = |receiver: &Receiver| receiver.is_of(unsafe { Python::assume_attached() }, args);
         // What our own code calls is not the program's doing, and may be what that very code is about.
-        recorder::is_muted() || self.leaves_out() || !stack::has_room()
+        recorder::is_muted()
+            || !self.receiver.as_ref().is_none_or(is_of)
+            || self.leaves_out()
+            || !stack::has_room()
     }
 
     /// Records a span of the call, or of what it makes.

@@ -67,7 +67,7 @@ fn timer(function: &Bound<'_, PyAny>, label: Label, gate: &'static Gate) -> PyRe
             label,
             gate,
             caller: None,
-            object: None,
+            receiver: None,
             action: Action::Timer(Vec::new()),
             is_plain_timer: matches!(until, Until::Return),
             until,

@@ -17,7 +17,7 @@ use super::evaluate::Evaluated;
 use super::failure::{caught, contained};
 use super::follow::Trampoline;
 use super::interrupt::{self, Attempt, Interrupt};
-use super::reference::Reference;
+use super::receiver::Receiver;
 use super::system;
 use crate::clock::{self, Ticks};
 use crate::event::{Attributes, Label};
@@ -34,8 +34,8 @@ pub(crate) struct Hook {
     pub(super) gate: &'static Gate,
     /// Only calls below a function of this name count.
     pub(super) caller: Option<String>,
-    /// Only calls of this object count: the function is `__call__` of its class.
-    pub(super) object: Option<Reference>,
+    /// Only these calls count: others share the function.
+    pub(super) receiver: Option<Receiver>,
     pub(super) action: Action,
     /// A timer of all plain calls that looks at nothing: the short way.
     pub(super) is_plain_timer: bool,
@@ -217,9 +217,9 @@ impl Hooked {
         unsafe { &*self.hooks.load(Ordering::Acquire) }
     }
 
-    /// Whether the entry of this number is on it.
-    pub(super) fn has_symbol(&self, number: usize) -> bool {
-        self.hooks().iter().any(|hook| hook.origin == Origin::Symbol(number))
+    /// Whether the entry of this number is on it, for these calls.
+    pub(super) fn has_symbol(&self, py: Python<'_>, number: usize, receiver: Option<&Receiver>) -> bool {
+        self.hooks().iter().any(|hook| hook.is_entry(py, Origin::Symbol(number), receiver))
     }
 
     /// Whether a decorator's hook is on it.
@@ -227,14 +227,17 @@ impl Hooked {
         self.hooks().iter().any(|hook| hook.origin == Origin::Decorator)
     }
 
-    /// Adds the hook of an entry at its place in the order of the file; not a second time.
-    pub(super) fn add_symbol(&self, hook: Hook) {
+    /// Adds the hook of an entry at its place in the order of the file; not a second time for the same calls. The
+    /// classes and objects of earlier ones may have gone, as where a module is imported again and a base is another's.
+    pub(super) fn add_symbol(&self, py: Python<'_>, hook: Hook) {
         let _only = WRITER.lock();
         let mut hooks = self.hooks().to_vec();
-        if let Err(place) = hooks.binary_search_by_key(&hook.origin, |hook| hook.origin) {
+        hooks.retain(|hook| hook.receiver.as_ref().is_none_or(|receiver| receiver.is_there(py)));
+        if !hooks.iter().any(|other| other.is_entry(py, hook.origin, hook.receiver.as_ref())) {
+            let place = hooks.partition_point(|other| other.origin <= hook.origin);
             hooks.insert(place, Box::leak(Box::new(hook)));
-            self.set_hooks(hooks);
         }
+        self.set_hooks(hooks);
     }
 
     /// Adds the hook of a decorator around all others.
@@ -317,6 +320,16 @@ unsafe extern "C" fn call_without_first(
 }
 
 impl Hook {
+    /// Whether it is of this origin, and for the same calls.
+    fn is_entry(&self, py: Python<'_>, origin: Origin, receiver: Option<&Receiver>) -> bool {
+        let has_receiver = match (&self.receiver, receiver) {
+            (None, None) => true,
+            (Some(own), Some(other)) => own.is_same(py, other),
+            _ => false,
+        };
+        self.origin == origin && has_receiver
+    }
+
     /// Evaluates a timer's attributes. One that fails is left out.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ struct Object {
     hooked: &'static Hooked,
     owner: Reference,
     name: String,
-    /// Whether the owner had it itself; else its class inherited it.
+    /// Whether the owner had it itself; else it inherits it of a class that can't be changed.
     own: bool,
     /// The address of what stands there instead: the wrapper, or what holds it.
     raw: usize,
@@ -62,7 +62,7 @@ impl Seats {
         #[cfg(Py_3_12)]
         if place.own && in_place::can_have(&place.callable) {
             let hooked = in_place::hooked(&place.callable)?;
-            hooked.add_symbol(hook);
+            hooked.add_symbol(place.callable.py(), hook);
             in_place::install(&place.callable);
             self.share(hooked, &place.callable, Seat::InPlace)?;
             // Those who hold it now: the owner and the place (twice if it is the bare callable).
@@ -79,7 +79,7 @@ impl Seats {
         if place.own
             && let Some(hooked) = wrapper::hooked_of(&place.callable)
         {
-            hooked.add_symbol(hook);
+            hooked.add_symbol(place.callable.py(), hook);
             self.share(hooked, &place.callable, Seat::Decorated)?;
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Seats {
             Some(former) => former,
             None => wrapper::wrap(&place.callable).map(|(wrapper, hooked)| (hooked, wrapper))?,
         };
-        hooked.add_symbol(hook);
+        hooked.add_symbol(place.callable.py(), hook);
         let raw = place.in_shell(wrapper.clone())?;
         // Those who hold them now: the owner, the place (twice if it is the bare callable) and the hooks.
         let is_bare = place.raw.is(&place.callable);
@@ -223,7 +223,8 @@ pub(super) fn has_hook(place: &Place<'_>, entry: usize) -> bool {
     #[cfg(not(Py_3_12))]
     let in_place: Option<&Hooked> = None;
     let hooked = in_place.or_else(|| wrapper::hooked_of(&place.callable));
-    place.own && hooked.is_some_and(|hooked| hooked.has_symbol(entry))
+    let has_it = |hooked: &Hooked| hooked.has_symbol(place.callable.py(), entry, place.receiver.as_ref());
+    place.own && hooked.is_some_and(has_it)
 }
 
 impl Seat {
@@ -271,9 +272,10 @@ impl Object {
         if !self.hooked.hooks().is_empty() {
             return Ok(());
         }
-        let (_, present, own) = attribute(&owner, &self.name)?;
+        let found = attribute(&owner, &self.name)?;
+        let (is_own, present) = (found.own && found.heir.is_none(), found.raw);
         let name = PyString::new(py, &self.name);
-        if !own || present.as_ptr().addr() != self.raw || !leads_to(&present, &wrapper) {
+        if !is_own || present.as_ptr().addr() != self.raw || !leads_to(&present, &wrapper) {
             return Ok(());
         }
         match wrapper::former(&wrapper) {

@@ -24,6 +24,7 @@ mod limits;
 mod operators;
 mod pending;
 mod place;
+mod receiver;
 mod reference;
 mod registry;
 mod stack;

@@ -1,6 +1,7 @@
 //! Finds what a symbol names: where it stands, what holds it there, and the callable itself.
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyModule, PyType};
 
@@ -8,6 +9,8 @@ use super::attributes;
 use super::failure::error;
 use super::interrupt::Attempt;
 use super::pending;
+use super::receiver::Receiver;
+use super::reference::Reference;
 use super::system::builtin;
 use super::wrapper;
 
@@ -16,16 +19,18 @@ pub(super) struct Place<'py> {
     /// The module, class or object that has it.
     pub(super) owner: Bound<'py, PyAny>,
     pub(super) name: String,
+    /// The class that was named, where the owner is a base of it.
+    heir: Option<Bound<'py, PyType>>,
     shell: Shell,
     /// What stands there: the callable, or the static method, class method or property that holds it.
     pub(super) raw: Bound<'py, PyAny>,
     pub(super) callable: Bound<'py, PyAny>,
-    /// Defined on the owner itself, not on a base of the class.
+    /// Defined on the owner itself, not on a base of it that can't be changed.
     pub(super) own: bool,
     /// Calls have an instance (or class) as their first argument.
     pub(super) is_method: bool,
-    /// What the symbol names is this object, and the callable is `__call__` of its class.
-    pub(super) object: Option<Bound<'py, PyAny>>,
+    /// Whose calls are meant, if not all.
+    pub(super) receiver: Option<Receiver>,
 }
 
 /// What holds a callable in its class.
@@ -83,42 +88,33 @@ impl<'py> Place<'py> {
         if let Some(accessor) = Accessor::parse(name)
             && let Some((way, property)) = way.rsplit_once('.')
         {
-            let owner = walk(module, way)?;
-            let (name, raw, own) = attribute(&owner, property)?;
-            if raw.is_instance(&builtin(module.py(), "property")?)? {
-                return Self::of_property(owner, name, raw, own, accessor);
+            let found = attribute(&walk(module, way)?, property)?;
+            if found.raw.is_instance(&builtin(module.py(), "property")?)? {
+                return Self::of_property(found, accessor);
             }
         }
-        let owner = walk(module, way)?;
-        let (name, raw, own) = attribute(&owner, name)?;
-        Self::of_attribute(owner, name, raw, own)
+        Self::of_attribute(attribute(&walk(module, way)?, name)?)
     }
 
-    fn of_attribute(
-        owner: Bound<'py, PyAny>,
-        name: String,
-        raw: Bound<'py, PyAny>,
-        own: bool,
-    ) -> PyResult<Self> {
-        let py = owner.py();
-        if raw.is_instance(&builtin(py, "property")?)? {
-            return Self::of_property(owner, name, raw, own, Accessor::Getter);
+    fn of_attribute(found: Found<'py>) -> PyResult<Self> {
+        let py = found.raw.py();
+        if found.raw.is_instance(&builtin(py, "property")?)? {
+            return Self::of_property(found, Accessor::Getter);
         }
+        let Found { owner, name, raw, own, heir } = found;
         if keeps_its_function(&raw)? {
-            if !own {
-                return Err(error::<PyTypeError>("is inherited; name the class that defines it"));
-            }
             // These call whatever their `func` is: the place is there.
             let callable = raw.getattr("func")?;
             let place = Self {
                 owner: raw,
                 name: "func".into(),
+                heir,
                 shell: Shell::None,
                 raw: callable.clone(),
                 callable,
-                own,
+                own: true,
                 is_method: true,
-                object: None,
+                receiver: None,
             };
             return place.checked();
         }
@@ -131,31 +127,17 @@ impl<'py> Place<'py> {
             (Shell::None, raw.clone())
         };
         let is_method = on_class && shell != Shell::Static;
-        Self { owner, name, shell, raw, callable, own, is_method, object: None }.checked()
+        Self { owner, name, heir, shell, raw, callable, own, is_method, receiver: None }.checked()
     }
 
-    fn of_property(
-        owner: Bound<'py, PyAny>,
-        name: String,
-        raw: Bound<'py, PyAny>,
-        own: bool,
-        accessor: Accessor,
-    ) -> PyResult<Self> {
+    fn of_property(found: Found<'py>, accessor: Accessor) -> PyResult<Self> {
+        let Found { owner, name, raw, own, heir } = found;
         let callable = raw.getattr(accessor.attribute())?;
         if callable.is_none() {
             return Err(error::<PyAttributeError>(format!("the property has no {}", accessor.copier())));
         }
-        Self {
-            owner,
-            name,
-            shell: Shell::Property(accessor),
-            raw,
-            callable,
-            own,
-            is_method: true,
-            object: None,
-        }
-        .checked()
+        let shell = Shell::Property(accessor);
+        Self { owner, name, heir, shell, raw, callable, own, is_method: true, receiver: None }.checked()
     }
 
     fn checked(mut self) -> PyResult<Self> {
@@ -167,7 +149,34 @@ impl<'py> Place<'py> {
             let kind = self.callable.get_type().name()?;
             return Err(error::<PyTypeError>(format!("is a {kind} and can't be called")));
         }
+        self.receiver = self.heirs()?;
         self.through_class()
+    }
+
+    /// Which calls of a base's function are those of the class that was named. None: all are, or there is nothing in a
+    /// call that tells.
+    fn heirs(&self) -> PyResult<Option<Receiver>> {
+        let Some(heir) = &self.heir else { return Ok(None) };
+        let heir = || Reference::to(heir);
+        let has_class_first =
+            self.shell == Shell::Class || self.shell == Shell::Static && self.name == "__new__";
+        if has_class_first {
+            return Ok(Some(Receiver::SubclassOf(heir()?)));
+        }
+        let has_instance_first = match self.shell {
+            Shell::None => {
+                !self.owner.is_instance_of::<PyType>()
+                    || attributes::find(&self.callable.get_type(), "__get__")?.is_some()
+            }
+            Shell::Property(_) => true,
+            Shell::Static | Shell::Class => false,
+        };
+        Ok(if has_instance_first { Some(Receiver::InstanceOf(heir()?)) } else { None })
+    }
+
+    /// The base whose calls are recorded too, since nothing in them tells through which class they are made.
+    pub(super) fn shared_with(&self) -> Option<&Bound<'py, PyAny>> {
+        (self.heir.is_some() && self.receiver.is_none()).then_some(&self.owner)
     }
 
     /// An object whose class says in Python what its call does can do more than be called, so nothing takes its
@@ -178,15 +187,16 @@ impl<'py> Place<'py> {
         let class = class.into_any();
         let function = self.owner.py().get_type::<PyFunction>();
         match attribute(&class, "__call__").unless_interrupted(class.py())? {
-            Ok((name, raw, own)) if !binds && raw.is_instance(&function)? => Ok(Self {
-                owner: class,
-                name,
+            Ok(found) if !binds && found.raw.is_instance(&function)? => Ok(Self {
+                owner: found.owner,
+                name: found.name,
+                heir: None,
                 shell: Shell::None,
-                raw: raw.clone(),
-                callable: raw,
-                own,
+                raw: found.raw.clone(),
+                callable: found.raw,
+                own: found.own,
                 is_method: true,
-                object: Some(self.callable),
+                receiver: Some(Receiver::Object(Reference::to(&self.callable)?)),
             }),
             _ => Ok(self),
         }
@@ -232,25 +242,78 @@ impl<'py> Place<'py> {
     }
 }
 
-/// What stands in a class, unbound, or else in its first base that has it; or in any other object. With its name
-/// there, and whether it is the owner's own.
+/// What stands under a name, and where.
+pub(super) struct Found<'py> {
+    /// The module or object, or the class in which it is hooked: the one that defines it, where that can be changed.
+    pub(super) owner: Bound<'py, PyAny>,
+    /// Its name there.
+    pub(super) name: String,
+    /// As it stands there, unbound.
+    pub(super) raw: Bound<'py, PyAny>,
+    /// Whether the owner has it itself.
+    pub(super) own: bool,
+    /// The class that was asked, where the owner is a base of it.
+    pub(super) heir: Option<Bound<'py, PyType>>,
+}
+
+/// What a class or its first base that has it, a module or any other object has under a name.
+///
+/// A class that inherits it is not given it: which function runs is decided by what stands in the classes, also in those
+/// that come later, and a base that is changed is changed for its heirs.
 ///
 /// # Errors
-/// There is no such attribute, or only `object` has it: an `__init__` or `__new__` of a class's own changes what
-/// `object`'s accepts.
-pub(super) fn attribute<'py>(
-    owner: &Bound<'py, PyAny>,
-    name: &str,
-) -> PyResult<(String, Bound<'py, PyAny>, bool)> {
-    let Ok(class) = owner.cast::<PyType>() else { return Ok((name.to_owned(), child(owner, name)?, true)) };
-    let Some(found) = attributes::find(class, name)? else {
-        return Ok((name.to_owned(), class.getattr(name)?, false)); // says what is missing
+/// There is no such attribute; or only `object` has it, where an `__init__` or `__new__` of a class's own changes what
+/// `object`'s accepts; or it stands nowhere, and is made by a metaclass or a `__getattr__`.
+pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<Found<'py>> {
+    let Ok(class) = owner.cast::<PyType>() else {
+        let raw = child(owner, name)?;
+        if let Ok(module) = owner.cast::<PyModule>()
+            && !module.dict().contains(name)?
+        {
+            return Err(error::<PyTypeError>(
+                "does not stand in the module, whose `__getattr__` or class may make another one each time; name the \
+                 module that defines it",
+            ));
+        }
+        return Ok(Found { owner: owner.clone(), name: name.to_owned(), raw, own: true, heir: None });
     };
-    let own = found.class.is(class);
-    if !own && found.class.is(owner.py().get_type::<PyAny>()) {
+    let Some(found) = attributes::find(class, name)? else { return Err(is_no_attribute(class, name)?) };
+    let (name, raw) = (found.name, found.raw);
+    if found.class.is(class) {
+        return Ok(Found { owner: owner.clone(), name, raw, own: true, heir: None });
+    }
+    if found.class.is(owner.py().get_type::<PyAny>()) {
         return Err(error::<PyTypeError>("is `object`'s; name a method that the class or a base defines"));
     }
-    Ok((found.name, found.raw, own))
+    if can_be_changed(&found.class) {
+        return Ok(Found { owner: found.class.into_any(), name, raw, own: true, heir: Some(class.clone()) });
+    }
+    Ok(Found { owner: owner.clone(), name, raw, own: false, heir: None })
+}
+
+/// Why a class, which has no such attribute and inherits none, can't be hooked there.
+fn is_no_attribute(class: &Bound<'_, PyType>, name: &str) -> PyResult<PyErr> {
+    let metaclass = class.get_type();
+    if attributes::find(&metaclass, name)?.is_some() {
+        return Ok(error::<PyTypeError>(format!(
+            "is a method of the class's own class `{}`, which instances don't have; name it there",
+            pending::name(&metaclass)
+        )));
+    }
+    class.getattr(name)?; // says what is missing
+    Ok(error::<PyTypeError>(format!(
+        "does not stand in the class, whose own class `{}` makes it; name what that gives",
+        pending::name(&metaclass)
+    )))
+}
+
+/// Whether a class takes attributes: not one of CPython's own, nor of an extension that says so.
+fn can_be_changed(class: &Bound<'_, PyType>) -> bool {
+    let has = |flag: std::ffi::c_ulong| {
+        // SAFETY: a type.
+        unsafe { ffi::PyType_HasFeature(class.as_type_ptr(), flag) != 0 }
+    };
+    has(ffi::Py_TPFLAGS_HEAPTYPE) && !has(ffi::Py_TPFLAGS_IMMUTABLETYPE)
 }
 
 /// Whether something that stands in a class or module is the callable or holds it.

@@ -1,5 +1,6 @@
 //! The symbols that are to be hooked: which module has them, and how an entry of the table becomes a hook.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,6 @@ use super::hooked::{Action, Hook, Kind, Origin, Until};
 use super::install::{Seats, has_hook};
 use super::interrupt::{Attempt, Interrupt, message};
 use super::place::Place;
-use super::reference::Reference;
 use super::stack::with_room;
 use super::{dynamo, pending, system, unmet};
 use crate::event::Label;
@@ -250,7 +250,7 @@ impl Entry<'_> {
 
     fn hook(&mut self, module: &Bound<'_, PyAny>, path: &str) -> PyResult<()> {
         let symbol = self.symbol;
-        let place = Place::locate(module, path)?;
+        let mut place = Place::locate(module, path)?;
         if has_hook(&place, self.number) {
             return Ok(());
         }
@@ -261,18 +261,30 @@ impl Entry<'_> {
             None => (Action::Timer(self.attributes(&place)?), Gate::of(symbol.level, &symbol.domain)),
         };
         let until = self.until(&place, kind)?;
+        if let Some(base) = place.shared_with() {
+            log::log!(
+                if self.table.is_built_in() { log::Level::Debug } else { log::Level::Warn },
+                "{}:{}: {} is {}'s: its calls through other classes are recorded too, since nothing in them tells these \
+                 apart",
+                self.table.file,
+                symbol.line,
+                symbol.target,
+                base.cast::<PyType>().map_or(Cow::Borrowed("another class"), |base| pending::name(base))
+            );
+        }
+        let receiver = place.receiver.take();
         let hook = Hook {
             origin: Origin::Symbol(self.number),
             label: Label::new(&symbol.domain, name),
             gate,
             caller: symbol.caller_filter.clone(),
-            object: place.object.as_ref().map(Reference::to).transpose()?,
             is_plain_timer: matches!(until, Until::Return)
                 && symbol.sample.get() == 1
                 && symbol.dump_over.is_none()
                 && symbol.caller_filter.is_none()
-                && place.object.is_none()
+                && receiver.is_none()
                 && matches!(&action, Action::Timer(attributes) if attributes.is_empty()),
+            receiver,
             sample: if matches!(action, Action::Timer(_)) { symbol.sample.get() } else { 1 },
             calls: AtomicU32::new(0),
             dump_over: symbol.dump_over,
