@@ -99,6 +99,23 @@ async def outcome_of(coroutine): await coroutine
     assert len(Capture(folder).named(name)) == 2
 
 
+def test_a_slow_call_that_is_not_meant_asks_for_none(hooked: Program) -> None:
+    hooked.hook("- {symbol: 'slowness:slow', dump_over: 200ms, caller_filter: meant}")
+    (hooked.folder / "slowness.py").write_text(
+        """
+import time
+def slow(seconds): time.sleep(seconds)
+def meant(seconds): slow(seconds)
+"""
+    )
+    hooked.configure(mode="flight")
+    _, err = hooked.run(
+        "import slowness; slowness.slow(0.25); slowness.meant(0.55)", PYTHONPATH=str(hooked.folder)
+    )
+    assert "slowness:slow took 5" in err
+    assert "slowness:slow took 2" not in err
+
+
 def test_of_sampled_calls_one_in_so_many_is_recorded(hooked: Program) -> None:
     hooked.hook(ADD + ", sample: 1/100}")
     hooked.run("import shapes\nfor i in range(1000): shapes.add(i)")

@@ -1,4 +1,4 @@
-"""A symbol that names what a class inherits records that class's calls, and changes for nobody which code runs."""
+"""A symbol that names what a class inherits records that class's calls; which code runs does not change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from program import Program
 PRELUDE = """
 import asyncio, json, family
 from family import Base, Both, Line, Made, Mixin, Other, Sub
-base, sub, other, both = Base(), Sub(), Other(), Both()
+base, sub, other, both, line = Base(), Sub(), Other(), Both(), Line()
 def resized(it):
     it.size = 3
     return it.given
@@ -41,7 +41,10 @@ def resized(it):
         ("Sub.__init__", "[Both().made_by, Mixin().made_by, Sub().made_by]",
          [["Base", "Mixin"], ["Base", "Mixin"], ["Base"]], 4),
         ("Sub.__new__", "[type(it()).__name__ for it in (Sub, Base, Both)]", ["Sub", "Base", "Both"], 4),
-        ("Line.get", "[line.put(1), line.get()] if (line := Line()) is not None else 0", [None, 1], 1),
+        ("Line.get", "[line.put(1), line.get()]", [None, 1], 1),
+        ("one.method", "[family.one.method(), sub.method()]", ["base", "base"], 1),
+        ("one.method", "'method' in vars(family.one)", False, 0),
+        ("one.double", "[family.one.double(), sub.double()]", [2, 2], 1),
         ("sub_caller", "[family.sub_caller(), family.SubCaller()(), '__call__' in vars(family.SubCaller)]",
          ["called", "called", False], 1),
     ],
@@ -63,12 +66,12 @@ def test_whatever_a_hook_does_it_does_it_for_its_own_class(hooked: Program, hand
     assert len(hooked.capture().named("seen")) == (2 if "sample" in handler else 4)
 
 
-@pytest.mark.parametrize(("name", "value"), [("static", "static"), ("length", 7)])
+@pytest.mark.parametrize(("name", "value"), [("static", "static"), ("first", 7)])
 def test_where_no_call_tells_its_class_all_are_recorded_which_one_line_says(
     hooked: Program, name: str, value: object
 ) -> None:
     hooked.hook(f"- {{symbol: 'family:Sub.{name}', name: seen}}")
-    argument = "base" if name == "length" else ""
+    argument = "[7]" if name == "first" else ""
     out, err = hooked.run(PRELUDE + f"print([it.{name}({argument}) for it in (Sub, Base)])")
     assert out.strip() == str([value, value])
     assert len(hooked.capture().named("seen")) == 2
@@ -79,11 +82,14 @@ def test_where_no_call_tells_its_class_all_are_recorded_which_one_line_says(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Made.make", "is a method of the class's own class `Meta`"),
-        ("Sub.__call__", "is a method of the class's own class `type`"),
-        ("Made.dreamt", "does not stand in the class, whose own class `Meta` makes it"),
+        (
+            "Made.make",
+            "is a method of the metaclass `Meta`, which objects of the class don't have; name `Meta",
+        ),
+        ("Sub.__call__", "is a method of the metaclass `type`, which objects of the class don't have"),
+        ("Made.dreamt", "stands in no class: the metaclass `Meta` makes it"),
         ("Made.missing", "no attribute 'missing'"),
-        ("lazy", "does not stand in the module, whose `__getattr__`"),
+        ("lazy", "does not stand in the module: its `__getattr__` or class makes it"),
     ],
 )
 def test_what_stands_nowhere_is_not_hooked_which_is_told_with_the_reason(

@@ -95,7 +95,7 @@ impl Hooked {
         let args = unsafe { Args::new(values, nargsf, names) };
         // SAFETY: passed on.
         let mut original = || unsafe { self.run(inner, values, nargsf, names) };
-        let start = hook.dump_over.map(|_| Ticks::now());
+        let mut start = hook.dump_over.map(|_| Ticks::now());
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
             let _held = self.hold(py);
@@ -104,6 +104,7 @@ impl Hooked {
                 .as_deref()
                 .is_some_and(|name| !caught(py, || Ok(stack::is_below(py, name))).unwrap_or(false))
             {
+                start = None;
                 return original();
             }
             match &hook.action {

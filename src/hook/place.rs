@@ -19,8 +19,8 @@ pub(super) struct Place<'py> {
     /// The module, class or object that has it.
     pub(super) owner: Bound<'py, PyAny>,
     pub(super) name: String,
-    /// The class that was named, where the owner is a base of it.
-    heir: Option<Bound<'py, PyType>>,
+    /// The class or object that was named, where the owner is a class that has it for that.
+    heir: Option<Bound<'py, PyAny>>,
     shell: Shell,
     /// What stands there: the callable, or the static method, class method or property that holds it.
     pub(super) raw: Bound<'py, PyAny>,
@@ -153,10 +153,13 @@ impl<'py> Place<'py> {
         self.through_class()
     }
 
-    /// Which calls of a base's function are those of the class that was named. None: all are, or there is nothing in a
+    /// Which calls of a class's function are those of the heir that was named. None: all are, or there is nothing in a
     /// call that tells.
     fn heirs(&self) -> PyResult<Option<Receiver>> {
         let Some(heir) = &self.heir else { return Ok(None) };
+        if !heir.is_instance_of::<PyType>() {
+            return Ok(Some(Receiver::Object(Reference::to(heir)?)));
+        }
         let heir = || Reference::to(heir);
         let has_class_first =
             self.shell == Shell::Class || self.shell == Shell::Static && self.name == "__new__";
@@ -252,14 +255,14 @@ pub(super) struct Found<'py> {
     pub(super) raw: Bound<'py, PyAny>,
     /// Whether the owner has it itself.
     pub(super) own: bool,
-    /// The class that was asked, where the owner is a base of it.
-    pub(super) heir: Option<Bound<'py, PyType>>,
+    /// The class or object that was asked, where the owner is a class that has it for that.
+    pub(super) heir: Option<Bound<'py, PyAny>>,
 }
 
 /// What a class or its first base that has it, a module or any other object has under a name.
 ///
-/// A class that inherits it is not given it: which function runs is decided by what stands in the classes, also in those
-/// that come later, and a base that is changed is changed for its heirs.
+/// A class that inherits it is not given it, nor an object of the class: which function runs is decided by what stands
+/// in them, also in classes that come later, and a base that is changed is changed for its heirs.
 ///
 /// # Errors
 /// There is no such attribute; or only `object` has it, where an `__init__` or `__new__` of a class's own changes what
@@ -271,9 +274,12 @@ pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<
             && !module.dict().contains(name)?
         {
             return Err(error::<PyTypeError>(
-                "does not stand in the module, whose `__getattr__` or class may make another one each time; name the \
-                 module that defines it",
+                "does not stand in the module: its `__getattr__` or class makes it, maybe another one each time; name \
+                 the module that defines it",
             ));
+        }
+        if let Some(found) = method_of(owner, name, &raw)? {
+            return Ok(found);
         }
         return Ok(Found { owner: owner.clone(), name: name.to_owned(), raw, own: true, heir: None });
     };
@@ -286,24 +292,43 @@ pub(super) fn attribute<'py>(owner: &Bound<'py, PyAny>, name: &str) -> PyResult<
         return Err(error::<PyTypeError>("is `object`'s; name a method that the class or a base defines"));
     }
     if can_be_changed(&found.class) {
-        return Ok(Found { owner: found.class.into_any(), name, raw, own: true, heir: Some(class.clone()) });
+        return Ok(Found { owner: found.class.into_any(), name, raw, own: true, heir: Some(owner.clone()) });
     }
     Ok(Found { owner: owner.clone(), name, raw, own: false, heir: None })
+}
+
+/// Where the class of an object has what is a method of that object.
+fn method_of<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &str,
+    bound: &Bound<'py, PyAny>,
+) -> PyResult<Option<Found<'py>>> {
+    let Some(method) = wrapper::method(bound).filter(|(_, this)| this.is(object)) else { return Ok(None) };
+    let found = attributes::find(&object.get_type(), name)?;
+    let found = found.filter(|found| found.raw.is(&method.0) && can_be_changed(&found.class));
+    Ok(found.map(|found| Found {
+        owner: found.class.into_any(),
+        name: found.name,
+        raw: found.raw,
+        own: true,
+        heir: Some(object.clone()),
+    }))
 }
 
 /// Why a class, which has no such attribute and inherits none, can't be hooked there.
 fn is_no_attribute(class: &Bound<'_, PyType>, name: &str) -> PyResult<PyErr> {
     let metaclass = class.get_type();
+    let meta = pending::name(&metaclass);
     if attributes::find(&metaclass, name)?.is_some() {
+        let advice =
+            if can_be_changed(&metaclass) { format!("; name `{meta}.{name}`") } else { String::new() };
         return Ok(error::<PyTypeError>(format!(
-            "is a method of the class's own class `{}`, which instances don't have; name it there",
-            pending::name(&metaclass)
+            "is a method of the metaclass `{meta}`, which objects of the class don't have{advice}"
         )));
     }
     class.getattr(name)?; // says what is missing
     Ok(error::<PyTypeError>(format!(
-        "does not stand in the class, whose own class `{}` makes it; name what that gives",
-        pending::name(&metaclass)
+        "stands in no class: the metaclass `{meta}` makes it, maybe another one each time; name what it is made of"
     )))
 }
 

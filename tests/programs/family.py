@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import queue
 import unittest.mock
 
@@ -45,7 +46,7 @@ class Base:
         return by
 
     double = functools.partialmethod(multiply, 2)
-    length = len
+    first = operator.itemgetter(0)
 
     def __len__(self) -> int:
         return 7
@@ -70,6 +71,9 @@ class Mixin(Base):
 
 class Both(Sub, Mixin):
     pass
+
+
+one = Sub()
 
 
 class Line(queue.SimpleQueue[int]):

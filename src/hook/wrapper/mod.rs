@@ -168,6 +168,18 @@ pub(crate) fn stood_for<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, Py
     hooked.map(|hooked| unsafe { (*hooked).target(object.py()).to_owned() })
 }
 
+/// The function and the object of a bound method.
+pub(super) fn method<'py>(object: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (py, method) = (object.py(), object.as_ptr());
+    // SAFETY: alive, and a bound method where it is asked for its parts, which it owns.
+    unsafe {
+        (ffi::Py_TYPE(method) == &raw mut PyMethod_Type).then(|| {
+            let part = |part| Bound::from_borrowed_ptr(py, part);
+            (part(PyMethod_Function(method)), part(PyMethod_Self(method)))
+        })
+    }
+}
+
 /// Where symbols put their hooks on an object that [`wrap`] made. Inside of all decorators, as in a function itself.
 pub(super) fn hooked_of(object: &Bound<'_, PyAny>) -> Option<&'static Hooked> {
     let own = wrapper(object).filter(|wrapper| wrapper.root.is_null())?;
