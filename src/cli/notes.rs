@@ -16,10 +16,10 @@ pub(super) fn of_files(intake: &Intake) -> Vec<String> {
     lines.extend(intake.torn.iter().map(damage));
     for file in &intake.unended {
         lines.push(format!(
-                "{}: its end is missing, how much is not known: the file was cut, or copied while it was written, or its \
-                 process was killed and the rings are gone",
-                file.display()
-            ));
+            "{}: its end is missing, how much is not known: the file was cut, or copied while it was written, or its \
+             process was killed and the rings are gone",
+            file.display()
+        ));
     }
     for WithoutBeginning { file, events } in &intake.unbegun {
         let events = count(*events, "event");

@@ -232,11 +232,12 @@ impl Hooked {
     pub(super) fn add_symbol(&self, py: Python<'_>, hook: Hook) {
         let _only = WRITER.lock();
         let mut hooks = self.hooks().to_vec();
-        hooks.retain(|hook| hook.receiver.as_ref().is_none_or(|receiver| receiver.is_there(py)));
-        if !hooks.iter().any(|other| other.is_entry(py, hook.origin, hook.receiver.as_ref())) {
-            let place = hooks.partition_point(|other| other.origin <= hook.origin);
-            hooks.insert(place, Box::leak(Box::new(hook)));
+        if hooks.iter().any(|other| other.is_entry(py, hook.origin, hook.receiver.as_ref())) {
+            return;
         }
+        hooks.retain(|hook| hook.receiver.as_ref().is_none_or(|receiver| receiver.is_there(py)));
+        let place = hooks.partition_point(|other| other.origin <= hook.origin);
+        hooks.insert(place, Box::leak(Box::new(hook)));
         self.set_hooks(hooks);
     }
 

@@ -157,8 +157,9 @@ impl Finder {
     }
 }
 
-/// Applies the symbol file if it has changed, and what waits for a thread with enough stack. For the recorder before each start of collection: the caller does not
-/// have Python's lock and may not wait for it, so a thread of its own does the work.
+/// Applies the symbol file if it has changed, and what waits for a thread with enough stack. For the recorder before each
+/// start of collection: the caller does not have Python's lock and may not wait for it, so a thread of its own does the
+/// work.
 pub(crate) fn follow_symbols() {
     let is_to_do =
         |finder: &Finder| finder.registry.is_outdated() || finder.has_postponed.load(Ordering::Relaxed);
