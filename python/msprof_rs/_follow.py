@@ -10,45 +10,45 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
-from typing import Any, Protocol
 
 from ._core import returned
 
+# Not `typing.TYPE_CHECKING`: this is imported at the first call that is followed, and by then the program may
+# have put another dict into the place of `sys.modules`, after which CPython 3.12 cannot import `typing`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+    from typing import Any, Protocol
 
-class Takes(Protocol):
-    """The native side of what is followed."""
+    class Takes(Protocol):
+        """The native side of what is followed."""
 
-    def takes(self, error: BaseException) -> bool:
-        """True: it was thrown at the caller, not raised by the original, which gets it at the next step."""
+        def takes(self, error: BaseException) -> bool:
+            """True: it was thrown at the caller, not raised by the original, which gets it next."""
 
+    class AwaitableStep(Takes, Awaitable[Any], Protocol):
+        """That of a coroutine."""
 
-class AwaitableStep(Takes, Awaitable[Any], Protocol):
-    """That of a coroutine."""
+    class IterableStep(Takes, Iterable[Any], Protocol):
+        """That of a generator."""
 
+    class Step(Takes, Protocol):
+        """The native side of an asynchronous generator: each method prepares what is then awaited."""
 
-class IterableStep(Takes, Iterable[Any], Protocol):
-    """That of a generator."""
+        def asend(self, value: Any) -> Awaitable[Any]:
+            """Sends a value in; gives the next item."""
 
+        def athrow(self, error: BaseException) -> Awaitable[Any]:
+            """Throws an exception in; gives the next item."""
 
-class Step(Takes, Protocol):
-    """The native side of an asynchronous generator: each method prepares what is then awaited."""
+    class Span(Protocol):
+        """The native side of a context manager."""
 
-    def asend(self, value: Any) -> Awaitable[Any]:
-        """Sends a value in; gives the next item."""
+        def begin(self) -> None:
+            """The block is about to be entered."""
 
-    def athrow(self, error: BaseException) -> Awaitable[Any]:
-        """Throws an exception in; gives the next item."""
-
-
-class Span(Protocol):
-    """The native side of a context manager."""
-
-    def begin(self) -> None:
-        """The block is about to be entered."""
-
-    def end(self, error: BaseException | None) -> None:
-        """The block has been left, by this exception if any."""
+        def end(self, error: BaseException | None) -> None:
+            """The block has been left, by this exception if any."""
 
 
 # What is thrown at one of these it has the step throw into the original, instead of raising it: it lives as
