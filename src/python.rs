@@ -80,14 +80,14 @@ fn is_recording() -> bool {
 /// whether it has.
 #[pyfunction]
 fn switch(py: Python<'_>, on: bool) -> PyResult<bool> {
-    py.detach(|| recorder::switch(on)).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    py.detach(|| recorder::switch(on)).map_err(|error| hook::error::<PyRuntimeError>(error.to_string()))
 }
 
 /// Has the flight recorders of this server write what they remember; gives the folder.
 #[pyfunction]
 fn dump(py: Python<'_>, reason: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     let reason = hook::utf8(&reason.str()?).into_owned();
-    py.detach(|| recorder::dump(&reason)).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    py.detach(|| recorder::dump(&reason)).map_err(|error| hook::error::<PyRuntimeError>(error.to_string()))
 }
 
 /// The function that an object in its place stands for; None for any other object.
@@ -155,7 +155,7 @@ fn refuse_sub_interpreters() -> PyResult<()> {
     if unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() } {
         return Ok(());
     }
-    Err(PyImportError::new_err(
+    Err(hook::error::<PyImportError>(
         "msprof_rs records the main interpreter only, and this is a sub-interpreter; \
          run the program in the main one (mod_wsgi: `WSGIApplicationGroup %{GLOBAL}`, uWSGI: `single-interpreter`)",
     ))

@@ -232,3 +232,17 @@ def test_a_caller_filter_records_only_calls_from_that_function(hooked: Program) 
     hooked.hook("- {symbol: 'shapes:Shape.area', domain: Test, caller_filter: slow_area}")
     hooked.run(PRELUDE + "Shape().area(); asyncio.run(Shape().slow_area())")
     assert len(hooked.capture().spans) == 1
+
+
+def test_a_sample_is_taken_of_the_calls_that_the_caller_filter_lets_through(hooked: Program) -> None:
+    hooked.hook("- {symbol: 'shapes:Shape.area', domain: Test, caller_filter: slow_area, sample: 1/2}")
+    hooked.run(
+        PRELUDE
+        + """
+shape = Shape()
+for _ in range(10):
+    shape.area()
+    asyncio.run(shape.slow_area())
+"""
+    )
+    assert len(hooked.capture().spans) == 5

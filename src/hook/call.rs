@@ -99,11 +99,10 @@ impl Hooked {
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
             let _held = self.hold(py);
-            if hook
-                .caller
-                .as_deref()
-                .is_some_and(|name| !caught(py, || Ok(stack::is_below(py, name))).unwrap_or(false))
-            {
+            let is_left_out = |name| {
+                !caught(py, || Ok(stack::is_below(py, name))).unwrap_or(false) || hook.leaves_out()
+            };
+            if hook.caller.as_deref().is_some_and(is_left_out) {
                 start = None;
                 return original();
             }
@@ -136,7 +135,7 @@ impl Hook {
         // What our own code calls is not the program's doing, and may be what that very code is about.
         recorder::is_muted()
             || !self.receiver.as_ref().is_none_or(is_of)
-            || self.leaves_out()
+            || (self.caller.is_none() && self.leaves_out())
             || !stack::has_room()
     }
 

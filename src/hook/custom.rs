@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::args::Args;
+use super::failure::error;
 use super::hooked::{Held, Hook, Hooked, Kind};
 use super::interrupt::message;
 use super::system;
@@ -46,7 +47,7 @@ impl Custom {
         let own = system::inspect(py)?.call_method1("getmodule", (&handler,))?;
         let module = if own.is_none() { module.into_any() } else { own };
         if !handler.is_callable() {
-            return Err(PyTypeError::new_err("it can't be called"));
+            return Err(error::<PyTypeError>("it can't be called"));
         }
         let kind = match kind {
             Kind::Function => "function",
@@ -233,7 +234,7 @@ impl Original {
                     break;
                 }
                 Progress::Running(thread) if *thread == this_thread => {
-                    return Err(PyRuntimeError::new_err(
+                    return Err(error::<PyRuntimeError>(
                         "the original function is still running in this call",
                     ));
                 }
@@ -244,7 +245,7 @@ impl Original {
                 Progress::Done(outcome) => return copy(py, outcome),
                 Progress::Over => {
                     let problem = "the call that this original function belongs to is over";
-                    return Err(PyRuntimeError::new_err(problem));
+                    return Err(error::<PyRuntimeError>(problem));
                 }
             }
         }

@@ -25,11 +25,17 @@ pub(crate) fn error<T: PyTypeInfo>(problem: impl Into<String>) -> PyErr {
             Ok(text) => text,
             Err(error) => return error,
         };
-        // SAFETY: a living type and a living text; an exception is set afterwards, this one or what kept it from that.
-        unsafe { ffi::PyErr_SetObject(T::type_object_raw(py).cast(), text.as_ptr()) };
-        PyErr::fetch(py)
+        error_with::<T>(&text)
     });
     made.unwrap_or_else(|| PyErr::new::<T, _>(problem)) // the interpreter is ending
+}
+
+/// An exception of that type with this value, as `raise T(value)` makes it; with None it has no arguments.
+#[cold]
+pub(crate) fn error_with<T: PyTypeInfo>(value: &Bound<'_, PyAny>) -> PyErr {
+    // SAFETY: a living type and a living value; an exception is set afterwards, this one or what kept it from that.
+    unsafe { ffi::PyErr_SetObject(T::type_object_raw(value.py()).cast(), value.as_ptr()) };
+    PyErr::fetch(value.py())
 }
 
 /// What `run` gives; a panic is a failure like any other.

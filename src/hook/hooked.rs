@@ -361,7 +361,7 @@ impl Hook {
         Ok(())
     }
 
-    /// Whether this call is one of those that are not recorded.
+    /// Whether this call is one of those that `sample` leaves out. Asked once, of a call that nothing else leaves out.
     #[inline]
     pub(super) fn leaves_out(&self) -> bool {
         self.sample > 1 && !self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.sample)

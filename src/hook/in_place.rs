@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyFunction;
 use rustc_hash::FxHashMap;
 
+use super::failure::error;
 use super::hooked::Hooked;
 
 // SAFETY: as CPython declares it.
@@ -217,7 +218,7 @@ unsafe extern "C" fn entry(
 #[cold]
 fn raise(problem: &'static str) -> *mut ffi::PyObject {
     // SAFETY: callers hold the interpreter's lock.
-    PySystemError::new_err(problem).restore(unsafe { Python::assume_attached() });
+    error::<PySystemError>(problem).restore(unsafe { Python::assume_attached() });
     ptr::null_mut()
 }
 

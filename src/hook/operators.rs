@@ -10,6 +10,7 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyNone, PySlice, PySliceMethods, PyString, PyTuple,
 };
 
+use super::failure::error_with;
 use super::interrupt::Attempt;
 use super::limits::{MOST_DIGITS, bits, check_bits, check_items, check_length, check_text, refused};
 use super::text::utf8;
@@ -222,7 +223,7 @@ pub(super) fn item<'py>(
     }
     // A slice is a key too, from CPython 3.12 on.
     if makes_up_items(object)? && !object.contains(index)? {
-        return Err(PyKeyError::new_err(index.clone().unbind()));
+        return Err(error_with::<PyKeyError>(index));
     }
     object.get_item(index)
 }

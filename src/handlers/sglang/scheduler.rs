@@ -12,7 +12,7 @@ use crate::handlers::record::{
     REPLY_TOKEN_SIZE, RID, SWA_AVAILABLE_SIZE, SWA_EVICTABLE_SIZE, append_ids, argument, datum, each, event,
     label, span, text,
 };
-use crate::hook::{Attempt, Call, Interrupt, with_buffer};
+use crate::hook::{Attempt, Call, Interrupt, error, with_buffer};
 use crate::recorder;
 
 /// `recv_requests(self, …)`: an event for each request that came in.
@@ -144,7 +144,7 @@ pub(in crate::handlers) fn hit_cache(call: &mut Call<'_, '_>) -> PyResult<()> {
                 return Ok(length);
             }
         }
-        Err(pyo3::exceptions::PyAttributeError::new_err("the request has no token ids"))
+        Err(error::<pyo3::exceptions::PyAttributeError>("the request has no token ids"))
     };
     let all = length(&[intern!(py, "full_untruncated_fill_ids"), intern!(py, "fill_ids")]);
     let (all, hit) = (datum(py, "Req.fill_ids", all)?, length(&[intern!(py, "prefix_indices")]));

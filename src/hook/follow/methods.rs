@@ -14,6 +14,7 @@ use super::ending::{Ending, Outcome};
 use super::slots::stop;
 use super::step::Step;
 use super::thrown;
+use crate::hook::failure::error;
 
 #[pymethods]
 impl Step {
@@ -123,7 +124,7 @@ impl Step {
         if step.stands_alone || thrown::throws_on(original)? {
             slf.getattr(intern!(py, "throw_on"))
         } else {
-            Err(PyAttributeError::new_err("throw"))
+            Err(error::<PyAttributeError>("throw"))
         }
     }
 

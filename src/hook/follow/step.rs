@@ -13,6 +13,7 @@ use super::ending::{self, Activity, Ending, Outcome};
 use super::slots::stop;
 use super::thrown::{self, Thrown};
 use crate::clock::Ticks;
+use crate::hook::failure::error_with;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt};
 use crate::hook::pending::Pending;
@@ -268,7 +269,7 @@ impl Step {
                     Outcome::Returned(value) => Ok(value),
                     Outcome::Raised(error) => Err(error),
                     Outcome::Closed => {
-                        closed = PyGeneratorExit::new_err(());
+                        closed = error_with::<PyGeneratorExit>(py.None().bind(py));
                         Err(&closed)
                     }
                 };

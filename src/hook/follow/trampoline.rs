@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::Ending;
 use super::slots::{finalized_after, make_fast};
 use super::step::Step;
+use crate::hook::failure::error;
 use crate::hook::hooked::{Hook, Kind};
 use crate::hook::interrupt::{Attempt, Interrupt, message};
 use crate::hook::system;
@@ -93,7 +94,7 @@ impl Trampoline {
         } else if self.kind == Kind::Coroutine {
             made.call_method0(intern!(made.py(), "__await__"))
         } else {
-            Err(PyTypeError::new_err(format!("a {} is none of Python's generators", made.get_type().name()?)))
+            Err(error::<PyTypeError>(format!("a {} is none of Python's generators", made.get_type().name()?)))
         }
     }
 }
