@@ -99,9 +99,8 @@ impl Hooked {
         // PyO3 has to know that it is attached: else it puts off the release of references that are dropped here.
         let outcome = Python::try_attach(|py| {
             let _held = self.hold(py);
-            let is_left_out = |name| {
-                !caught(py, || Ok(stack::is_below(py, name))).unwrap_or(false) || hook.leaves_out()
-            };
+            let is_left_out =
+                |name| !caught(py, || Ok(stack::is_below(py, name))).unwrap_or(false) || hook.leaves_out();
             if hook.caller.as_deref().is_some_and(is_left_out) {
                 start = None;
                 return original();

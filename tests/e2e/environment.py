@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -46,6 +47,25 @@ def find_python(version: str) -> str:
     raise UnavailableError(f"there is no CPython {version} on the PATH or in pyenv")
 
 
+@functools.cache
+def build_wheel(python_version: str, base_python: str, profile: str) -> Path:
+    """Our wheel for a Python. That of `.venv`, for which there is a build already, is always a release."""
+    environment = dict(os.environ)
+    if python_version == ".".join(map(str, sys.version_info[:2])):
+        base_python, profile = str(Path(sys.executable).with_name("python")), "release"
+    else:
+        # The Makefile speaks of the Python of `.venv`.
+        for variable in ("PYO3_PYTHON", "VIRTUAL_ENV"):
+            environment.pop(variable, None)
+    wheels = REPOSITORY / "build" / "e2e" / f"wheels-{python_version}"
+    shutil.rmtree(wheels, ignore_errors=True)
+    build = [str(MATURIN), "build", "--profile", profile, "--quiet", "--out", str(wheels)]
+    build += ["--interpreter", base_python]
+    subprocess.run(build, cwd=REPOSITORY, env=environment, check=True)
+    (wheel,) = wheels.glob("*.whl")
+    return wheel
+
+
 class Environment:
     """One cached virtual environment with a real vLLM in it."""
 
@@ -63,32 +83,18 @@ class Environment:
         """The path of a console script."""
         return str(self.folder / "bin" / name)
 
-    def install_wheel(self) -> None:
+    def install_wheel(self, profile: str = "quick") -> None:
         """Builds our wheel for this Python and installs it, in place of an earlier one."""
-        self._pip("install", "--force-reinstall", "--no-deps", str(self._build_wheel()))
+        wheel = build_wheel(self.python_version, self._base_python, profile)
+        self._pip("install", "--force-reinstall", "--no-deps", str(wheel))
 
     def unpack_wheel(self) -> Path:
         """Builds our wheel for this Python; gives a folder for its `PYTHONPATH`, and installs nothing."""
         folder = REPOSITORY / "build" / "e2e" / f"package-{self.python_version}"
         shutil.rmtree(folder, ignore_errors=True)
-        with zipfile.ZipFile(self._build_wheel()) as wheel:
+        with zipfile.ZipFile(build_wheel(self.python_version, self._base_python, "quick")) as wheel:
             wheel.extractall(folder)
         return folder
-
-    def _build_wheel(self) -> Path:
-        wheels = REPOSITORY / "build" / "e2e" / f"wheels-{self.python_version}"
-        shutil.rmtree(wheels, ignore_errors=True)
-        environment, interpreter = dict(os.environ), str(Path(sys.executable).with_name("python"))
-        if self.python_version != ".".join(map(str, sys.version_info[:2])):
-            # The Makefile speaks of the Python of `.venv`, for which it has built; this is for another.
-            interpreter = self._base_python
-            for variable in ("PYO3_PYTHON", "VIRTUAL_ENV"):
-                environment.pop(variable, None)
-        build = [str(MATURIN), "build", "--release", "--quiet", "--out", str(wheels)]
-        build += ["--interpreter", interpreter]
-        subprocess.run(build, cwd=REPOSITORY, env=environment, check=True)
-        (wheel,) = wheels.glob("*.whl")
-        return wheel
 
     def uninstall(self) -> None:
         """Leaves vLLM alone in the environment."""

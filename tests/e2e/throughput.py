@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     environment = Environment(arguments.python)
-    environment.install_wheel()
+    environment.install_wheel("release")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         program = Program(folder / "profiler")
