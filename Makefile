@@ -95,7 +95,7 @@ bench: build $(VENV)/.bench-ready  ## what an import costs, what a hook adds to 
 	cargo bench --quiet --bench parse
 
 instructions: build  ## instructions of a call, counted by callgrind, against the table; UPDATE=1 writes it
-	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update)
+	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update) $(if $(CI),--hooks)
 
 throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
 	PYTHONPATH=tests $(BIN)/python tests/e2e/throughput.py
