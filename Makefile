@@ -20,6 +20,7 @@ help:  ## list the targets
 venv: $(VENV)/.ready  ## make .venv with the pinned tools
 
 $(VENV)/.ready: tests/requirements.txt
+	@echo "making $(VENV) with the pinned tools: about a minute"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
 	touch $@
@@ -29,6 +30,7 @@ $(VENV)/.bench-ready: benches/requirements.txt $(VENV)/.ready
 	touch $@
 
 build: venv  ## build the extension module into .venv
+	@echo "building the extension module: some minutes the first time, less after a change"
 	$(BIN)/maturin develop $(PROFILE) --quiet
 
 demo: build  ## serve, collect, parse: the whole way with the example service

@@ -42,6 +42,10 @@ def main() -> None:
     folder.mkdir(parents=True)
     session = collect(folder)
     parse(session, folder / "output")
+    print(
+        "\nThe service's own times, further above, are those of its clients: they begin before a request is"
+        "\nin the server's hands and end when the answer is in theirs, so they differ from the recorded ones."
+    )
     print(f"\ncaptures:  {session}   (each opens in https://ui.perfetto.dev as it is)")
     print(f"outputs:   {folder / 'output'}")
     for path in sorted((folder / "output").iterdir()):

@@ -67,7 +67,7 @@ def main() -> None:
         f"served {len(served)} requests: {truth['total_prompt_tokens']} prompt tokens "
         f"({truth['total_cached_tokens']} of them cached), {truth['total_output_tokens']} output tokens, "
         f"{stats.scheduled_tokens} tokens in {stats.steps} steps; "
-        f"median time to first token {ttft:.1f} ms, latency {latency:.1f} ms"
+        f"as its clients measured: time to first token p50 {ttft:.1f} ms, latency p50 {latency:.1f} ms"
     )
 
 
