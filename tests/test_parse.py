@@ -303,6 +303,28 @@ def test_stats_tell_spans_requests_and_gaps(served: Path) -> None:
     gaps = json.loads(run("stats", served, "--report", "gaps", "--json").stdout)
     assert [gap["Idle ms"] for gap in gaps] == [6.0, 4.0]
     assert "scheduler" in gaps[0]["Waiting for"]
+    assert list(gaps[0]) == ["Idle ms", "Start ms", "Waiting for", "Waiting ms", "Engine"]
+    explained = " ".join(run("stats", "--help").stdout.split())
+    for column in ("Start ms: ", "Waiting for: ", "Waiting ms: "):
+        assert column in explained
+
+
+def test_a_table_of_times_shows_nanoseconds_and_tells_of_spans_without_an_end(program: Program) -> None:
+    program.hook("[]")
+    code = """
+    with msprof_rs.span("short"): pass
+    is_open = msprof_rs.span("open")
+    is_open.__enter__()
+    """
+    program.run(code)
+    for verb in ("stats", "parse"):
+        paths = ("--input-path", program.prof_dir, "--output-path", program.folder / "out")
+        told = run(verb, *((program.prof_dir,) if verb == "stats" else (*paths, "--span", "short")))
+        assert told.returncode == 0, told.stderr
+        assert "left out: 1 span without an end" in told.stderr
+    (short,) = json.loads(run("stats", program.prof_dir, "--json").stdout)
+    (line,) = [line for line in run("stats", program.prof_dir).stdout.splitlines() if "short" in line]
+    assert float(line.split()[3]) == pytest.approx(short["Avg ms"], rel=0.01)
 
 
 def test_a_question_in_sql_is_answered_with_and_without_a_database(served: Path, tmp_path: Path) -> None:
@@ -319,15 +341,19 @@ def test_a_question_in_sql_is_answered_with_and_without_a_database(served: Path,
 def test_compare_says_what_is_larger_than_the_noise(tmp_path: Path) -> None:
     for name, length in (("slower", 8), ("faster", 4)):
         database = Database(tmp_path / name)
-        for number in range(40):
-            database.span(number * 10, number * 10 + length + number % 2, "Execute", "modelExec")
-            database.span(number * 10, number * 10 + 1 + number % 3, "Execute", "sample")
+        for number in range(60):
+            start = number * 100
+            database.span(start, start + length + number % 2, "Execute", "modelExec")
+            database.span(start, start + 1 + number % 3, "Execute", "sample")
+            if number < 30:
+                database.span(start, start + length, "Execute", "prepare")
         database.close()
     folders = (tmp_path / "slower", tmp_path / "faster")
     compared = run("compare", *folders, "--output-path", tmp_path / "compared", "--json")
-    (model, sample) = json.loads(compared.stdout)
+    (model, sample, prepare) = json.loads(compared.stdout)
     assert (model["Difference ms"], model["Real"]) == (4.0, "yes")
     assert model["95 % from"] > 3
+    assert (prepare["Difference ms"], prepare["95 % from"], prepare["Real"]) == (4.0, None, "too short")
     assert (sample["Difference ms"], sample["Real"]) == (0.0, "noise")
     table = (tmp_path / "compared" / "span_comparation_result.csv").read_text().splitlines()
     assert table[1].startswith("modelExec,4500.00,4500.00,5000.00,8500.00")

@@ -8,7 +8,7 @@ use clap::Args;
 use super::outputs::{deliver, identity};
 use super::progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, LogLevel, ParseError, told_exit_code};
+use super::{EXIT_FAILED, LogLevel, ParseError, tell_unfinished, told_exit_code};
 use crate::event::{Kind, Name};
 use crate::export::delivery::Origin;
 use crate::export::spreadsheet::Csv;
@@ -19,7 +19,11 @@ use crate::source::Session;
 /// The output.
 const FILE: &str = "span_comparation_result.csv";
 
-/// Compare the spans of two sessions
+/// Compare the spans of two sessions: is a difference of their averages larger than the noise?
+///
+/// Real: yes, noise, or too short to tell. A session has to last five seconds at least, with calls in each eighth of
+/// them. It is cut into blocks of time, whose spread is the noise; a difference that lies within it, or within 5 % that
+/// two runs of one program differ by anyway, is called noise.
 #[derive(Debug, Args)]
 pub(super) struct Compare {
     /// Folder with the captures of the session that is looked at
@@ -149,21 +153,30 @@ fn columns(row: &mut Compared) -> Vec<String> {
     columns
 }
 
-/// The largest differences first, by the time that they cost or save over all.
+/// The largest differences first, by the time that they cost or save over all; then what was too short to tell.
 fn report(compared: &[Compared]) -> Report {
     let columns = ["Golden ms", "Input ms", "Difference ms", "95 % from", "to", "Real", "Instances", "Name"];
     let mut report = Report::new("", &columns);
-    let mut rows: Vec<_> = compared.iter().filter_map(|row| Some((row, row.difference?))).collect();
-    let cost = |row: &Compared, difference: Difference| difference.mean.abs() * row.input.count() as f64;
-    rows.sort_by(|a, b| cost(b.0, b.1).total_cmp(&cost(a.0, a.1)));
-    for (row, difference) in rows {
-        let verdict = if difference.is_real() { "yes" } else { "noise" };
+    let mut rows: Vec<_> =
+        compared.iter().filter(|row| row.golden.count() > 0 && row.input.count() > 0).collect();
+    let change = |row: &Compared| row.input.mean() - row.golden.mean();
+    let cost = |row: &Compared| change(row).abs() * row.input.count() as f64;
+    rows.sort_by(|a, b| {
+        let is_judged = |row: &Compared| row.difference.is_some();
+        is_judged(b).cmp(&is_judged(a)).then(cost(b).total_cmp(&cost(a)))
+    });
+    for row in rows {
+        let verdict = match row.difference {
+            Some(difference) if difference.is_real() => "yes",
+            Some(_) => "noise",
+            None => "too short",
+        };
         report.rows.push(vec![
             Cell::millis(row.golden.mean()),
             Cell::millis(row.input.mean()),
-            Cell::millis(difference.mean),
-            Cell::millis(difference.low),
-            Cell::millis(difference.high),
+            Cell::millis(change(row)),
+            Cell::or_empty(row.difference, |difference| Cell::millis(difference.low)),
+            Cell::or_empty(row.difference, |difference| Cell::millis(difference.high)),
             Cell::Text(verdict.to_owned()),
             Cell::count(row.input.count()),
             Cell::Text(row.name.to_owned()),
@@ -179,10 +192,11 @@ fn read(folder: &Path) -> Result<Read, ParseError> {
         if matches!(record.kind, Kind::Span | Kind::Instant) && !record.name().is_empty() {
             let known = spans.entry(record.label.name()).or_default();
             known.all.push(record.duration());
-            known.series.push(record.duration());
+            known.series.push(record.end.0, record.duration());
         }
         Ok(())
     })?;
+    tell_unfinished(&tally);
     let code = told_exit_code(session.intake(), &tally);
     Ok(Read { spans, code, identity: identity(folder, &session), inputs: session.inputs().to_vec() })
 }

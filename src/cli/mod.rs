@@ -216,6 +216,14 @@ fn told_exit_code(intake: &Intake, tally: &Tally) -> u8 {
     exit_code(intake, tally)
 }
 
+/// Says how many spans a sum of durations lacks, since they have none yet.
+fn tell_unfinished(tally: &Tally) {
+    if tally.unfinished > 0 {
+        let spans = notes::count(tally.unfinished, "span");
+        log::info!("left out: {spans} without an end, still running when the capture ended");
+    }
+}
+
 /// The exit code that says whether all was read, or only part.
 fn exit_code(intake: &Intake, tally: &Tally) -> u8 {
     if intake.is_whole() && tally.malformed == 0 && !tally.has_losses() { EXIT_FINE } else { EXIT_DAMAGED }

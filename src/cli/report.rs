@@ -49,7 +49,7 @@ pub(super) enum Cell {
     Empty,
     Text(String),
     Int(i64),
-    /// With so many decimals on the terminal.
+    /// With so many decimals on the terminal; a time, which has three, with as many as show three digits.
     Number(f64, usize),
 }
 
@@ -168,7 +168,10 @@ impl Cell {
     fn shown(&self) -> String {
         match self {
             Self::Empty => "-".to_owned(),
-            Self::Number(number, decimals) => format!("{number:.decimals$}"),
+            Self::Number(number, decimals) => {
+                let decimals = decimals_of(*number, *decimals);
+                format!("{number:.decimals$}")
+            }
             Self::Text(text) => printable(text).into_owned(),
             Self::Int(number) => number.to_string(),
         }
@@ -199,6 +202,17 @@ impl Cell {
     }
 }
 
+/// So many decimals, or as many as show three digits of a small number. A calculation's rounding error, far below a
+/// nanosecond in milliseconds, is no small number.
+fn decimals_of(number: f64, least: usize) -> usize {
+    const MOST: usize = 8;
+    let size = number.abs();
+    if least < 3 || size < 0.1_f64.powi(MOST as i32) {
+        return least;
+    }
+    least.max((2.0 - size.log10().floor()) as usize).min(MOST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +235,25 @@ mod tests {
             report.json().to_string(),
             r#"[{"Name":"a","Count":12345},{"Name":"longer","Count":null}]"#
         );
+    }
+
+    #[test]
+    fn a_time_of_nanoseconds_is_shown_with_three_digits() {
+        for (nanos, shown) in [
+            (59.0, "0.0000590"),
+            (59.26, "0.0000593"),
+            (-1_234.0, "-0.00123"),
+            (0.0, "0.000"),
+            (1e-9, "0.000"),
+            (1.0, "0.00000100"),
+            (99_960.0, "0.1000"),
+            (123_456_789.0, "123.457"),
+        ] {
+            let cell = Cell::millis(nanos);
+            assert_eq!(cell.shown(), shown);
+            assert_eq!(cell.json(), serde_json::json!(nanos / 1e6), "JSON has all of it");
+        }
+        assert_eq!(Cell::Number(0.01, 1).shown(), "0.0", "per cent");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::outputs::{deliver, identity};
 use super::parse::{ParseOptions, calendar};
 use super::progress;
 use super::report::{Cell, Form, Report, print};
-use super::{ParseError, told_exit_code};
+use super::{ParseError, tell_unfinished, told_exit_code};
 use crate::clock::Nanos;
 use crate::event::{Kind, Name, ProcessId};
 use crate::export;
@@ -113,6 +113,7 @@ pub(super) fn run(options: &ParseOptions, asked: &[String]) -> Result<u8, ParseE
     }
     print(&reports(totals, told, &slowest, &ids), Form::default());
     log::info!("written: {}", options.output_path.join("span_info").display());
+    tell_unfinished(&tally);
     Ok(told_exit_code(session.intake(), &tally))
 }
 

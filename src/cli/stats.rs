@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::progress;
 use super::report::{Cell, Form, Report, print};
-use super::{EXIT_FAILED, ParseError, told_exit_code};
+use super::{EXIT_FAILED, ParseError, tell_unfinished, told_exit_code};
 use crate::event::{Kind, Label, Name, Places, ProcessId};
 use crate::model::{Distribution, Gap, Model, Request, Tables};
 use crate::source::Session;
@@ -24,8 +24,16 @@ enum Subject {
     Processes,
     /// Requests, the slowest first, and where each spent its time
     Requests,
-    /// When the engine was idle, the longest first, and what it was waiting for
+    /// Times between two executions of an engine, the longest first. Start ms: since the end of the execution before the
+    /// first gap; Waiting for: the span that took most of the gap; Waiting ms: how much of it
     Gaps,
+}
+
+impl Subject {
+    /// Whether it is made of the durations of spans.
+    fn adds_up_spans(&self) -> bool {
+        matches!(*self, Self::Spans | Self::Domains | Self::Processes)
+    }
 }
 
 /// Where did the time go?
@@ -121,6 +129,9 @@ impl Stats {
             }
             Ok(())
         })?;
+        if self.report.iter().any(Subject::adds_up_spans) {
+            tell_unfinished(&tally);
+        }
         let places = session.places();
         let label = |label: &Label| format!("{}/{}", label.domain().as_str(), label.name().as_str());
         let mut reports = Vec::new();
@@ -180,7 +191,7 @@ fn requests(model: &Model, limit: usize) -> Report {
 
 fn gaps(model: &Model, places: &Places, limit: usize) -> Report {
     let first = model.gaps.iter().map(|gap| gap.start).min().unwrap_or_default();
-    let mut report = Report::new("gaps", &["Idle ms", "At ms", "Waiting for", "Of it ms", "Engine"]);
+    let mut report = Report::new("gaps", &["Idle ms", "Start ms", "Waiting for", "Waiting ms", "Engine"]);
     let mut all: Vec<&Gap> = model.gaps.iter().collect();
     all.sort_by_key(|gap| std::cmp::Reverse(gap.end.0 - gap.start.0));
     for gap in all.into_iter().take(limit) {
