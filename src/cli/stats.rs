@@ -31,8 +31,8 @@ enum Subject {
 
 impl Subject {
     /// Whether it is made of the durations of spans.
-    fn adds_up_spans(&self) -> bool {
-        matches!(*self, Self::Spans | Self::Domains | Self::Processes)
+    fn adds_up_spans(self) -> bool {
+        matches!(self, Self::Spans | Self::Domains | Self::Processes)
     }
 }
 
@@ -129,7 +129,7 @@ impl Stats {
             }
             Ok(())
         })?;
-        if self.report.iter().any(Subject::adds_up_spans) {
+        if self.report.iter().any(|subject| subject.adds_up_spans()) {
             tell_unfinished(&tally);
         }
         let places = session.places();
