@@ -352,8 +352,8 @@ def test_compare_says_what_is_larger_than_the_noise(tmp_path: Path) -> None:
     compared = run("compare", *folders, "--output-path", tmp_path / "compared", "--json")
     (model, sample, prepare) = json.loads(compared.stdout)
     assert (model["Difference ms"], model["Real"]) == (4.0, "yes")
-    assert model["95 % from"] > 3
-    assert (prepare["Difference ms"], prepare["95 % from"], prepare["Real"]) == (4.0, None, "too short")
+    assert model["99 % from"] > 2.5
+    assert (prepare["Difference ms"], prepare["99 % from"], prepare["Real"]) == (4.0, None, "too short")
     assert (sample["Difference ms"], sample["Real"]) == (0.0, "noise")
     table = (tmp_path / "compared" / "span_comparation_result.csv").read_text().splitlines()
     assert table[1].startswith("modelExec,4500.00,4500.00,5000.00,8500.00")

@@ -19,11 +19,7 @@ use crate::source::Session;
 /// The output.
 const FILE: &str = "span_comparation_result.csv";
 
-/// Compare the spans of two sessions: is a difference of their averages larger than the noise?
-///
-/// Real: yes, noise, or too short to tell. A session has to last five seconds at least, with calls in each eighth of
-/// them. It is cut into blocks of time, whose spread is the noise; a difference that lies within it, or within 5 % that
-/// two runs of one program differ by anyway, is called noise.
+/// Compare the spans of two sessions
 #[derive(Debug, Args)]
 pub(super) struct Compare {
     /// Folder with the captures of the session that is looked at
@@ -155,7 +151,7 @@ fn columns(row: &mut Compared) -> Vec<String> {
 
 /// The largest differences first, by the time that they cost or save over all; then what was too short to tell.
 fn report(compared: &[Compared]) -> Report {
-    let columns = ["Golden ms", "Input ms", "Difference ms", "95 % from", "to", "Real", "Instances", "Name"];
+    let columns = ["Golden ms", "Input ms", "Difference ms", "99 % from", "to", "Real", "Instances", "Name"];
     let mut report = Report::new("", &columns);
     let mut rows: Vec<_> =
         compared.iter().filter(|row| row.golden.count() > 0 && row.input.count() > 0).collect();

@@ -52,7 +52,9 @@ Examples:
   msprof-rs compare /data/prof/after /data/prof/before
   msserviceprofiler compare after before --output-path differences
 
-A difference is called real if its confidence interval of 95 % (by a bootstrap of blocks) does not hold 0.";
+A difference is called real if its interval of 99 % does not hold 0. The interval comes from the spread between blocks of \
+time, and is 10 % of the average wider each way, since two runs of one program differ so much anyway. Where a name has \
+calls for less than five seconds, or none in an eighth of its time, it is too short to tell.";
 
 const SPLIT_EXAMPLES: &str = "\
 Examples:

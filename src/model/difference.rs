@@ -15,14 +15,16 @@ const CUTS: [usize; 4] = [8, 16, 32, 64];
 /// one state of it, and its blocks do not tell how another would look.
 const LEAST: u64 = 5_000_000_000;
 
-/// The quantile of Student's t for 95 per cent, with one degree of freedom less than the fewest blocks.
-const QUANTILE: f64 = 2.365;
+/// The quantile of Student's t for 99 per cent, with one degree of freedom less than the fewest blocks.
+const QUANTILE: f64 = 3.499;
 
 /// The share of the average by which two runs of one program differ anyway: where its code and data came to lie, the
-/// seeds of its hashes and its neighbours stay alike for the whole of a session, so that no block tells of them.
-const BETWEEN_RUNS: f64 = 0.05;
+/// seeds of its hashes and its neighbours stay alike for the whole of a session, so that no block tells of them. With
+/// it and the quantile, one in twenty differences was called real between ten runs of the example service on a machine
+/// whose cores others wanted too.
+const BETWEEN_RUNS: f64 = 0.1;
 
-/// The difference of two averages, in nanoseconds, and its confidence interval of 95 per cent.
+/// The difference of two averages, in nanoseconds, and its confidence interval of 99 per cent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// The second's average less the first's.
@@ -172,15 +174,15 @@ mod tests {
     fn series_of_one_program_do_not_differ_however_long_its_noise_lasts() {
         for forgets in [1.0, 0.1, 0.01] {
             let real = real_ones(forgets, |_| 1e6);
-            assert!(real <= 2, "{real} of 45 where a call forgets {forgets}");
+            assert!(real <= 1, "{real} of 45 where a call forgets {forgets}");
         }
         // Each run is a little faster or slower for as long as it lasts.
-        assert_eq!(real_ones(1.0, |seed| 1e6 + 4_500.0 * seed as f64), 0);
+        assert_eq!(real_ones(1.0, |seed| 1e6 + 9_500.0 * seed as f64), 0);
     }
 
     #[test]
     fn what_is_larger_than_the_noise_is_real() {
-        for forgets in [1.0, 0.1, 0.01] {
+        for forgets in [1.0, 0.1, 0.05] {
             let (before, after) = (series(10, 1e6, forgets, 1), series(10, 1.3e6, forgets, 2));
             let slower = difference(&before, &after).unwrap();
             assert!(slower.is_real() && (2e5..4e5).contains(&slower.mean), "{forgets}: {slower:?}");
