@@ -19,9 +19,7 @@ const LEAST: u64 = 5_000_000_000;
 const QUANTILE: f64 = 3.499;
 
 /// The share of the average by which two runs of one program differ anyway: where its code and data came to lie, the
-/// seeds of its hashes and its neighbours stay alike for the whole of a session, so that no block tells of them. With
-/// it and the quantile, one in twenty differences was called real between ten runs of the example service on a machine
-/// whose cores others wanted too.
+/// seeds of its hashes and its neighbours stay alike for the whole of a session, so that no block tells of them.
 const BETWEEN_RUNS: f64 = 0.1;
 
 /// The difference of two averages, in nanoseconds, and its confidence interval of 99 per cent.
