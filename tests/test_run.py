@@ -214,6 +214,39 @@ def test_check_tells_what_is_there_without_importing_it(tmp_path: Path) -> None:
     assert "shop:Till.ring" in second["notes"][0]
 
 
+def test_check_looks_into_the_current_folder_and_says_what_is_nowhere(tmp_path: Path) -> None:
+    write(tmp_path, "engine.py", "class Engine:\n    def step(self): ...\n")
+    write(
+        tmp_path,
+        "symbols.yaml",
+        """
+        - symbol: engine:Engine.step
+        - symbol: engine:Eng*.step
+        - symbol: engin:Engine.step
+        - symbol: vllm_ascend.worker:Worker.step
+        """,
+    )
+    command = [COMMAND, "check", "--symbols", "symbols.yaml", "--json"]
+    done = execute(tmp_path, *command)
+    assert done.returncode == 0, done.stdout
+    entries = json.loads(done.stdout)["entries"]
+    assert [entry["verdict"] for entry in entries] == ["fine", "fine", "absent", "absent"]
+    assert "engin is installed or in the current folder" in entries[2]["notes"][0]
+    assert entries[3]["notes"] == []  # a file may name several frameworks
+    done = execute(tmp_path, "env", "PYTHONSAFEPATH=1", *command)
+    entries = json.loads(done.stdout)["entries"]
+    assert {entry["verdict"] for entry in entries} == {"absent"}
+
+
+def test_a_program_that_serves_nothing_gets_its_spans(tmp_path: Path) -> None:
+    write(tmp_path, "script.py", "import msprof_rs\nwith msprof_rs.span('work'): pass")
+    done = execute(tmp_path, COMMAND, "run", "-o", "out", "--", "script.py")
+    assert done.returncode == 0, done.stderr
+    assert "engine idle" not in done.stdout
+    assert "Total ms" in done.stdout
+    assert "/work" in done.stdout
+
+
 def test_the_quick_start_of_the_readme_is_the_example() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     example = (REPOSITORY / "examples" / "any_program.yaml").read_text()

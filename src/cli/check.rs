@@ -136,7 +136,12 @@ impl Check {
             folder.join(top).is_dir() || folder.join(top).with_extension("py").is_file()
         };
         let here = |top: &str| self.path.iter().find(|folder| has(folder, top)).cloned();
-        let locate = |top: &str| if self.path.is_empty() { (installation.locate)(top) } else { here(top) };
+        // Last, as `vllm serve` does not look there at all: in vLLM's checkout the installed one is meant.
+        let current = std::env::current_dir().ok().filter(|_| !is_path_safe());
+        let anywhere = |top: &str| {
+            (installation.locate)(top).or_else(|| current.clone().filter(|folder| has(folder, top)))
+        };
+        let locate = |top: &str| if self.path.is_empty() { anywhere(top) } else { here(top) };
         let frameworks = self.frameworks(installation, &locate);
         let (file, text) = match &self.symbols {
             Some(path) => {
@@ -150,6 +155,7 @@ impl Check {
             packages: Packages::new(&locate),
             frameworks: &frameworks,
             hooks_in_place: installation.hooks_in_place,
+            is_own: self.symbols.is_some(),
         };
         let mut entries: Vec<_> = table.symbols.iter().map(|symbol| checker.check(symbol)).collect();
         note_inherited(&mut entries);
@@ -236,10 +242,17 @@ impl Check {
     }
 }
 
+/// Whether Python is told not to look into the current folder.
+fn is_path_safe() -> bool {
+    std::env::var_os("PYTHONSAFEPATH").is_some_and(|value| !value.is_empty())
+}
+
 struct Checker<'a> {
     packages: Packages<'a>,
     frameworks: &'a Frameworks,
     hooks_in_place: bool,
+    /// Whether the symbol file is the user's, in which a name may be misspelt.
+    is_own: bool,
 }
 
 impl Checker<'_> {
@@ -265,7 +278,9 @@ impl Checker<'_> {
             Err(missing) => {
                 let absent = matches!(missing, Missing::Package(_));
                 row.verdict = if absent { Verdict::Absent } else { Verdict::Gone };
-                if !absent {
+                // A file may well name several frameworks, of which one is there.
+                let is_framework = PACKS.iter().any(|pack| pack.package == symbol.target.package());
+                if !absent || (self.is_own && !is_framework) {
                     row.notes.push(missing.to_string());
                 }
             }

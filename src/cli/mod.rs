@@ -107,6 +107,9 @@ enum Verb {
     /// Put what killed processes left in their rings into their captures
     Recover(recover::Recover),
     /// Tell whether a symbol file fits what is installed
+    ///
+    /// Packages are looked for where this Python looks for them, then in the current folder (not with PYTHONSAFEPATH); nothing
+    /// is imported. Fails if a symbol is gone or an entry makes no sense. An entry whose package is not there does not fail.
     Check(check::Check),
     /// List the processes on this machine that have a recorder, and how they do
     Status(live::Status),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -11,7 +11,7 @@ use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, ParseError, tell_unfinished, told_exit_code};
 use crate::event::{Kind, Label, Name, Places, ProcessId};
 use crate::model::{Distribution, Gap, Model, Request, Tables};
-use crate::source::Session;
+use crate::source::{Session, Tally};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -97,7 +97,11 @@ impl<K: Eq + Hash> Durations<K> {
 impl Stats {
     pub(super) fn run(&self) -> u8 {
         match self.reports() {
-            Ok((reports, code)) => {
+            Ok((reports, session, tally)) => {
+                if self.report.iter().any(|subject| subject.adds_up_spans()) {
+                    tell_unfinished(&tally);
+                }
+                let code = told_exit_code(session.intake(), &tally);
                 print(&reports, self.form);
                 code
             }
@@ -108,8 +112,8 @@ impl Stats {
         }
     }
 
-    /// The tables, and the exit code.
-    fn reports(&self) -> Result<(Vec<Report>, u8), ParseError> {
+    /// The tables, and what they are made from.
+    fn reports(&self) -> Result<(Vec<Report>, Session, Tally), ParseError> {
         let is_asked = |subject| self.report.contains(&subject);
         let mut labels = Durations::<Label>::asked(is_asked(Subject::Spans));
         let mut domains = Durations::<Name>::asked(is_asked(Subject::Domains));
@@ -129,9 +133,6 @@ impl Stats {
             }
             Ok(())
         })?;
-        if self.report.iter().any(|subject| subject.adds_up_spans()) {
-            tell_unfinished(&tally);
-        }
         let places = session.places();
         let label = |label: &Label| format!("{}/{}", label.domain().as_str(), label.name().as_str());
         let mut reports = Vec::new();
@@ -147,8 +148,20 @@ impl Stats {
                 reports.push(gaps(&model, places, self.limit));
             }
         }
-        Ok((reports, told_exit_code(session.intake(), &tally)))
+        Ok((reports, session, tally))
     }
+}
+
+/// Prints the spans of a session that took the most time, after a summary that has told the rest.
+///
+/// # Errors
+/// The session can't be read.
+pub(super) fn print_spans(folder: &Path) -> Result<(), ParseError> {
+    let stats =
+        Stats { folder: folder.into(), report: vec![Subject::Spans], limit: 15, form: Form::default() };
+    let (reports, ..) = stats.reports()?;
+    print(&reports, stats.form);
+    Ok(())
 }
 
 /// `VLLM::EngineCore dp0 (host, 4711)`

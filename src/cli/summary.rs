@@ -168,6 +168,12 @@ impl Summary<'_> {
 
     fn figures(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let figures = &self.0.figures;
+        if !figures.is_of_a_server() {
+            return writeln!(
+                f,
+                "Figures  no request, no step: `msprof-rs stats` adds up the spans of any program"
+            );
+        }
         let unknown = || "-".to_owned();
         let both = |pair: Option<(f64, f64)>| {
             pair.map_or_else(unknown, |(p50, p99)| {

@@ -19,6 +19,11 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Whether there is anything to tell: a request, or steps of an engine.
+    pub fn is_of_a_server(&self) -> bool {
+        self.requests > 0 || self.idle_share.is_some()
+    }
+
     /// Computes the figures.
     pub fn of(requests: &[Request], idle_share: Option<f64>) -> Self {
         let both = |mut times: Vec<u64>| {

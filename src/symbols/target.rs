@@ -57,7 +57,10 @@ impl Target {
         };
         if !is_identifier(method) {
             let method = quoted(method);
-            return Err(format!("{method} in the pattern {text} must be the whole name of a method"));
+            return Err(format!(
+                "{method} in the pattern {text} is not the whole name of a method: wildcards stand in the module and in \
+                 the class, as in `package.*:Class*.method`; write an entry for each method"
+            ));
         }
         if class.contains('.') || class.is_empty() || module.is_empty() {
             return Err(format!("the pattern {text} must have one class: write `package.*:Class*.method`"));
@@ -173,7 +176,7 @@ mod tests {
             ("a:", "is not the name of a function"),
             ("a b:f", "is not the name of a module"),
             ("a.*:f", "names no class"),
-            ("a.*:C.m*", "must be the whole name of a method"),
+            ("a.*:C.m*", "write an entry for each method"),
             ("a.*:C.D.m", "must have one class"),
         ];
         for (text, message) in cases {

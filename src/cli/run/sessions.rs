@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::parse::{Format, ParseError, ParseOptions, Report, parse as parse_session};
+use crate::cli::stats;
 use crate::cli::summary::{self, Summary};
 
 /// Parses every session by itself: what lies between two of them is time that nobody knows of. The first one's outputs go
@@ -28,6 +29,13 @@ pub(super) fn parse(captures: &Path, folder: &Path, symbols: Option<&Path>) {
             Ok(report) => {
                 summary::print(&Summary(&report), false);
                 events += report.events();
+                let is_server = report.figures.is_of_a_server();
+                if !is_server
+                    && report.events() > 0
+                    && let Err(error) = stats::print_spans(&session)
+                {
+                    log::error!("{}: {error}", session.display());
+                }
             }
             Err(error) => log::error!("{}: {error}", session.display()),
         }
@@ -65,8 +73,8 @@ fn in_order(captures: &Path) -> Vec<PathBuf> {
 fn how_to_get_some(symbols: Option<&Path>) -> String {
     match symbols {
         Some(symbols) => format!(
-            "no span was recorded: no function that {0} names was called, or none is there. `msprof-rs check --symbols {0}` \
-             tells which are",
+            "no span was recorded: no function that {0} names was called, none is there, or the handlers recorded \
+             nothing. `msprof-rs check --symbols {0}` tells which are there",
             symbols.display()
         ),
         None => "no span was recorded: the built-in symbols name functions of vLLM and SGLang, none of which was called. \
