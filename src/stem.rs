@@ -48,6 +48,15 @@ fn is_identity(text: &str) -> bool {
     text.len() == 8 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Stands between a session's name and a dump's number in the name of the dump's folder.
+pub const DUMP_MARK: &str = "-dump-";
+
+/// Whether a folder of this name has what flight recorders remembered at some time.
+pub fn is_dump(folder: &str) -> bool {
+    let number = folder.rsplit_once(DUMP_MARK).map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

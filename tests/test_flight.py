@@ -135,3 +135,26 @@ def test_the_command_asks_all_processes_of_a_server(program: Program) -> None:
     assert sorted(numbers(Path(outcome.stdout.strip()))) == [0, 1, 2]
     for process in processes:
         process.communicate("\n", timeout=PATIENCE)
+
+
+def test_dumps_of_one_process_that_are_read_together_are_told(hooked: Program) -> None:
+    hooked.hook(ADD + "}")
+    hooked.configure(mode="flight")
+    hooked.run(
+        """
+        import shapes
+        for i in range(100): shapes.add(i)
+        msprof_rs.dump("a")
+        msprof_rs.dump("b")
+        """
+    )
+    together = hooked.command("parse", "--input-path", str(hooked.prof_dir), "--output-path", "together")
+    assert together.returncode == 3
+    assert "3 captures of a flight recorder are of processes with several here" in together.stdout
+    assert "1 process" in together.stdout
+    stats = hooked.command("stats", str(hooked.prof_dir))
+    assert stats.returncode == 3
+    assert "3 captures are dumps of processes that have others here" in stats.stderr
+    for folder in hooked.sessions():
+        alone = hooked.command("stats", str(folder))
+        assert (alone.returncode, "captures are dumps" in alone.stderr) == (0, False)

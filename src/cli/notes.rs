@@ -50,10 +50,17 @@ pub(super) fn of_files(intake: &Intake) -> Vec<String> {
         let rings = if *rings > 0 { count(*rings as u64, "ring") } else { "the rings".to_owned() };
         lines.push(format!("{}: {rings} not read: {reason}", capture.display()));
     }
-    if intake.recovered > 0 {
-        let recovered = count(intake.recovered, "event");
+    if intake.overlapping > 0 {
+        let dumps = count(intake.overlapping as u64, "capture");
         lines.push(format!(
-            "{recovered} recovered from the rings of processes that ended before all was written"
+            "{dumps} of a flight recorder are of processes with several here: what they share counts once for each; read \
+             one folder at a time"
+        ));
+    }
+    if intake.recovered > 0 {
+        let recovered = count(intake.recovered, "record");
+        lines.push(format!(
+            "{recovered} (a span has two) recovered from the rings of processes that ended before all was written"
         ));
     }
     lines
@@ -64,7 +71,9 @@ pub(super) fn of_losses(intake: &Intake, tally: &Tally) -> Vec<String> {
     let mut lines = Vec::new();
     if intake.adrift > 0 {
         let events = count(intake.adrift, "event");
-        lines.push(format!("{events} left out, since what was stated before them is damaged"));
+        lines.push(format!(
+            "{events} behind damage left out, besides those in it: what they refer to was stated in the damage"
+        ));
     }
     if tally.lost_rings > 0 {
         let rings = count(tally.lost_rings, "ring");
@@ -112,8 +121,8 @@ fn damage(damaged: &DamagedFile) -> String {
         (false, places) => format!("damaged in {places} places, the first at byte {offset}"),
     };
     let events = match events {
-        Some(events) => format!("and at most {}", count(*events, "event")),
-        None => "and an unknown number of events".to_owned(),
+        Some(events) => format!("with at most {}", count(*events, "event")),
+        None => "with an unknown number of events".to_owned(),
     };
     format!("{}: {place}, {lost} of {length} bytes {events} lost", file.display())
 }

@@ -226,7 +226,7 @@ fn write(
     let listed = model.requests.iter().filter(|request| request_csv::is_listed(&request.id)).count();
     Ok(Report {
         intake: session.intake().clone(),
-        places: (places.processes.len(), places.threads.len() - places.processes.len()),
+        places: places.count(),
         tally,
         folder: options.output_path.clone(),
         outputs,

@@ -78,6 +78,10 @@ impl Summary<'_> {
     fn of_records(&self) -> Vec<String> {
         let Report { tally, unlisted_requests, shared_requests, cut_ids, .. } = self.0;
         let mut lines = Vec::new();
+        let is_damaged = self.0.intake.is_damaged();
+        if is_damaged && self.0.figures.idle_share.is_some() {
+            lines.push("the time of what is damaged counts as idle time of the engine".to_owned());
+        }
         for (number, what) in [
             (tally.orphans, "end of a span"),
             (tally.unfinished, "span"),
@@ -86,6 +90,9 @@ impl Summary<'_> {
             if number > 0 {
                 let why = match what {
                     "end of a span" => "passed over: the beginning is not in the capture",
+                    "span" if is_damaged => {
+                        "without an end: still running when the capture ended, or their end is in what is damaged"
+                    }
                     "span" => "without an end: still running when the capture ended",
                     _ => "not in request.csv: the id is empty or has one of , { :",
                 };
@@ -243,12 +250,28 @@ mod tests {
     }
 
     #[test]
+    fn where_something_is_damaged_its_ends_and_its_time_are_told() {
+        let mut report = report(&[]);
+        report.tally.unfinished = 2;
+        report.figures.idle_share = Some(0.5);
+        let whole = Summary(&report).to_string();
+        assert!(!whole.contains("damaged"), "{whole}");
+        report.intake.unended.push("x.pftrace".into());
+        let text = Summary(&report).to_string();
+        assert!(text.contains("or their end is in what is damaged"), "{text}");
+        assert!(text.contains("the time of what is damaged counts as idle time"), "{text}");
+    }
+
+    #[test]
     fn nobody_is_said_to_have_been_killed() {
         let mut report = report(&[]);
         report.intake.recovered = 3;
         report.tally.lost_rings = 1;
         let text = Summary(&report).to_string();
-        assert!(text.contains("3 events recovered from the rings of processes that ended"), "{text}");
+        assert!(
+            text.contains("3 records (a span has two) recovered from the rings of processes that ended"),
+            "{text}"
+        );
         assert!(!text.contains("killed"), "{text}");
     }
 }

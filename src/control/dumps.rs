@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::stem::DUMP_MARK;
+
 /// The dumps of one session.
 #[derive(Debug)]
 pub struct Dumps {
@@ -46,7 +48,7 @@ impl Dumps {
 
     fn folder(&self) -> PathBuf {
         let mut name = self.session.as_os_str().to_owned();
-        name.push(format!("-dump-{}", self.next));
+        name.push(format!("{DUMP_MARK}{}", self.next));
         name.into()
     }
 }

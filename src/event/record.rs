@@ -1,6 +1,8 @@
 //! A record: one span, instant or counter sample, with where and when it happened. Sources yield them, tables are
 //! built from them.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Entries, Label, View};
@@ -104,6 +106,25 @@ impl Process {
 }
 
 impl Places {
+    /// How many processes and threads there are: a process with captures in several folders (a session that moved, dumps
+    /// of a flight recorder) is one, with as many threads as the capture that has the most.
+    pub fn count(&self) -> (usize, usize) {
+        let mut threads = vec![0; self.processes.len()];
+        for thread in &self.threads {
+            if let Some(of_process) = threads.get_mut(thread.process.0 as usize) {
+                *of_process += 1;
+            }
+        }
+        let mut most: HashMap<_, usize> = HashMap::new();
+        for (id, (process, threads)) in self.processes.iter().zip(threads).enumerate() {
+            let alone = process.capture.is_empty().then_some(id);
+            let known = most.entry((alone, &process.capture, process.pid)).or_default();
+            *known = threads.max(*known);
+        }
+        // One of them stands for the process itself.
+        (most.len(), most.values().map(|threads| threads.saturating_sub(1)).sum())
+    }
+
     /// The process; an empty one, should the id be of another capture.
     pub fn process(&self, id: ProcessId) -> &Process {
         static UNKNOWN: Process = Process {
@@ -164,5 +185,29 @@ impl Record {
     /// The value under `key`; the first, should there be several.
     pub fn get(&self, key: &str) -> Option<View<'_>> {
         self.entries().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_captures_in_several_folders_counts_once() {
+        let process = |pid, capture: &str| Process { pid, capture: capture.into(), ..Process::default() };
+        let thread = |process, tid| Thread { process: ProcessId(process), tid, name: String::new() };
+        let places = Places {
+            processes: vec![
+                process(7, "h-7-0123abcd"),
+                process(7, "h-7-0123abcd"),
+                process(8, "h-8-0123abcd"),
+            ],
+            threads: [(0, 7), (0, 70), (1, 7), (1, 70), (1, 71), (2, 8)]
+                .map(|(id, tid)| thread(id, tid))
+                .into(),
+        };
+        assert_eq!(places.count(), (2, 2));
+        let unnamed = Places { processes: vec![process(7, ""), process(7, "")], threads: Vec::new() };
+        assert_eq!(unnamed.count().0, 2);
     }
 }

@@ -140,6 +140,13 @@ impl Captures {
         let (mut gazetteer, mut opened) = (Gazetteer::default(), Vec::new());
         let Distinct { captures: all, copies, blocks } = distinct(all);
         intake.copies = copies;
+        intake.overlapping = overlapping(&all);
+        if intake.overlapping > 0 {
+            let number = intake.overlapping;
+            log::warn!(
+                "{number} captures are dumps of processes that have others here: what they share is read once for each"
+            );
+        }
         let statements = Statements::of(all.iter().flat_map(|one| &one.facts));
         let missing = statements.missing(&blocks);
         for mut one in all {
@@ -189,6 +196,21 @@ impl Captures {
     pub fn records(&self) -> CaptureRecords<'_> {
         CaptureRecords::new(self)
     }
+}
+
+/// How many captures are of processes of a flight recorder that have several here: each holds what was remembered then.
+fn overlapping(all: &[Opened<'_>]) -> usize {
+    let mut of_process: FxHashMap<&str, (usize, bool)> = FxHashMap::default();
+    for opened in all {
+        let (captures, has_dump) = of_process.entry(&opened.files.name).or_default();
+        *captures += 1;
+        *has_dump |= opened.files.is_dump();
+    }
+    of_process
+        .into_values()
+        .filter(|(captures, has_dump)| *captures > 1 && *has_dump)
+        .map(|(captures, _)| captures)
+        .sum()
 }
 
 impl Opened<'_> {

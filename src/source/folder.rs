@@ -24,6 +24,14 @@ pub struct CaptureFiles {
     pub parts: Vec<PathBuf>,
 }
 
+impl CaptureFiles {
+    /// Whether they are what a flight recorder remembered at some time.
+    pub(super) fn is_dump(&self) -> bool {
+        let folder = self.parts.first().and_then(|part| part.parent()?.file_name());
+        folder.is_some_and(|name| stem::is_dump(&name.to_string_lossy()))
+    }
+}
+
 /// What lies in a session's folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {

@@ -66,7 +66,10 @@ pub struct Intake {
     pub refused: Vec<Refusal>,
     /// Captures left out because others have all that is in them.
     pub copies: Vec<PathBuf>,
-    /// Events that killed processes had left in their rings.
+    /// Captures of flight recorders' processes that were read together: what several of one process remembered is there
+    /// once for each.
+    pub overlapping: usize,
+    /// Records that killed processes had left in their rings; a span has two.
     pub recovered: u64,
     /// Rings that can't be read, or only in part.
     pub damaged_rings: Vec<PathBuf>,
@@ -81,13 +84,19 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Whether nothing was damaged, and nothing left out.
-    pub fn is_whole(&self) -> bool {
-        self.torn.is_empty()
+    /// Whether anything in the captures is damaged or cut off.
+    pub fn is_damaged(&self) -> bool {
+        !(self.torn.is_empty()
             && self.unended.is_empty()
             && self.unbegun.is_empty()
+            && self.damaged_rings.is_empty())
+    }
+
+    /// Whether nothing was damaged, nothing left out and nothing taken twice.
+    pub fn is_whole(&self) -> bool {
+        !self.is_damaged()
             && self.refused.is_empty()
-            && self.damaged_rings.is_empty()
+            && self.overlapping == 0
             && self.unread.iter().all(|unread| unread.is_recording)
             && self.damaged.is_empty()
             && self.malformed == 0
@@ -105,6 +114,7 @@ impl Intake {
         self.unbegun.extend(other.unbegun);
         self.refused.extend(other.refused);
         self.copies.extend(other.copies);
+        self.overlapping += other.overlapping;
         self.recovered += other.recovered;
         self.damaged_rings.extend(other.damaged_rings);
         self.unread.extend(other.unread);
