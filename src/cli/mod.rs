@@ -225,7 +225,7 @@ fn told_exit_code(intake: &Intake, tally: &Tally) -> u8 {
 fn tell_unfinished(tally: &Tally) {
     if tally.unfinished > 0 {
         let spans = notes::count(tally.unfinished, "span");
-        log::info!("left out: {spans} without an end, still running when the capture ended");
+        log::info!("left out: {spans} without an end in the capture");
     }
 }
 

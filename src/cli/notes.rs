@@ -2,6 +2,9 @@
 
 use crate::source::{DamagedFile, Intake, Tally, Unread, WithoutBeginning};
 
+/// What is to be said of idle times where something is damaged.
+pub(super) const IDLE_DAMAGE: &str = "the time of what is damaged counts as idle time of the engine";
+
 /// Tells what makes a command exit as for damaged input, but for what was told when the files were opened.
 pub(super) fn tell_losses(intake: &Intake, tally: &Tally) {
     if tally.dropped > 0 {
@@ -72,7 +75,7 @@ pub(super) fn of_losses(intake: &Intake, tally: &Tally) -> Vec<String> {
     if intake.adrift > 0 {
         let events = count(intake.adrift, "event");
         lines.push(format!(
-            "{events} behind damage left out, besides those in it: what they refer to was stated in the damage"
+            "{events} behind damage left out, besides those in it: what they refer to is damaged or missing"
         ));
     }
     if tally.lost_rings > 0 {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::notes;
 use super::progress;
 use super::report::{Cell, Form, Report, print};
 use super::{EXIT_FAILED, ParseError, tell_unfinished, told_exit_code};
@@ -100,6 +101,9 @@ impl Stats {
             Ok((reports, session, tally)) => {
                 if self.report.iter().any(|subject| subject.adds_up_spans()) {
                     tell_unfinished(&tally);
+                }
+                if self.report.contains(&Subject::Gaps) && session.intake().is_damaged() {
+                    log::warn!("{}", notes::IDLE_DAMAGE);
                 }
                 let code = told_exit_code(session.intake(), &tally);
                 print(&reports, self.form);

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 use std::path::Path;
 
-use super::notes::{count, of_dropped, of_files, of_losses};
+use super::notes::{IDLE_DAMAGE, count, of_dropped, of_files, of_losses};
 use super::parse::Report;
 use crate::export::Outcome;
 use crate::printable::{Printable, printable};
@@ -80,7 +80,7 @@ impl Summary<'_> {
         let mut lines = Vec::new();
         let is_damaged = self.0.intake.is_damaged();
         if is_damaged && self.0.figures.idle_share.is_some() {
-            lines.push("the time of what is damaged counts as idle time of the engine".to_owned());
+            lines.push(IDLE_DAMAGE.to_owned());
         }
         for (number, what) in [
             (tally.orphans, "end of a span"),

@@ -1,12 +1,16 @@
 //! Writing the collection config: with defaults where there is none, and `"enable": 0` when a limit is reached.
 
+use std::fmt;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
-use serde::Serialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserializer, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::collection::default_prof_dir;
@@ -64,7 +68,8 @@ fn refusal(path: &Path) -> Option<&'static str> {
     access(folder, Access::WRITE_OK).is_err().then_some("its folder is not writable")
 }
 
-/// Switches collection on or off in the file and leaves everything else, in its order.
+/// Switches collection on or off in the file: puts another value in the place of the former one. Only where there is none
+/// the text is written anew.
 ///
 /// # Errors
 /// The file can't be read, is no JSON object, or can't be written.
@@ -72,16 +77,62 @@ pub fn rewrite_enable(path: &Path, enable: bool) -> Result<(), ConfigError> {
     let enable = i32::from(enable);
     let text = files::read_text(path, files::CONFIG_LIMIT).map_err(io_error(path, "read"))?;
     Collection::parse(&text, path, Path::new("/"))?;
-    let mut object: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|problem| ConfigError::Syntax { path: path.into(), problem: problem.to_string() })?;
-    if object.get("enable").is_some_and(|former| *former == enable) {
-        return Ok(()); // another process of the server was first
-    }
-    object.insert("enable".into(), enable.into());
-    replace_file(path, &indented(&object)).map_err(|source| {
+    let syntax = |problem: serde_json::Error| {
+        let problem = problem.to_string();
+        ConfigError::Syntax { path: path.into(), problem }
+    };
+    let json = text.trim_start_matches('\u{feff}');
+    let switched = match value_of("enable", json).map_err(syntax)? {
+        Some(former) if json[former.clone()] == enable.to_string() => {
+            return Ok(()); // another process of the server was first
+        }
+        Some(Range { start, end }) => {
+            // `replace_file` may add a line break, each time.
+            let rest = json[end..].trim_end_matches('\n');
+            let line_break = if json.ends_with('\n') { "\n" } else { "" };
+            let mark = &text[..text.len() - json.len()];
+            format!("{mark}{}{enable}{rest}{line_break}", &json[..start])
+        }
+        None => {
+            let mut object: Map<String, Value> = serde_json::from_str(json).map_err(syntax)?;
+            object.insert("enable".into(), enable.into());
+            indented(&object)
+        }
+    };
+    replace_file(path, &switched).map_err(|source| {
         let (path, former) = (path.into(), 1 - enable);
         ConfigError::NotSwitched { path, enable, former, source }
     })
+}
+
+/// Where the value of a key is in the text of an object. Of a key that is there twice it is the last one that counts.
+fn value_of(key: &str, json: &str) -> Result<Option<Range<usize>>, serde_json::Error> {
+    struct Last<'a>(&'a str);
+
+    impl<'de> Visitor<'de> for Last<'_> {
+        type Value = Option<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut last = None;
+            while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
+                if key == self.0 {
+                    last = Some(value);
+                }
+            }
+            Ok(last)
+        }
+    }
+
+    let value = serde_json::Deserializer::from_str(json).deserialize_map(Last(key))?.map(RawValue::get);
+    // It is a part of the text.
+    Ok(value.map(|value| {
+        let start = value.as_ptr().addr() - json.as_ptr().addr();
+        start..start + value.len()
+    }))
 }
 
 fn io_error<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ConfigError + 'a {
@@ -145,16 +196,36 @@ mod tests {
     }
 
     #[test]
-    fn switching_off_keeps_every_other_key_and_the_order() {
+    fn a_switch_changes_the_value_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        fs::write(&path, r#"{"zeta": [1, {"b": null}], "enable": 1, "alpha": "é", "timelimit": 5}"#).unwrap();
-        rewrite_enable(&path, false).unwrap();
+        let cases = [
+            r#"{"zeta": [1, {"enable": 3}], "enable": %, "alpha": "é\u00e9", "timelimit": 5}"#,
+            "{\n\t\"enable\" :%\n}\n",
+            r#"{"enable": 7, "en\u0061ble": %}"#,
+            "\u{feff}{\"enable\": %}",
+        ];
+        for text in cases {
+            fs::write(&path, text.replace('%', "1")).unwrap();
+            for enable in [false, true, false, true, false] {
+                rewrite_enable(&path, enable).unwrap();
+                let expected = text.replace('%', if enable { "1" } else { "0" });
+                let written = fs::read_to_string(&path).unwrap();
+                // One more line break shows a change that comes within a tick of the clock.
+                assert_eq!(written.trim_end(), expected.trim_end());
+                assert!(written.len() <= text.len() + 2, "{written:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_switch_that_is_not_there_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(&path, r#"{"zeta": [1, {"b": null}], "timelimit": 5}"#).unwrap();
+        rewrite_enable(&path, true).unwrap();
         let object: Map<String, Value> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(object.keys().collect::<Vec<_>>(), ["zeta", "enable", "alpha", "timelimit"]);
-        assert_eq!(object["enable"], 0);
-        assert_eq!(object["zeta"], json!([1, {"b": null}]));
-        assert_eq!(object["alpha"], "é");
+        assert_eq!(Value::Object(object), json!({"zeta": [1, {"b": null}], "timelimit": 5, "enable": 1}));
     }
 
     #[test]
