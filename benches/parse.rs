@@ -122,6 +122,7 @@ fn child() -> Result<(), Box<dyn std::error::Error>> {
     let installation = Installation {
         locate: &|_| None,
         frameworks: Vec::new(),
+        is_path_safe: true,
         hooks_in_place: true,
         package: "".into(),
         executable: "".into(),

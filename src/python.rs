@@ -110,12 +110,23 @@ fn cli_main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
     };
     let file: PathBuf = ours.getattr("__file__")?.extract()?;
     let package = file.parent().map(Into::into).unwrap_or_default();
-    let executable: PathBuf = py.import("sys")?.getattr("executable")?.extract()?;
+    let sys = py.import("sys")?;
+    let executable: PathBuf = sys.getattr("executable")?.extract()?;
+    // Python 3.10 has no such flag and always looks there.
+    let is_path_safe =
+        sys.getattr("flags")?.getattr_opt("safe_path")?.map_or(Ok(false), |it| it.is_truthy())?;
     let frameworks = ours.call_method0("installed")?.extract()?;
     Ok(py.detach(|| {
         let hooks_in_place = cfg!(Py_3_12);
-        let locate = &locate;
-        cli::main(arguments, &cli::Installation { locate, frameworks, hooks_in_place, package, executable })
+        let installation = cli::Installation {
+            locate: &locate,
+            frameworks,
+            is_path_safe,
+            hooks_in_place,
+            package,
+            executable,
+        };
+        cli::main(arguments, &installation)
     }))
 }
 

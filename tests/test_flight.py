@@ -148,7 +148,9 @@ def test_dumps_of_one_process_that_are_read_together_are_told(hooked: Program) -
         msprof_rs.dump("b")
         """
     )
-    together = hooked.command("parse", "--input-path", str(hooked.prof_dir), "--output-path", str(hooked.folder / "together"))
+    together = hooked.command(
+        "parse", "--input-path", str(hooked.prof_dir), "--output-path", str(hooked.folder / "together")
+    )
     assert together.returncode == 3
     assert "3 captures of a flight recorder are of processes with several here" in together.stdout
     assert "1 process" in together.stdout

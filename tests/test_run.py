@@ -236,6 +236,28 @@ def test_check_looks_into_the_current_folder_and_says_what_is_nowhere(tmp_path: 
     done = execute(tmp_path, "env", "PYTHONSAFEPATH=1", *command)
     entries = json.loads(done.stdout)["entries"]
     assert {entry["verdict"] for entry in entries} == {"absent"}
+    assert "no package or module engin is installed: is it spelt right?" in entries[2]["notes"][0]
+
+
+def test_check_takes_what_is_in_the_current_folder_before_what_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "installed").mkdir()
+    write(tmp_path, "installed/engine.py", "class Engine:\n    def halt(self): ...\n")
+    write(tmp_path, "engine.py", "class Engine:\n    def step(self): ...\n")
+    write(tmp_path, "symbols.yaml", "- symbol: engine:Engine.step\n")
+    command = [COMMAND, "check", "--symbols", "symbols.yaml"]
+    done = execute(tmp_path, "env", "PYTHONPATH=installed", *command)
+    assert done.returncode == 0, done.stdout
+    done = execute(tmp_path, "env", "PYTHONPATH=installed", "PYTHONSAFEPATH=1", *command)
+    assert done.returncode == 1, done.stdout
+
+
+def test_handlers_that_record_nothing_are_thought_of_where_there_is_no_span(tmp_path: Path) -> None:
+    write(tmp_path, "engine.py", "def step(number): ...")
+    write(tmp_path, "quiet.py", "def pass_on(original, this): return original(this)")
+    write(tmp_path, "h.yaml", "- {symbol: 'engine:step', handler: 'quiet:pass_on'}")
+    write(tmp_path, "script.py", "import engine; engine.step(1)")
+    done = execute(tmp_path, COMMAND, "run", "--symbols", "h.yaml", "-o", "out", "--", "script.py")
+    assert "or the handlers recorded nothing" in done.stderr, done.stderr
 
 
 def test_a_program_that_serves_nothing_gets_its_spans(tmp_path: Path) -> None:

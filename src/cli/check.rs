@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -132,15 +132,17 @@ impl Check {
     }
 
     fn report(&self, installation: &Installation<'_>) -> Result<Report, String> {
-        let has = |folder: &PathBuf, top: &str| {
-            folder.join(top).is_dir() || folder.join(top).with_extension("py").is_file()
+        let is_module = |folder: &Path, top: &str| {
+            folder.join(top).join("__init__.py").is_file() || folder.join(format!("{top}.py")).is_file()
         };
+        let has = |folder: &Path, top: &str| folder.join(top).is_dir() || is_module(folder, top);
         let here = |top: &str| self.path.iter().find(|folder| has(folder, top)).cloned();
-        // Last, as `vllm serve` does not look there at all: in vLLM's checkout the installed one is meant.
-        let current = std::env::current_dir().ok().filter(|_| !is_path_safe());
-        let anywhere = |top: &str| {
-            (installation.locate)(top).or_else(|| current.clone().filter(|folder| has(folder, top)))
-        };
+        // One's own module comes before an installed one, as for `python -c`. Not before a framework: `vllm serve` does not
+        // look here at all, so that in vLLM's checkout the installed one is meant.
+        let current = std::env::current_dir().ok().filter(|_| !installation.is_path_safe);
+        let first = |top: &str| current.clone().filter(|folder| !is_framework(top) && is_module(folder, top));
+        let last = |top: &str| current.clone().filter(|folder| has(folder, top));
+        let anywhere = |top: &str| first(top).or_else(|| (installation.locate)(top)).or_else(|| last(top));
         let locate = |top: &str| if self.path.is_empty() { anywhere(top) } else { here(top) };
         let frameworks = self.frameworks(installation, &locate);
         let (file, text) = match &self.symbols {
@@ -156,6 +158,11 @@ impl Check {
             frameworks: &frameworks,
             hooks_in_place: installation.hooks_in_place,
             is_own: self.symbols.is_some(),
+            searched: match &current {
+                _ if !self.path.is_empty() => "in a folder of --path",
+                Some(_) => "installed or in the current folder",
+                None => "installed",
+            },
         };
         let mut entries: Vec<_> = table.symbols.iter().map(|symbol| checker.check(symbol)).collect();
         note_inherited(&mut entries);
@@ -242,9 +249,9 @@ impl Check {
     }
 }
 
-/// Whether Python is told not to look into the current folder.
-fn is_path_safe() -> bool {
-    std::env::var_os("PYTHONSAFEPATH").is_some_and(|value| !value.is_empty())
+/// Whether a top-level package is one that there are built-in symbols for.
+fn is_framework(top: &str) -> bool {
+    PACKS.iter().any(|pack| pack.package == top)
 }
 
 struct Checker<'a> {
@@ -253,6 +260,8 @@ struct Checker<'a> {
     hooks_in_place: bool,
     /// Whether the symbol file is the user's, in which a name may be misspelt.
     is_own: bool,
+    /// Where packages were looked for, as a message has it.
+    searched: &'static str,
 }
 
 impl Checker<'_> {
@@ -279,13 +288,22 @@ impl Checker<'_> {
                 let absent = matches!(missing, Missing::Package(_));
                 row.verdict = if absent { Verdict::Absent } else { Verdict::Gone };
                 // A file may well name several frameworks, of which one is there.
-                let is_framework = PACKS.iter().any(|pack| pack.package == symbol.target.package());
-                if !absent || (self.is_own && !is_framework) {
-                    row.notes.push(missing.to_string());
+                if !absent || (self.is_own && !is_framework(symbol.target.package())) {
+                    row.notes.push(self.why(&missing));
                 }
             }
         }
         row
+    }
+
+    /// Why something is missing.
+    fn why(&self, missing: &Missing) -> String {
+        match missing {
+            Missing::Package(name) => {
+                format!("no package or module {name} is {}: is it spelt right?", self.searched)
+            }
+            Missing::Module { .. } | Missing::Name { .. } => missing.to_string(),
+        }
     }
 
     fn find(&self, target: &Target) -> Result<Vec<Found>, Missing> {
@@ -324,7 +342,7 @@ impl Checker<'_> {
             && let Err(missing) = self.packages.find(module, function)
         {
             row.verdict = Verdict::Wrong;
-            row.notes.push(format!("the handler {module}:{function}: {missing}"));
+            row.notes.push(format!("the handler {module}:{function}: {}", self.why(&missing)));
         }
         // Where functions are hooked in place nothing can hold on to the bare one.
         let is_bare = !found.path.contains('.') && found.function.is_some();
@@ -407,6 +425,7 @@ mod tests {
         let installation = Installation {
             locate: &locate,
             frameworks: vec![("vllm".into(), Some("0.32.0".into()))],
+            is_path_safe: false,
             hooks_in_place: in_place,
             package: "".into(),
             executable: "".into(),
@@ -435,7 +454,9 @@ mod tests {
                        - {symbol: 'vllm.core:Scheduler.schedule', attributes: [{name: a, expr: nothing_of_this}]}\n\
                        - {symbol: 'vllm.core:Gone.x', max_version: '0.11'}\n- symbol: elsewhere:f\n\
                        - {symbol: 'vllm.core:helper', handler: 'vllm.core:not_there'}\n\
-                       - symbol: vllm.*:*.schedule\n- symbol: vllm.*:*.nothing\n";
+                       - symbol: vllm.*:*.schedule\n- symbol: vllm.*:*.nothing\n\
+                       - symbol: vllm.croe:Scheduler.schedule\n\
+                       - {symbol: 'vllm.croe:Scheduler.schedule', max_version: '0.11'}\n";
         let (report, code) = check(symbols, true);
         assert_eq!(code, EXIT_FAILED);
         let verdicts: Vec<_> = report.entries.iter().map(|row| row.verdict).collect();
@@ -447,10 +468,17 @@ mod tests {
             Verdict::Wrong,
             Verdict::Fine,
             Verdict::Gone,
+            Verdict::Gone,
+            Verdict::Other,
         ];
         assert_eq!(verdicts, expected);
         assert!(report.entries[0].notes[0].ends_with("perhaps it is now vllm.core:Scheduler.schedule"));
         assert!(report.entries[1].notes[0].contains("throttle"), "{:?}", report.entries[1].notes);
+        assert_eq!(
+            report.entries[3].notes,
+            ["no package or module elsewhere is installed or in the current folder: is it spelt right?"]
+        );
+        assert!(report.entries[7].notes[0].starts_with("there is no module vllm.croe"));
     }
 
     #[test]

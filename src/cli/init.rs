@@ -121,6 +121,7 @@ mod tests {
         Installation {
             locate: &|_| None,
             frameworks: vec![("sglang".into(), Some("0.5.9".into()))],
+            is_path_safe: true,
             hooks_in_place: true,
             package: "".into(),
             executable: "".into(),

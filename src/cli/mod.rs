@@ -108,8 +108,9 @@ enum Verb {
     Recover(recover::Recover),
     /// Tell whether a symbol file fits what is installed
     ///
-    /// Packages are looked for where this Python looks for them, then in the current folder (not with PYTHONSAFEPATH); nothing
-    /// is imported. Fails if a symbol is gone or an entry makes no sense. An entry whose package is not there does not fail.
+    /// Packages are looked for in the current folder (not with PYTHONSAFEPATH), then where this Python looks for them;
+    /// frameworks in the current folder last. Nothing is imported. Fails if a symbol is gone or an entry makes no sense. An
+    /// entry whose package is not there does not fail.
     Check(check::Check),
     /// List the processes on this machine that have a recorder, and how they do
     Status(live::Status),
@@ -262,6 +263,7 @@ mod tests {
         let installation = Installation {
             locate: &|_| None,
             frameworks: Vec::new(),
+            is_path_safe: true,
             hooks_in_place: true,
             package: "".into(),
             executable: "".into(),

@@ -73,9 +73,7 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let instead = match self {
-            Self::Package(name) => {
-                return write!(f, "no package or module {name} is installed or in the current folder");
-            }
+            Self::Package(name) => return write!(f, "the package {name} is not installed"),
             Self::Module { module, instead } => {
                 write!(f, "there is no module {module}")?;
                 instead
@@ -491,10 +489,7 @@ mod tests {
     fn what_is_gone_is_told_with_what_may_have_replaced_it() {
         with_packages(SHOP, |packages| {
             let error = |module: &str, path: &str| packages.find(module, path).unwrap_err().to_string();
-            assert_eq!(
-                error("market.till", "pay"),
-                "no package or module market is installed or in the current folder"
-            );
+            assert_eq!(error("market.till", "pay"), "the package market is not installed");
             assert_eq!(
                 error("shop.tills", "pay"),
                 "there is no module shop.tills; perhaps it is now shop.till:pay"
