@@ -68,8 +68,7 @@ fn refusal(path: &Path) -> Option<&'static str> {
     access(folder, Access::WRITE_OK).is_err().then_some("its folder is not writable")
 }
 
-/// Switches collection on or off in the file: puts another value in the place of the former one. Only where there is none
-/// the text is written anew.
+/// Switches collection on or off in the file: puts another value in the place of the former one and leaves the rest.
 ///
 /// # Errors
 /// The file can't be read, is no JSON object, or can't be written.
@@ -77,27 +76,10 @@ pub fn rewrite_enable(path: &Path, enable: bool) -> Result<(), ConfigError> {
     let enable = i32::from(enable);
     let text = files::read_text(path, files::CONFIG_LIMIT).map_err(io_error(path, "read"))?;
     Collection::parse(&text, path, Path::new("/"))?;
-    let syntax = |problem: serde_json::Error| {
-        let problem = problem.to_string();
-        ConfigError::Syntax { path: path.into(), problem }
-    };
-    let json = text.trim_start_matches('\u{feff}');
-    let switched = match value_of("enable", json).map_err(syntax)? {
-        Some(former) if json[former.clone()] == enable.to_string() => {
-            return Ok(()); // another process of the server was first
-        }
-        Some(Range { start, end }) => {
-            // `replace_file` may add a line break, each time.
-            let rest = json[end..].trim_end_matches('\n');
-            let line_break = if json.ends_with('\n') { "\n" } else { "" };
-            let mark = &text[..text.len() - json.len()];
-            format!("{mark}{}{enable}{rest}{line_break}", &json[..start])
-        }
-        None => {
-            let mut object: Map<String, Value> = serde_json::from_str(json).map_err(syntax)?;
-            object.insert("enable".into(), enable.into());
-            indented(&object)
-        }
+    let switched = switched(&text, enable)
+        .map_err(|problem| ConfigError::Syntax { path: path.into(), problem: problem.to_string() })?;
+    let Some(switched) = switched else {
+        return Ok(()); // another process of the server was first
     };
     replace_file(path, &switched).map_err(|source| {
         let (path, former) = (path.into(), 1 - enable);
@@ -105,34 +87,79 @@ pub fn rewrite_enable(path: &Path, enable: bool) -> Result<(), ConfigError> {
     })
 }
 
-/// Where the value of a key is in the text of an object. Of a key that is there twice it is the last one that counts.
-fn value_of(key: &str, json: &str) -> Result<Option<Range<usize>>, serde_json::Error> {
-    struct Last<'a>(&'a str);
+/// The text with this value of `enable`; None if it has it already.
+fn switched(text: &str, enable: i32) -> serde_json::Result<Option<String>> {
+    let json = text.trim_start_matches('\u{feff}');
+    let (before, value, after) = match value_of("enable", json)? {
+        Place::Value(Range { start, end }) => {
+            if json[start..end] == enable.to_string() {
+                return Ok(None);
+            }
+            (&json[..start], enable.to_string(), &json[end..])
+        }
+        Place::After(end) => {
+            // As the first key is: on a line of its own, with the same indentation, or not.
+            let inside = json.trim_start().trim_start_matches('{');
+            let gap = &inside[..inside.len() - inside.trim_start().len()];
+            let gap = if gap.contains('\n') { gap } else { " " };
+            (&json[..end], format!(",{gap}\"enable\": {enable}"), &json[end..])
+        }
+        Place::Nothing => {
+            let (before, after) = json.split_at(json.find('{').map_or(0, |brace| brace + 1));
+            (before, format!("\"enable\": {enable}"), after)
+        }
+    };
+    // `replace_file` may add a line break, each time.
+    let rest = after.trim_end_matches('\n');
+    let line_break = if after.ends_with('\n') { "\n" } else { "" };
+    let mark = &text[..text.len() - json.len()];
+    Ok(Some(format!("{mark}{before}{value}{rest}{line_break}")))
+}
 
-    impl<'de> Visitor<'de> for Last<'_> {
-        type Value = Option<&'de RawValue>;
+/// Where a key's value is in the text of an object, or would be.
+enum Place {
+    /// There. Of a key that is there twice it is the last one that counts.
+    Value(Range<usize>),
+    /// The key is not there; the last value ends here.
+    After(usize),
+    /// The object is empty.
+    Nothing,
+}
+
+fn value_of(key: &str, json: &str) -> serde_json::Result<Place> {
+    struct Wanted<'a>(&'a str);
+
+    impl<'de> Visitor<'de> for Wanted<'_> {
+        /// The value of the key, and the last one of all.
+        type Value = (Option<&'de RawValue>, Option<&'de RawValue>);
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut last = None;
+            let (mut wanted, mut last) = (None, None);
             while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
                 if key == self.0 {
-                    last = Some(value);
+                    wanted = Some(value);
                 }
+                last = Some(value);
             }
-            Ok(last)
+            Ok((wanted, last))
         }
     }
 
-    let value = serde_json::Deserializer::from_str(json).deserialize_map(Last(key))?.map(RawValue::get);
-    // It is a part of the text.
-    Ok(value.map(|value| {
-        let start = value.as_ptr().addr() - json.as_ptr().addr();
-        start..start + value.len()
-    }))
+    let (wanted, last) = serde_json::Deserializer::from_str(json).deserialize_map(Wanted(key))?;
+    // A value is a part of the text.
+    let range = |value: &RawValue| {
+        let start = value.get().as_ptr().addr() - json.as_ptr().addr();
+        start..start + value.get().len()
+    };
+    Ok(match (wanted, last) {
+        (Some(value), _) => Place::Value(range(value)),
+        (None, Some(last)) => Place::After(range(last).end),
+        (None, None) => Place::Nothing,
+    })
 }
 
 fn io_error<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ConfigError + 'a {
@@ -150,6 +177,10 @@ fn indented(object: &Map<String, Value>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -219,13 +250,59 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_that_is_not_there_is_added() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c.json");
-        fs::write(&path, r#"{"zeta": [1, {"b": null}], "timelimit": 5}"#).unwrap();
-        rewrite_enable(&path, true).unwrap();
-        let object: Map<String, Value> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(Value::Object(object), json!({"zeta": [1, {"b": null}], "timelimit": 5, "enable": 1}));
+    fn a_switch_that_is_not_there_is_added_in_the_style_of_the_file() {
+        let cases = [
+            ("{}", "{\"enable\": 1}"),
+            ("\u{feff}{ }\n", "\u{feff}{\"enable\": 1 }\n"),
+            (r#"{"zeta": [1, {"b": null}]}"#, r#"{"zeta": [1, {"b": null}], "enable": 1}"#),
+            ("{\n\t\"a\":5,\n\t\"b\":6\n}\n", "{\n\t\"a\":5,\n\t\"b\":6,\n\t\"enable\": 1\n}\n"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(switched(text, 1).unwrap().as_deref(), Some(expected));
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            let key = prop_oneof![Just("enable".to_owned()), any::<String>()];
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(Value::from),
+                vec((key, inner), 0..4).prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_switch_changes_no_other_key_of_any_object_and_can_be_taken_back(
+            entries in vec((any::<String>(), value()), 0..5),
+            at in option::of(0..6_usize),
+            enable in 0..2_i32,
+            space in "[ \n\r\t]{0,3}",
+            end in "\r?\n?",
+        ) {
+            let mut parts: Vec<_> =
+                entries.iter().map(|(key, value)| format!("{}{space}:{value}", json!(key))).collect();
+            if let Some(at) = at {
+                parts.insert(at.min(parts.len()), format!("\"enable\":{space}{enable}"));
+            }
+            let text = format!("{space}{{{space}{}{space}}}{end}", parts.join(&format!(",{space}")));
+            let mut object: Map<String, Value> = serde_json::from_str(&text).unwrap();
+            let other = switched(&text, 1 - enable).unwrap().unwrap();
+            let _ = object.insert("enable".into(), (1 - enable).into());
+            prop_assert_eq!(&object, &serde_json::from_str::<Map<String, Value>>(&other).unwrap());
+            let back = switched(&other, enable).unwrap().unwrap();
+            if at.is_some() {
+                prop_assert_eq!(&back, &text);
+            }
+            prop_assert_eq!(switched(&back, 1 - enable).unwrap().unwrap(), other);
+        }
     }
 
     #[test]
