@@ -49,7 +49,10 @@ def find_python(version: str) -> str:
 
 @functools.cache
 def build_wheel(python_version: str, base_python: str, profile: str) -> Path:
-    """Our wheel for a Python. That of `.venv`, for which there is a build already, is always a release."""
+    """Our wheel for a Python. That of `.venv`, for which there is a build already, is always a release.
+
+    For another Python, an optimised build would take longer than its tests.
+    """
     environment = dict(os.environ)
     if python_version == ".".join(map(str, sys.version_info[:2])):
         base_python, profile = str(Path(sys.executable).with_name("python")), "release"
@@ -83,7 +86,7 @@ class Environment:
         """The path of a console script."""
         return str(self.folder / "bin" / name)
 
-    def install_wheel(self, profile: str = "quick") -> None:
+    def install_wheel(self, profile: str = "dev") -> None:
         """Builds our wheel for this Python and installs it, in place of an earlier one."""
         wheel = build_wheel(self.python_version, self._base_python, profile)
         self._pip("install", "--force-reinstall", "--no-deps", str(wheel))
@@ -92,7 +95,7 @@ class Environment:
         """Builds our wheel for this Python; gives a folder for its `PYTHONPATH`, and installs nothing."""
         folder = REPOSITORY / "build" / "e2e" / f"package-{self.python_version}"
         shutil.rmtree(folder, ignore_errors=True)
-        with zipfile.ZipFile(build_wheel(self.python_version, self._base_python, "quick")) as wheel:
+        with zipfile.ZipFile(build_wheel(self.python_version, self._base_python, "dev")) as wheel:
             wheel.extractall(folder)
         return folder
 
