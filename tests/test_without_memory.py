@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,9 @@ def test_a_program_that_fills_its_memory_is_told_so_by_an_exception(hooked: Prog
         patience=600,
     )
     assert out == "goes on\n", err
+
+
+def test_exceptions_are_made_at_once() -> None:
+    """Those of PyO3's `new_err` are made when they are looked at, which panics without memory."""
+    sources = (Path(__file__).parents[1] / "src").rglob("*.rs")
+    assert [file.name for file in sources if "::new_err(" in file.read_text()] == []
