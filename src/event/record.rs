@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entries, Label, View};
 use crate::clock::Nanos;
+use crate::stem::has_identity;
 
 /// A process of a capture: its position in [`Places`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,7 +118,8 @@ impl Places {
         }
         let mut most: HashMap<_, usize> = HashMap::new();
         for (id, (process, threads)) in self.processes.iter().zip(threads).enumerate() {
-            let alone = process.capture.is_empty().then_some(id);
+            // Without an identity another process may have had the same number.
+            let alone = (!has_identity(&process.capture)).then_some(id);
             let known = most.entry((alone, &process.capture, process.pid)).or_default();
             *known = threads.max(*known);
         }

@@ -22,6 +22,7 @@ use super::stated::{Missing, Statements};
 use crate::clock::{Nanos, Snapshot};
 use crate::event::Places;
 use crate::files;
+use crate::stem::has_identity;
 use crate::trace::{Blocks, Damage, Elsewhere, FORMAT_VERSION, Index, Part, Stream, unpack};
 
 /// Packets in others may make a file so many times as long: what profilers record shrinks to a tenth.
@@ -201,7 +202,8 @@ impl Captures {
 /// How many captures are of processes of a flight recorder that have several here: each holds what was remembered then.
 fn overlapping(all: &[Opened<'_>]) -> usize {
     let mut of_process: FxHashMap<&str, (usize, bool)> = FxHashMap::default();
-    for opened in all {
+    // Without an identity another process may have had the same number.
+    for opened in all.iter().filter(|opened| has_identity(&opened.files.name)) {
         let (captures, has_dump) = of_process.entry(&opened.files.name).or_default();
         *captures += 1;
         *has_dump |= opened.files.is_dump();
