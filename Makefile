@@ -20,7 +20,7 @@ help:  ## list the targets
 venv: $(VENV)/.ready  ## make .venv with the pinned tools
 
 $(VENV)/.ready: tests/requirements.txt
-	@echo "making $(VENV) with the pinned tools: about a minute"
+	@echo "making $(VENV) with the pinned tools"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
 	touch $@
@@ -97,7 +97,7 @@ bench: build $(VENV)/.bench-ready  ## what an import costs, what a hook adds to 
 	cargo bench --quiet --bench parse
 
 instructions: build  ## instructions of a call, counted by callgrind, against the table; UPDATE=1 writes it
-	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update) $(if $(CI),--hooks)
+	$(BIN)/python benches/instructions.py $(if $(UPDATE),--update,$(if $(CI),--hooks))
 
 throughput: venv  ## what collection costs the real vLLM, in paired runs (a quarter of an hour)
 	PYTHONPATH=tests $(BIN)/python tests/e2e/throughput.py

@@ -1,6 +1,6 @@
 //! What the files of a capture are called: `<host>-<pid>-<identity>`, the same for the capture, its rings and the names for
 //! them. A capture's identity is a random number: host and pid come again, in a restarted container, in one beside it,
-//! after an `exec`.
+//! after an `exec`. And how a flight recorder's dumps are told from sessions, by the names of their folders.
 //!
 //! Earlier versions had `<host>-<pid>`.
 
